@@ -1,0 +1,1 @@
+"""Alert rules, generated from the metric table."""

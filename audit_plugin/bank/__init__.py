@@ -1,0 +1,1 @@
+"""The probe bank: plan, build, verify, score."""

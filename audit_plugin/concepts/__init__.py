@@ -1,0 +1,1 @@
+"""Concept sets: schema, captions, import."""

@@ -1,0 +1,1 @@
+"""Values, protocols, errors and seeds that every other layer speaks."""

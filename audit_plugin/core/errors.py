@@ -1,0 +1,109 @@
+"""Everything that can go wrong, as one tree.
+
+AuditError
+├── ConfigError            the configuration cannot be used            (exit code 2)
+├── SourceError            images, labels or concepts cannot be read   (exit code 2)
+│   ├── ImageError         one file is not an image we accept
+│   └── TableError         a column or value is missing or unknown
+├── CaptionError           a concept set cannot be written as captions (exit code 2)
+├── GeneratorError         the diffusion engine cannot draw            (exit code 3)
+├── BankError              the probe bank cannot be read or written    (exit code 3)
+│   └── StorageFullError   no space left where images or tables go
+├── TargetError            the audited server cannot answer            (exit code 3)
+│   ├── TargetUnreachableError
+│   ├── UnknownModelError
+│   ├── TargetShapeError
+│   └── TargetOutputError
+├── DetectorError          a concept detector cannot be built or used  (exit code 3)
+└── StoreError             the result store cannot be read or written  (exit code 3)
+
+Messages name the thing, what was wrong with it, and what to do.  A vendor's exception is mapped at the border with ``raise … from``.
+"""
+
+from collections.abc import Sequence
+
+
+class AuditError(Exception):
+    """Root of every error this package raises on purpose."""
+
+    exit_code = 3
+
+
+class ConfigError(AuditError):
+    """The configuration cannot be used as written."""
+
+    exit_code = 2
+
+
+class SourceError(AuditError):
+    """The user's images, labels or concepts cannot be read."""
+
+    exit_code = 2
+
+
+class ImageError(SourceError):
+    """One file is not an image that we accept."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"image {path!r}: {why}; replace or remove the file, or drop its row from the table")
+        self.path = path
+
+
+class TableError(SourceError):
+    """A column or a value of the label table is missing or unknown."""
+
+
+class CaptionError(AuditError):
+    """A concept set cannot be written as captions."""
+
+    exit_code = 2
+
+
+class GeneratorError(AuditError):
+    """The diffusion engine cannot be loaded or cannot draw."""
+
+
+class BankError(AuditError):
+    """The probe bank cannot be read or written."""
+
+
+class StorageFullError(BankError):
+    """No space is left where images or tables are written; nothing already written is lost."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"no space left on device for {where}; free space and run the same command again: it resumes")
+        self.where = where
+
+
+class TargetError(AuditError):
+    """The audited server cannot answer."""
+
+
+class TargetUnreachableError(TargetError):
+    """No answer from the server within the deadline and its retries."""
+
+
+class UnknownModelError(TargetError):
+    """The server does not serve this model or version."""
+
+
+class TargetShapeError(TargetError):
+    """Preprocessing makes something that the model does not take."""
+
+    def __init__(self, model: str, wants: Sequence[int], got: Sequence[int]) -> None:
+        super().__init__(
+            f"model {model!r} wants {tuple(wants)} but preprocessing makes {tuple(got)}; "
+            "set `preprocess.size` and `preprocess.layout` of this target to match its config.pbtxt"
+        )
+
+
+class TargetOutputError(TargetError):
+    """The server's answer cannot be read as class scores."""
+
+
+class DetectorError(AuditError):
+    """A concept detector cannot be built or used."""
+
+
+class StoreError(AuditError):
+    """The result store cannot be read or written."""

@@ -1,0 +1,276 @@
+"""What an audit found, frozen: estimates with intervals, gates, verdicts, provenance.
+
+One :class:`AuditResult` is one audited (model version, label) on one probe bank.  It is written as JSON (``to_json``), and store,
+metrics and report read nothing else.  Ratios and probabilities are in [0, 1]; importance is a drop of the metric, so its sign is
+kept: positive means that permuting the concept hurts the model, i.e. that the model relies on it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pydantic import TypeAdapter, ValidationError
+
+from audit_plugin.core.errors import StoreError
+from audit_plugin.core.values import Role
+
+SCHEMA_VERSION = 1
+
+
+class Verdict(StrEnum):
+    """Per concept, from the 95 % interval, the margin and the gates."""
+
+    RELIES = "relies"
+    HURTS = "hurts"
+    NEGLIGIBLE = "negligible"
+    INCONCLUSIVE = "inconclusive"
+    NOT_ASSESSABLE = "not_assessable"
+
+
+class RunState(StrEnum):
+    """How a run ended; "could not run" is not "found something"."""
+
+    SUCCEEDED = "succeeded"
+    SUCCEEDED_WITH_FINDINGS = "succeeded_with_findings"
+    INSUFFICIENT_DATA = "insufficient_data"
+    INVALID_GENERATOR = "invalid_generator"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def broken(self) -> bool:
+        """Whether the audit itself did not work: raises "audit broken", never a bias alert."""
+        return self in {RunState.INSUFFICIENT_DATA, RunState.INVALID_GENERATOR, RunState.FAILED}
+
+
+class GateStatus(StrEnum):
+    """Outcome of one validity check."""
+
+    PASS = "pass"
+    WARN = "warn"
+    FAIL = "fail"
+    NOT_RUN = "not_run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """One validity check of the audit (G0-G9 of the DEPICT gates)."""
+
+    name: str
+    """"G0" ... "G9"; "G3a" and "G3b" apart."""
+    title: str
+    subject: str
+    """Concept (or "pair->pair") the check is about; empty when it is about the whole audit."""
+    status: GateStatus
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    bound: str = ""
+    """What passes, in words, e.g. "at least 0.80"."""
+    consequence: str = ""
+    """What this status does to the results, in words; empty when it passed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptResult:
+    """Everything known about the model's reliance on one concept (or one group of concepts)."""
+
+    concept: str
+    role: Role
+    metric: str
+    importance: Estimate
+    """Drop of the metric when the concept is permuted (expected over all permutations)."""
+    se: float
+    p: float
+    """Sign-flip test of "no effect", two-sided."""
+    p_holm: float
+    p_bh: float
+    removed: Estimate | None
+    """Binary concepts: mean loss rise when the present concept is removed (D-)."""
+    added: Estimate | None
+    """Binary concepts: mean loss rise when the absent concept is added (D+)."""
+    prevalence_free: Estimate
+    """Importance were all levels equally common."""
+    conditional: Estimate | None
+    """Importance within strata of the other concepts."""
+    compliance: Estimate | None
+    """Share of asked-for changes that the detector sees, relative to real images (kappa, G3a)."""
+    compliance_scaled: Estimate | None
+    leak_adjusted: Estimate | None
+    flip_rate: Estimate
+    """Share of flips that change the model's decision."""
+    flip_rate_excess: Estimate
+    """The same in excess of the placebo."""
+    score_shift: Estimate
+    """Mean absolute change of the positive class's score."""
+    rank_low: int
+    rank_high: int
+    p_first: float
+    """Bootstrap share in which this concept ranks first."""
+    n_rows: int
+    n_discordant: int
+    levels: Mapping[str, float]
+    """Level -> share of rows."""
+    mde80: float
+    """Minimal detectable effect at 80 % power."""
+    margin: float
+    """Effective practical margin that the verdict used."""
+    verdict: Verdict
+    validity: str
+    """"valid", "weak_edit", "leaks_into=<concept>", "not_assessable", joined by ";"."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FairnessFigure:
+    """One group-fairness figure of one protected concept; interventional and observational ones are never mixed."""
+
+    concept: str
+    family: str
+    """"interventional" or "observational"."""
+    figure: str
+    levels: tuple[str, str]
+    estimate: Estimate | None
+    n: int
+    concern: str
+    """What would be of concern, in words, e.g. "above 0.05"."""
+    of_concern: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A baseline and a changed picture with what the model said to each."""
+
+    row: str
+    concept: str
+    level_from: str
+    level_to: str
+    before_sha256: str
+    after_sha256: str
+    before_caption: str
+    after_caption: str
+    score_before: float
+    score_after: float
+    decision_before: str
+    decision_after: str
+    choice: str
+    """"random" (drawn by seed) or "extreme" (largest score changes)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A policy breach with an identity that stays the same from run to run."""
+
+    id: str
+    kind: str
+    """"reliance" (a concept that must not matter does), "fairness", or "audit_broken"."""
+    model: str
+    concept: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    threshold: float
+    severity: str
+    summary: str
+    owner: str
+    reason: str
+    date: str
+    runbook: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What is needed to run the audit again and get the same numbers."""
+
+    audit: str
+    started_at: str
+    """RFC 3339, UTC."""
+    finished_at: str
+    plugin_version: str
+    machine: str
+    versions: Mapping[str, str]
+    server: str
+    config_hash: str
+    scoring: str
+    bank_digest: str
+    generator: str
+    detector: str
+    concept_set: str
+    caption_template: str
+    dataset_digest: str
+    policy_digest: str
+    seed: str
+    backend: str
+    backend_reason: str
+    images: int
+    unet_evaluations: int
+    """Network evaluations spent by this run (0 when the bank was complete)."""
+    classifier_queries: int
+    """Images sent to the server by this run."""
+    seconds: Mapping[str, float]
+    config: str = ""
+    """Effective configuration as YAML, secrets masked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditResult:
+    """The whole outcome of auditing one model version."""
+
+    run: str
+    """Sortable unique id of the run."""
+    state: RunState
+    model: str
+    version: str
+    label: str
+    """Name of the label column."""
+    classes: tuple[str, ...]
+    metric: str
+    real_score: float | None
+    """The metric on the real images; never the reference arm of an effect."""
+    generated_score: float
+    """The metric on the baseline arm."""
+    n_rows: int
+    headline: str
+    """One sentence: the verdict first."""
+    concepts: tuple[ConceptResult, ...]
+    groups: tuple[ConceptResult, ...]
+    gates: tuple[Gate, ...]
+    leakage: Mapping[str, Mapping[str, float]]
+    """Flipped concept -> detector's concept -> excess change rate."""
+    placebo: Mapping[str, Estimate]
+    """Effect of the placebo edit by metric name."""
+    fairness: tuple[FairnessFigure, ...]
+    findings: tuple[Finding, ...]
+    pairs: tuple[Pair, ...]
+    not_tested: tuple[str, ...]
+    provenance: Provenance
+    truth: Mapping[str, float] = field(default_factory=dict)
+    """Known importance per concept, for planted models only."""
+    schema_version: int = SCHEMA_VERSION
+
+
+_ADAPTER = TypeAdapter(AuditResult)
+
+
+def to_json(result: AuditResult) -> str:
+    """The result as a JSON document, keys in the order of the fields."""
+    return _ADAPTER.dump_json(result, indent=2).decode()
+
+
+def from_json(text: str) -> AuditResult:
+    """Read back what :func:`to_json` wrote.  Raises StoreError on anything else."""
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError as error:
+        raise StoreError(f"not an audit result of schema {SCHEMA_VERSION}: {error.errors()[0]['msg']}") from error

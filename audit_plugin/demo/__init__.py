@@ -1,0 +1,1 @@
+"""The embedded demonstration: a real Triton server, scenes, planted classifiers."""

@@ -1,0 +1,1 @@
+"""Policy thresholds turn estimates into findings with a stable identity."""

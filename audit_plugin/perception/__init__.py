@@ -1,0 +1,1 @@
+"""Independent judges of what an image shows."""

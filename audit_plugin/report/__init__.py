@@ -1,0 +1,1 @@
+"""The report: one JSON document, rendered to one HTML file."""

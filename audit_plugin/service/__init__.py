@@ -1,0 +1,1 @@
+"""The long-running sidecar: metrics, health, runs on an interval."""

@@ -1,0 +1,1 @@
+"""The audited server, asked as a read-only client."""

@@ -1,0 +1,1 @@
+"""One vendor each; every refusal has a reason that is shown."""

@@ -1,0 +1,1 @@
+"""Train a small text-to-image pipeline from captioned images."""
