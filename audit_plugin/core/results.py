@@ -187,6 +187,21 @@ class Finding:
     reason: str
     date: str
     runbook: str = ""
+    version: str = ""
+    label: str = ""
+    """Label column (task) the model was judged against."""
+    rule: str = ""
+    """Name of the policy threshold that was exceeded."""
+    n: int = 0
+    breach_runs: int = 1
+    """Consecutive audits on different rows that breached, this one included."""
+    strong: bool = False
+    """The bound is over twice the margin: alerts without waiting for a second audit."""
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the finding alerts: seen on two different samples of rows in a row, or strong, or a broken audit."""
+        return self.strong or self.breach_runs >= 2 or self.kind == "audit_broken"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +236,8 @@ class Provenance:
     seconds: Mapping[str, float]
     config: str = ""
     """Effective configuration as YAML, secrets masked."""
+    rows_digest: str = ""
+    """Digest of the audited row ids: runs on the same rows are the same evidence; empty falls back to the bank digest."""
 
 
 @dataclass(frozen=True, kw_only=True)
