@@ -1,1 +1,1 @@
-"""Concept sets: schema, captions, import."""
+"""Concepts a caption can express: the set, its captions, and how a user writes it down."""
