@@ -1,0 +1,169 @@
+"""The policy: which estimate may not exceed which bound, decided beforehand by whom, why and when.
+
+The first threshold in file order that applies to an estimate decides about it, so put exceptions (by concept name) before roles.
+A threshold never fires on a point value: the 95 % interval has to lie beyond it, on at least ``minimum_n`` rows.
+"""
+
+import datetime as dt
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from audit_plugin.core.errors import ConfigError
+from audit_plugin.core.results import FairnessFigure
+from audit_plugin.core.seeds import digest
+from audit_plugin.core.values import Role
+
+Quantity = Literal["importance", "flip_rate_excess", "fairness"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """One bound, with the person who set it."""
+
+    name: str
+    """Unique within the policy; shown in findings."""
+    owner: str
+    """Who answers for this bound."""
+    reason: str
+    """Why it is where it is."""
+    date: dt.date
+    """When it was decided."""
+    metric: Quantity = "importance"
+    """Which estimate is held against the bound.  ``importance`` additionally needs the verdict ``relies``."""
+    threshold: float = 0.0
+    """Bound that the lower limit of the 95 % interval must exceed (``side: below``: that the upper limit must undercut)."""
+    minimum_n: int = 100
+    """Fewest rows on which the bound may be called exceeded."""
+    roles: tuple[Role, ...] = ()
+    """Concept roles it applies to.  With neither roles nor concepts: nuisance, protected and artefact."""
+    concepts: tuple[str, ...] = ()
+    """Concepts it applies to by name, whatever their role."""
+    figures: tuple[str, ...] = ("*",)
+    """Fairness only: names of the figures it applies to; ``*`` and ``?`` are wildcards."""
+    families: tuple[Literal["interventional", "observational"], ...] = ("interventional",)
+    """Fairness only: observational gaps may come from the data alone, so they are not alerted on unless asked for."""
+    side: Literal["above", "below"] = "above"
+    """Fairness only: whether being above (distance from zero) or below the bound is of concern."""
+    severity: Literal["info", "warning", "critical"] = "warning"
+    """Copied to the finding."""
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        for key in ("name", "owner", "reason"):
+            if not str(getattr(self, key)).strip():
+                raise ValueError(f"`{key}` must not be empty: a threshold carries an owner, a reason and a date")
+
+    def covers(self, concept: str, role: Role) -> bool:
+        """Whether this threshold speaks about the concept at all."""
+        if self.roles or self.concepts:
+            return concept in self.concepts or role in self.roles
+        return role.alerts
+
+    def covers_figure(self, figure: FairnessFigure) -> bool:
+        """Whether this threshold speaks about the fairness figure; the direction is read from the figure's own concern."""
+        side = "below" if figure.concern.startswith("below") else "above"
+        named = any(fnmatchcase(figure.figure, pattern) for pattern in self.figures)
+        return self.metric == "fairness" and named and figure.family in self.families and side == self.side
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """All thresholds in force, in order of precedence."""
+
+    name: str
+    thresholds: tuple[Threshold, ...] = field(default_factory=tuple)
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        names = [threshold.name for threshold in self.thresholds]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"threshold names must be unique, {', '.join(twice)} is there more than once")
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever a bound, its scope or its owner changes."""
+        return digest(_ADAPTER.dump_json(self).decode())
+
+
+_ADAPTER = TypeAdapter(Policy)
+
+
+def policy_from(document: Mapping[str, object]) -> Policy:
+    """A policy from the parsed YAML.  Raises ConfigError that names the key and, for a misspelt one, the closest match."""
+    try:
+        return _ADAPTER.validate_python(document)
+    except ValidationError as error:
+        raise ConfigError(
+            "policy: " + "; ".join(_problem(detail["loc"], detail["type"], detail["msg"]) for detail in error.errors())
+        ) from error
+
+
+def load_policy(path: Path) -> Policy:
+    """Read a policy file.  Raises ConfigError when it cannot be used."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"policy file {str(path)!r} cannot be read: {error}") from error
+    if not isinstance(document, Mapping):
+        raise ConfigError(f"policy file {str(path)!r} must be a mapping with the keys `name` and `thresholds`")
+    return policy_from(document)
+
+
+def default_policy() -> Policy:
+    """Bounds for users who have set none; the audit's own margin (placebo included) already applies to importance."""
+    decided = dt.date(2026, 11, 22)
+    return Policy(
+        name="default",
+        thresholds=(
+            Threshold(
+                name="shortcut-reliance",
+                roles=(Role.NUISANCE, Role.ARTEFACT),
+                owner="audit_plugin defaults",
+                reason="a model must not need nuisance or artefact features; the audit's margin is the tolerance",
+                date=decided,
+            ),
+            Threshold(
+                name="protected-reliance",
+                roles=(Role.PROTECTED,),
+                owner="audit_plugin defaults",
+                reason="a model must not need protected attributes; the audit's margin is the tolerance",
+                date=decided,
+            ),
+            Threshold(
+                name="fairness-flip-rate",
+                metric="fairness",
+                figures=("flip*",),
+                threshold=0.02,
+                roles=(Role.PROTECTED,),
+                owner="audit_plugin defaults",
+                reason="more than 2 % of decisions change with a protected attribute, placebo deducted",
+                date=decided,
+            ),
+            Threshold(
+                name="fairness-gap",
+                metric="fairness",
+                figures=("*gap*", "*difference*"),
+                threshold=0.05,
+                roles=(Role.PROTECTED,),
+                owner="audit_plugin defaults",
+                reason="decision rates of the same pictures differ by more than 5 points with a protected attribute",
+                date=decided,
+            ),
+        ),
+    )
+
+
+def _problem(where: Sequence[int | str], kind: str, message: str) -> str:
+    place = ".".join(str(part) for part in where)
+    if kind != "unexpected_keyword_argument":
+        return f"{place}: {message}"
+    known = [entry.name for entry in fields(Threshold if "thresholds" in where else Policy)]
+    close = difflib.get_close_matches(str(where[-1]), known, n=1, cutoff=0.0)
+    return f"{place}: unknown key, did you mean `{close[0]}`?" if close else f"{place}: unknown key"
