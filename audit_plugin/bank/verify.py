@@ -1,0 +1,77 @@
+"""Is the evidence what it claims to be: the detector's readings of every picture, and the files against their names."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from audit_plugin.bank.real import RealImages, sources
+from audit_plugin.bank.store import ProbeBank
+from audit_plugin.bank.stream import decoded
+from audit_plugin.core.errors import DetectorError
+from audit_plugin.core.protocols import ConceptDetector, Images, Progress
+from audit_plugin.core.values import Concept
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadReport:
+    """What a pass of the detector did."""
+
+    read: int
+    reused: int
+    """Pictures that had readings of this detector already."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilesReport:
+    """The pictures on disk against their names."""
+
+    checked: int
+    missing: tuple[str, ...]
+    corrupt: tuple[str, ...]
+    """sha256 of the damaged pictures; they are out of the bank, and the next build draws them again."""
+
+
+def verify(
+    bank: ProbeBank, detector: ConceptDetector, *, progress: Progress, real: RealImages | None = None, batch: int = 64
+) -> ReadReport:
+    """Let the detector read every usable picture of the plan, and the real images, that it has not read yet."""
+    start = time.monotonic()
+    with bank.writer():
+        readers = sources(bank, real)
+        known = bank.readings(detector.fingerprint).keys()
+        todo = [sha for sha in readers if sha not in known]
+        reused = done = len(readers) - len(todo)
+        progress(done, len(readers), "readings")
+        for shas, images in decoded(todo, lambda sha: readers[sha](sha), batch=batch):
+            levels = _levels(detector, images, bank.concept_set.concepts)
+            bank.add_readings(detector.fingerprint, dict(zip(shas, levels, strict=True)))
+            done += len(shas)
+            progress(done, len(readers), "readings")
+    return ReadReport(read=len(todo), reused=reused, seconds=time.monotonic() - start)
+
+
+def verify_files(bank: ProbeBank, *, progress: Progress) -> FilesReport:
+    """Hash every picture in the bank; one that is missing or corrupt leaves the bank, so that the next build draws it again."""
+    found: dict[str, list[str]] = {"missing": [], "corrupt": []}
+    with bank.writer():
+        shas = sorted({image.sha256 for image in bank.images().values()})
+        for done, sha in enumerate(shas, 1):
+            if damage := bank.pictures.damage(sha):
+                found[damage].append(sha)
+                bank.forget(sha)
+            progress(done, len(shas), "files")
+    return FilesReport(checked=len(shas), missing=tuple(found["missing"]), corrupt=tuple(found["corrupt"]))
+
+
+def _levels(detector: ConceptDetector, images: Images, concepts: tuple[Concept, ...]) -> Images:
+    """``(n, sum of levels)`` in the order of the concepts."""
+    seen = detector.read(images)
+    for concept in concepts:
+        wanted = (len(images), len(concept.levels))
+        if concept.name not in seen or seen[concept.name].shape != wanted:
+            raise DetectorError(
+                f"the detector must answer {wanted} for concept {concept.name!r}; train or map it for this concept set"
+            )
+    return np.concatenate([seen[concept.name] for concept in concepts], axis=1).astype(np.float32)
