@@ -1,0 +1,110 @@
+"""Tests of "no effect" on paired rows: sign flips, exact McNemar, the one-sided margin test, and an interval for few changes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.stats import binom, norm
+
+from audit_plugin.statistics.intervals import Interval, clopper_pearson
+
+EXACT_UP_TO = 20
+"""Non-zero observations up to which all sign patterns are enumerated."""
+FEW_DISCORDANT = 20
+"""Below this many changed rows :func:`sparse_interval` takes the place of the normal or bootstrap interval."""
+CHUNK_SIGNS = 2_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignFlip:
+    """Outcome of a sign-flip test."""
+
+    p: float
+    """Two-sided p-value."""
+    statistic: float
+    """Mean contribution over all rows."""
+    exact: bool
+    """Whether all sign patterns were enumerated."""
+    nonzero: int
+    """Observations (units) that are not zero; the test rests on these alone."""
+
+
+def sign_flip(
+    contributions: Float[np.ndarray, "n"],
+    rng: np.random.Generator,
+    *,
+    rounds: int = 9_999,
+    units: Int[np.ndarray, "n"] | None = None,
+) -> SignFlip:
+    """Two-sided sign-flip (paired permutation) test of mean 0.
+
+    p = (1 + #{|T*| >= |T|})/(rounds + 1), or the share over all patterns when at most 20 observations are non-zero.
+    Rows of one unit keep a common sign.  Valid because under "no effect" both arms are exchangeable within a row.
+    """
+    if not np.isfinite(contributions).all() or len(contributions) == 0:
+        raise ValueError("contributions must be finite and not empty")
+    sums = contributions if units is None else np.bincount(np.unique(units, return_inverse=True)[1], weights=contributions)
+    x = sums[sums != 0]
+    exact = len(x) <= EXACT_UP_TO
+    p = _exact_p(x) if exact else _random_p(x, rng, rounds)
+    return SignFlip(p=p, statistic=float(contributions.mean()), exact=exact, nonzero=len(x))
+
+
+def _at_least(totals: Float[np.ndarray, "r"], x: Float[np.ndarray, "m"]) -> int:
+    """How many totals are as far from 0 as the observed one, up to rounding."""
+    return int((np.abs(totals) >= abs(x.sum()) - 1e-12 * np.abs(x).sum()).sum())
+
+
+def _exact_p(x: Float[np.ndarray, "m"]) -> float:
+    totals = np.zeros(1)
+    for value in x:
+        totals = np.concatenate([totals + value, totals - value])
+    return _at_least(totals, x) / len(totals)
+
+
+def _random_p(x: Float[np.ndarray, "m"], rng: np.random.Generator, rounds: int) -> float:
+    step = max(1, CHUNK_SIGNS // len(x))
+    hits = 0
+    for start in range(0, rounds, step):
+        signs = rng.integers(0, 2, size=(min(step, rounds - start), len(x)), dtype=np.int8)
+        hits += _at_least(2 * (signs @ x) - x.sum(), x)
+    return (1 + hits) / (rounds + 1)
+
+
+def mcnemar_exact(only_a: int, only_b: int) -> float:
+    """Two-sided exact McNemar test from the discordant counts: binomial with p = 1/2; 1 without discordant rows.
+
+    >>> round(mcnemar_exact(1, 7), 4)
+    0.0703
+    """
+    if min(only_a, only_b) < 0:
+        raise ValueError(f"counts are not negative, got {only_a} and {only_b}")
+    return float(min(1.0, 2 * binom.cdf(min(only_a, only_b), only_a + only_b, 0.5)))
+
+
+def margin_test(value: float, se: float, margin: float) -> float:
+    """One-sided p-value of "the effect is at most margin", normal approximation.
+
+    >>> round(margin_test(0.05, 0.01, 0.02), 4)
+    0.0013
+    """
+    if not se >= 0:
+        raise ValueError(f"a standard error is not negative, got {se}")
+    if se == 0:
+        return 0.0 if value > margin else 1.0
+    return float(norm.sf((value - margin) / se))
+
+
+def sparse_interval(contributions: Float[np.ndarray, "n"], *, bound: float, level: float = 0.95) -> Interval:
+    """Interval for the mean contribution when few rows changed, from exact intervals of the shares that rose and fell.
+
+    Mean = π₊m₊ − π₋m₋.  Each share gets a Clopper-Pearson interval at half the error (Bonferroni); the mean sizes m of rises and
+    falls are taken as observed, and as ``bound`` (the largest possible) where none was seen.  Exact when all sizes are equal.
+    """
+    n, inner = len(contributions), 1 - (1 - level) / 2
+    rises, falls = contributions[contributions > 0], -contributions[contributions < 0]
+    if n == 0 or not (np.abs(contributions) <= bound * (1 + 1e-9)).all():
+        raise ValueError(f"contributions must be {n} > 0 values within ±{bound}")
+    up, down = (clopper_pearson(len(side), n, level=inner) for side in (rises, falls))
+    up_size, down_size = (float(side.mean()) if len(side) else bound for side in (rises, falls))
+    return Interval(float(contributions.mean()), up.low * up_size - down.high * down_size, up.high * up_size - down.low * down_size)
