@@ -1,0 +1,84 @@
+"""Everything that can go wrong in an engine, as one tree.
+
+EngineError
+├── PipelineError                 a pipeline directory cannot be used
+│   ├── MissingFileError          a file of the directory is not there
+│   ├── UnsafeWeightsError        the weights are pickles, which run code when read
+│   └── UnsupportedPipelineError  the directory holds another kind of model
+├── CaptionTooLongError           the text encoder would cut a caption
+├── BackendError                  a network cannot be run as asked
+│   ├── BackendUnavailableError   a pinned backend refuses, or all do; every reason is listed
+│   ├── ExportError               a network cannot be written as a graph
+│   └── ParityError               a backend computes other numbers than the reference
+└── CacheError                    the build cache cannot be read or written
+
+Messages name the thing, what was wrong with it, and what to do.  A vendor's exception is mapped at the border with ``raise … from``.
+"""
+
+from collections.abc import Sequence
+
+
+class EngineError(Exception):
+    """Root of every error that an engine raises on purpose."""
+
+
+class PipelineError(EngineError):
+    """A pipeline directory cannot be used."""
+
+
+class MissingFileError(PipelineError):
+    """A file of the pipeline directory is not there."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path} is missing: {why}; nothing is ever downloaded, so copy the complete pipeline directory")
+        self.path = path
+
+
+class UnsafeWeightsError(PipelineError):
+    """The weights are pickles."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} is a pickle, and reading a pickle runs whatever code it holds; convert the weights to .safetensors "
+            "(diffusers: `save_pretrained(..., safe_serialization=True)`) where you trust their origin"
+        )
+        self.path = path
+
+
+class UnsupportedPipelineError(PipelineError):
+    """The directory holds a model of another kind."""
+
+
+class CaptionTooLongError(EngineError):
+    """The text encoder would cut the caption and draw something else than asked."""
+
+    def __init__(self, caption: str, tokens: int, limit: int) -> None:
+        super().__init__(
+            f"caption {caption!r} has {tokens} tokens, the text encoder reads {limit}; "
+            "shorten the caption template, or name fewer concepts in one caption"
+        )
+        self.caption, self.tokens, self.limit = caption, tokens, limit
+
+
+class BackendError(EngineError):
+    """A network cannot be run as asked."""
+
+
+class BackendUnavailableError(BackendError):
+    """No backend that was allowed can run the network."""
+
+    def __init__(self, wanted: str, reasons: Sequence[str]) -> None:
+        super().__init__(f"backend {wanted!r} cannot be used: {'; '.join(reasons)}")
+        self.wanted, self.reasons = wanted, tuple(reasons)
+
+
+class ExportError(BackendError):
+    """A network cannot be written as a graph."""
+
+
+class ParityError(BackendError):
+    """A backend computes other numbers than the reference."""
+
+
+class CacheError(EngineError):
+    """The build cache cannot be read or written."""

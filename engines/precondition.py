@@ -1,0 +1,106 @@
+"""A variance-preserving network with discrete timesteps, seen as a denoiser over noise levels sigma.
+
+After Karras et al., "Elucidating the design space of diffusion models" (2022), section 5 and table 1: with
+x = clean + sigma * noise the network sees c_in x, c_in = 1 / sqrt(1 + sigma^2), at the timestep whose level is sigma, interpolated in
+log sigma.  Betas are those of diffusers' schedulers; zero terminal SNR is Lin et al., "Common diffusion noise schedules and sample
+steps are flawed" (2023), algorithm 1.  There sigma would be infinite: we stop at TERMINAL_ALPHA_BAR, sigma 4096, where the data
+contribute less than float32 resolves in the network's input.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from engines.errors import UnsupportedPipelineError
+from engines.protocols import ConditionalDenoiser
+
+Prediction = Literal["epsilon", "v_prediction", "sample"]
+TERMINAL_ALPHA_BAR = 2.0**-24
+SNAP = 1e-4
+"""A timestep this near to a whole one is that one; float32 cannot tell levels apart more finely."""
+
+TimestepNetwork = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(x (n c h w) of unit scale, t (n) float, context (n l d)) -> prediction (n c h w)."""
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseLevels:
+    """The noise level of each timestep of training, ascending."""
+
+    log_sigmas: Float64[Tensor, " t"]
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """Level of every timestep, from 0 on."""
+        return tuple(self.log_sigmas.exp().tolist())
+
+    def timestep(self, sigma: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """The (fractional) timestep whose level is sigma; levels outside the table belong to its ends."""
+        table = self.log_sigmas.to(sigma.device)
+        wanted = sigma.double().log()
+        high = torch.searchsorted(table, wanted).clamp(1, len(table) - 1)
+        low = high - 1
+        weight = ((wanted - table[low]) / (table[high] - table[low])).clamp(0, 1)
+        t = low + weight
+        whole = t.round()
+        return torch.where((t - whole).abs() < SNAP, whole, t).float()
+
+
+def noise_levels(scheduler: Mapping[str, object]) -> NoiseLevels:
+    """Levels of a diffusers scheduler configuration."""
+    alpha_bar = torch.cumprod(1 - _betas(scheduler), 0)
+    if scheduler.get("rescale_betas_zero_snr"):
+        root = alpha_bar.sqrt()
+        root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+        alpha_bar = root.square().clamp(min=TERMINAL_ALPHA_BAR)
+    return NoiseLevels(((1 - alpha_bar) / alpha_bar).log() / 2)
+
+
+def prediction_of(scheduler: Mapping[str, object]) -> Prediction:
+    """What the network was trained to predict."""
+    prediction = scheduler.get("prediction_type", "epsilon")
+    if prediction not in get_args(Prediction):
+        raise UnsupportedPipelineError(f"prediction_type {prediction!r} is unknown; use epsilon, v_prediction or sample")
+    if prediction == "epsilon" and scheduler.get("rescale_betas_zero_snr"):
+        raise UnsupportedPipelineError(
+            "a network that predicts epsilon says nothing about pure noise, yet the scheduler sets rescale_betas_zero_snr; "
+            "use v_prediction or sample, or leave the betas as they are"
+        )
+    return cast("Prediction", prediction)
+
+
+def precondition(network: TimestepNetwork, levels: NoiseLevels, prediction: Prediction) -> ConditionalDenoiser:
+    """The network as a denoiser."""
+
+    def denoise(x: Tensor, sigma: Tensor, context: Tensor, /) -> Tensor:
+        s = sigma.view(-1, *[1] * (x.ndim - 1))
+        c_in = (1 + s**2).rsqrt()
+        out = network(c_in * x, levels.timestep(sigma), context)
+        if prediction == "epsilon":
+            return x - s * out
+        if prediction == "v_prediction":  # v = alpha noise - sigma_vp clean, with alpha = c_in and sigma_vp = s c_in
+            return c_in * (c_in * x - s * out)
+        return out
+
+    return denoise
+
+
+def _betas(scheduler: Mapping[str, object]) -> Float64[Tensor, " t"]:
+    steps = int(cast("int", scheduler.get("num_train_timesteps", 1000)))
+    if scheduler.get("trained_betas") is not None:
+        return torch.tensor(scheduler["trained_betas"], dtype=torch.float64)
+    first, last = (float(cast("float", scheduler.get(key, other))) for key, other in (("beta_start", 1e-4), ("beta_end", 0.02)))
+    schedule = scheduler.get("beta_schedule", "linear")
+    if schedule == "linear":
+        return torch.linspace(first, last, steps, dtype=torch.float64)
+    if schedule == "scaled_linear":
+        return torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64) ** 2
+    if schedule == "squaredcos_cap_v2":  # Nichol and Dhariwal 2021, eq. 17
+        u = torch.arange(steps + 1, dtype=torch.float64) / steps
+        f = ((u + 0.008) / 1.008 * torch.pi / 2).cos() ** 2
+        return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+    raise UnsupportedPipelineError(f"beta_schedule {schedule!r} is unknown; use linear, scaled_linear or squaredcos_cap_v2")
