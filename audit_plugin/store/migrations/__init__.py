@@ -1,0 +1,1 @@
+"""Alembic migrations, run by ``Store.open(url, migrate=True)``."""

@@ -1,0 +1,100 @@
+"""The tables.  Facts that are queried are columns; the audit result itself is one JSON document, byte for byte as it was written.
+
+Times are seconds since the epoch, UTC.  Columns change only together with a migration in ``migrations/versions``; a test compares the two.
+"""
+
+from sqlalchemy import Double, ForeignKey, Index, LargeBinary, MetaData, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAMES = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Base(DeclarativeBase):
+    """All tables of the store."""
+
+    metadata = NAMES
+
+
+class RunRow(Base):
+    """One finished audit of one (model version, label); written once, never changed."""
+
+    __tablename__ = "runs"
+    __table_args__ = (Index(None, "model", "label", "run"),)
+
+    run: Mapped[str] = mapped_column(String(64), primary_key=True)
+    model: Mapped[str] = mapped_column(Text)
+    version: Mapped[str] = mapped_column(Text)
+    label: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(32))
+    started: Mapped[float] = mapped_column(Double)
+    finished: Mapped[float] = mapped_column(Double)
+    audit: Mapped[str] = mapped_column(Text)
+    config_hash: Mapped[str] = mapped_column(Text)
+    bank_digest: Mapped[str] = mapped_column(Text)
+    evidence: Mapped[str] = mapped_column(Text)
+    policy_digest: Mapped[str] = mapped_column(Text)
+    plugin_version: Mapped[str] = mapped_column(Text)
+    document: Mapped[str] = mapped_column(Text)
+
+
+class FindingRow(Base):
+    """One cause of concern and its life, over all runs that saw it."""
+
+    __tablename__ = "findings"
+    __table_args__ = (Index(None, "model", "label"),)
+
+    finding: Mapped[str] = mapped_column(String(32), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    model: Mapped[str] = mapped_column(Text)
+    label: Mapped[str] = mapped_column(Text)
+    concept: Mapped[str] = mapped_column(Text)
+    metric: Mapped[str] = mapped_column(Text)
+    severity: Mapped[str] = mapped_column(String(16))
+    summary: Mapped[str] = mapped_column(Text)
+    first_seen: Mapped[float] = mapped_column(Double)
+    last_seen: Mapped[float] = mapped_column(Double)
+    first_run: Mapped[str] = mapped_column(String(64))
+    last_run: Mapped[str] = mapped_column(String(64))
+    resolved: Mapped[float | None] = mapped_column(Double)
+    acknowledged_by: Mapped[str | None] = mapped_column(Text)
+    acknowledged_until: Mapped[float | None] = mapped_column(Double)
+    acknowledged_reason: Mapped[str | None] = mapped_column(Text)
+
+
+class BreachRow(Base):
+    """Which run had which finding."""
+
+    __tablename__ = "breaches"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run"), primary_key=True)
+    finding: Mapped[str] = mapped_column(ForeignKey("findings.finding"), primary_key=True)
+
+
+class ScoreRow(Base):
+    """Scores of one image by one model version: little-endian float64, one number per class."""
+
+    __tablename__ = "scores"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    target: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class EventRow(Base):
+    """Who did what: append-only (SQLite refuses changes by trigger; on PostgreSQL grant INSERT and SELECT only)."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[float] = mapped_column(Double)
+    actor: Mapped[str] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(String(32))
+    subject: Mapped[str] = mapped_column(Text)
+    detail: Mapped[str] = mapped_column(Text)
