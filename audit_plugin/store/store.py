@@ -5,7 +5,7 @@ Everything shown elsewhere (metrics, alerts, report) is read back from here and 
 """
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import Engine, func, select, update
@@ -99,6 +99,12 @@ class Store:
             ids = session.scalars(newest).all()
         return tuple(self.run(run) for run in ids)
 
+    def queries(self) -> Mapping[tuple[str, str], int]:
+        """(model, version) -> images that all recorded runs together have sent to the server."""
+        total = select(RunRow.model, RunRow.version, func.sum(RunRow.queries)).group_by(RunRow.model, RunRow.version)
+        with errors_as_ours(self._engine), Session(self._engine) as session:
+            return {(model, version): int(sent) for model, version, sent in session.execute(total)}
+
     def past(self, model: str, label: str, *, limit: int = 50) -> tuple[PastRun, ...]:
         """Earlier runs of one model and label, newest first, as :func:`audit_plugin.findings.findings.find` takes them."""
         query = select(RunRow.run, RunRow.state, RunRow.evidence).where(RunRow.model == model, RunRow.label == label)
@@ -186,6 +192,7 @@ def _run_row(result: AuditResult) -> RunRow:
         evidence=evidence(result),
         policy_digest=origin.policy_digest,
         plugin_version=origin.plugin_version,
+        queries=origin.classifier_queries,
         document=to_json(result),
     )
 

@@ -3,7 +3,7 @@
 Times are seconds since the epoch, UTC.  Columns change only together with a migration in ``migrations/versions``; a test compares the two.
 """
 
-from sqlalchemy import Double, ForeignKey, Index, LargeBinary, MetaData, String, Text
+from sqlalchemy import BigInteger, Double, ForeignKey, Index, LargeBinary, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAMES = MetaData(
@@ -40,6 +40,7 @@ class RunRow(Base):
     evidence: Mapped[str] = mapped_column(Text)
     policy_digest: Mapped[str] = mapped_column(Text)
     plugin_version: Mapped[str] = mapped_column(Text)
+    queries: Mapped[int] = mapped_column(BigInteger)
     document: Mapped[str] = mapped_column(Text)
 
 

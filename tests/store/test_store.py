@@ -80,6 +80,13 @@ def test_last_runs_are_one_per_model_and_task(store):
     assert [r.run[6:8] for r in store.last_runs(only_assessed=True)] == ["01", "03"]
 
 
+def test_queries_add_up_over_runs(store):
+    """The load on the server is on record per model version."""
+    for run in (audited(1), audited(2), audited(3, version="2")):
+        store.save(run)
+    assert store.queries() == {("ham", "1"): 1200, ("ham", "2"): 600}
+
+
 def test_the_past_confirms(store):
     """What the store remembers is what `find` needs."""
     store.save(audited(1))

@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("evidence", sa.Text, nullable=False),
         sa.Column("policy_digest", sa.Text, nullable=False),
         sa.Column("plugin_version", sa.Text, nullable=False),
+        sa.Column("queries", sa.BigInteger, nullable=False),
         sa.Column("document", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("run", name="pk_runs"),
     )

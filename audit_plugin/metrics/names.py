@@ -1,0 +1,115 @@
+"""The one table of metric names.  Collector, alert rules, dashboards and the documentation page are all checked against it.
+
+Labels ``model`` and ``version`` are spelt as Triton's own, so that PromQL joins need no relabelling; ``task`` is the label column a model
+was judged by (``job``, ``instance`` and the like belong to the scrape).  Interval bounds are metrics of their own, never label values.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["gauge", "counter", "info"]
+AUDIT = ("model", "version", "task")
+CONCEPT = (*AUDIT, "concept", "metric")
+PREFIX = "audit_plugin_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec:
+    """One metric as it is exposed; ``name`` is the full sample name, with ``_total`` or ``_info`` where the kind asks for it."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+
+
+def _concept(name: str, help_text: str, unit: str = "ratio") -> MetricSpec:
+    cached = f"{help_text}; cached from the last working audit."
+    return MetricSpec(name=PREFIX + name, kind="gauge", help=cached, labels=CONCEPT, unit=unit)
+
+
+def _audit(name: str, help_text: str, unit: str = "", labels: tuple[str, ...] = AUDIT) -> MetricSpec:
+    return MetricSpec(name=PREFIX + name, kind="gauge", help=f"{help_text}; cached from the last audit.", labels=labels, unit=unit)
+
+
+def _process(name: str, help_text: str, unit: str = "", kind: Kind = "gauge", labels: tuple[str, ...] = ()) -> MetricSpec:
+    return MetricSpec(name=PREFIX + name, kind=kind, help=f"{help_text}.", labels=labels, unit=unit)
+
+
+SPECS: tuple[MetricSpec, ...] = (
+    # What the model relies on
+    _concept("concept_importance_ratio", "Drop of the performance metric when the concept is permuted"),
+    _concept("concept_importance_low_ratio", "Lower limit of the 95 % interval of the importance"),
+    _concept("concept_importance_high_ratio", "Upper limit of the 95 % interval of the importance"),
+    _concept("concept_margin_ratio", "Practical margin that the verdict used, placebo included"),
+    _concept("concept_mde_ratio", "Smallest importance that this audit would have found with 80 % power"),
+    _concept("concept_rows", "Rows on which the concept was judged", unit=""),
+    _concept("concept_flip_rate_excess_ratio", "Share of concept flips that change the decision, in excess of the placebo"),
+    _concept("concept_flip_rate_excess_low_ratio", "Lower limit of the 95 % interval of the excess flip rate"),
+    _concept("concept_flip_rate_excess_high_ratio", "Upper limit of the 95 % interval of the excess flip rate"),
+    MetricSpec(
+        name=PREFIX + "concept_verdict",
+        kind="gauge",
+        help="1 for the current verdict on the concept, the other verdicts have no series; cached from the last working audit.",
+        labels=(*CONCEPT, "role", "verdict"),
+    ),
+    _concept("concept_breach", "1 when the estimate exceeds the policy's bound with its whole interval, else 0", unit=""),
+    _concept(
+        "concept_breach_runs", "Consecutive audits on different rows that breached the policy, 0 when the last did not", unit=""
+    ),
+    _concept("concept_breach_strong", "1 when the lower bound exceeds twice the tolerated margin, else 0", unit=""),
+    # Group fairness, interventional figures and whatever the policy found
+    _concept("fairness_gap_ratio", "Group fairness figure named by `metric`, signed"),
+    _concept("fairness_gap_low_ratio", "Lower limit of the 95 % interval of the fairness figure"),
+    _concept("fairness_gap_high_ratio", "Upper limit of the 95 % interval of the fairness figure"),
+    _concept("fairness_rows", "Rows behind the fairness figure", unit=""),
+    _concept("fairness_breach", "1 when the fairness figure exceeds the policy's bound with its whole interval, else 0", unit=""),
+    _concept(
+        "fairness_breach_runs", "Consecutive audits on different rows that breached the policy, 0 when the last did not", unit=""
+    ),
+    _concept("fairness_breach_strong", "1 when the interval lies beyond twice the policy's bound, else 0", unit=""),
+    # The audit itself
+    _audit("audit_state", "1 for the state in which the last run ended, the other states have no series", labels=(*AUDIT, "state")),
+    _audit("audit_broken", "1 when the last audit did not work and says nothing about bias, else 0"),
+    _audit("insufficient_data", "1 when the last audit had too little data to say anything, else 0"),
+    _audit(
+        "gate_status",
+        "Worst status of the gate: 0 pass, 1 warn, 2 fail; a gate that was not run has no series",
+        labels=(*AUDIT, "gate"),
+    ),
+    _audit("performance_real_ratio", "The performance metric on the real images", "ratio", labels=(*AUDIT, "metric")),
+    _audit("performance_generated_ratio", "The performance metric on the generated baseline", "ratio", labels=(*AUDIT, "metric")),
+    _audit("rows", "Rows in the last audit"),
+    _audit("images", "Generated images in the bank of the last audit"),
+    _audit("unet_evaluations", "Denoiser network evaluations spent by the last audit"),
+    _audit("findings", "Policy breaches in the last audit", labels=(*AUDIT, "severity")),
+    _audit("last_success_timestamp_seconds", "When the last working audit ended", "seconds"),
+    _audit("last_completion_timestamp_seconds", "When the last audit ended, working or not", "seconds"),
+    _audit("last_duration_seconds", "How long the last audit took", "seconds"),
+    _audit("audit_interval_seconds", "Configured time between two audits", "seconds"),
+    _audit("control_missed", "Planted models only: 1 when a planted reliance was not found, else 0"),
+    _audit("control_false_alarm", "Planted models only: 1 when a reliance was found where none is planted, else 0"),
+    _audit("series_dropped", "Concept and fairness series left out by the series cap"),
+    # This process
+    _process("build_info", "Version of the plug-in", kind="info", labels=("plugin_version",)),
+    _process("target_up", "1 when the audited server answered the last time this process asked, else 0"),
+    _process("config_last_reload_successful", "1 when the last attempt to load the configuration worked, else 0"),
+    _process("config_last_reload_success_timestamp_seconds", "When the configuration was last loaded", "seconds"),
+    _process("store_up", "1 when the result store could be read for this scrape, else 0"),
+    _process("attempts_total", "Rounds of audits started", kind="counter"),
+    _process("failures_total", "Rounds of audits that raised an error", kind="counter"),
+    _process("missed_runs_total", "Rounds that were due while another one was still running", kind="counter"),
+    _process("last_round_failed", "1 when the last round of audits raised an error, else 0"),
+    _process("next_run_timestamp_seconds", "When the next round of audits is due", "seconds"),
+    _process("interval_seconds", "Configured time between two rounds of audits", "seconds"),
+    _process(
+        "triton_requests_total",
+        "Images that recorded audits sent to the audited server, countable against nv_inference_count",
+        kind="counter",
+        labels=("model", "version"),
+    ),
+)
+
+METRICS = {spec.name.removeprefix(PREFIX): spec for spec in SPECS}
+"""The same by short name."""
