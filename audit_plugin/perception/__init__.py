@@ -1,1 +1,1 @@
-"""Independent judges of what an image shows."""
+"""Independent judges of pictures: which concepts they show, and whether they are pictures at all."""
