@@ -13,17 +13,16 @@ from functools import partial
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from audit_plugin.bank.plan import Plan
 from audit_plugin.bank.store import Drawn, ProbeBank
 from audit_plugin.core.errors import BankError, GeneratorError
-from audit_plugin.core.protocols import Generator, Progress
+from audit_plugin.core.protocols import Generator, Images, Progress
 from audit_plugin.core.values import Recipe
 from audit_plugin.sources.images import encode_png, to_uint8
 
-Quality = Callable[[NDArray[np.float32]], str]
-"""One image ``(3, h, w)`` -> why it cannot be used, empty if it can."""
+Quality = Callable[[Images], Sequence[str]]
+"""Images ``(n, 3, h, w)`` -> per image why it cannot be used, empty if it can."""
 
 
 class Executor(Protocol):
@@ -102,7 +101,8 @@ def draw(generator: Generator, quality: Quality, recipes: Sequence[Recipe]) -> l
     images = generator.generate([recipe.caption for recipe in recipes], [recipe.seed for recipe in recipes])
     if images.ndim != 4 or images.shape[:2] != (len(recipes), 3):
         raise GeneratorError(f"asked for {len(recipes)} RGB images, got an array {images.shape}; the engine is broken")
-    reasons = [quality(image) or ("" if np.isfinite(image).all() else "not finite") for image in images]
+    judged = zip(quality(images), images, strict=True)
+    reasons = [why or ("" if np.isfinite(image).all() else "not finite") for why, image in judged]
     pixels = to_uint8(np.nan_to_num(images, nan=0, posinf=1, neginf=0))
     return [
         Drawn(recipe=recipe.id, png=encode_png(picture, synthetic=True), rejected=why)

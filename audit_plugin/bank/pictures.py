@@ -12,8 +12,10 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from audit_plugin.core.errors import BankError, StorageFullError
+from audit_plugin.sources.images import Pixels, read_image
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_SQLITE_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 
 
 @contextmanager
@@ -26,7 +28,7 @@ def storage(where: str) -> Iterator[None]:
             raise StorageFullError(where) from error
         raise BankError(f"{where}: {error}; check that the place exists and may be written, then run again: it resumes") from error
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        if getattr(error, "sqlite_errorcode", None) in _SQLITE_FULL:
             raise StorageFullError(where) from error
         raise BankError(f"{where}: {error}; if the file is damaged, delete it and build the bank again") from error
 
@@ -60,6 +62,10 @@ class PictureFolder:
         if damage:
             raise BankError(f"picture {sha} in {self.url} is {damage}; verify the bank's files and build again: it is redrawn")
         return data
+
+    def pixels(self, sha: str) -> Pixels:
+        """A picture, decoded."""
+        return read_image(self.get(sha), name=self.path(sha))
 
     def damage(self, sha: str) -> str:
         """Either missing or corrupt, in that word; empty when the picture is what its name says."""

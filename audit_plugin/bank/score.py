@@ -7,7 +7,7 @@ this process dies, running again asks only for what is missing.
 import time
 from dataclasses import dataclass
 
-from audit_plugin.bank.real import RealImages, sources
+from audit_plugin.bank.real import RealImages, loaders
 from audit_plugin.bank.store import ProbeBank
 from audit_plugin.bank.stream import decoded
 from audit_plugin.core.errors import TargetOutputError
@@ -35,16 +35,16 @@ def score(
 ) -> ScoreReport:
     """Score every usable picture of the bank's plan, and the real images, that this target has not scored yet."""
     start, target = time.monotonic(), classifier.info.id
-    readers = sources(bank, real)
-    known = table.known(target, readers)
-    todo = [sha for sha in readers if sha not in known]
-    reused = done = len(readers) - len(todo)
-    progress(done, len(readers), "scores")
-    for shas, images in decoded(todo, lambda sha: readers[sha](sha), batch=batch):
+    load = loaders(bank, real)
+    known = table.known(target, load)
+    todo = [sha for sha in load if sha not in known]
+    reused = done = len(load) - len(todo)
+    progress(done, len(load), "scores")
+    for shas, images in decoded(todo, lambda sha: load[sha](sha), batch=batch):
         scores = classifier.predict(images)
         if len(scores) != len(shas):
             raise TargetOutputError(f"{classifier.info.model}: {len(shas)} images were sent but {len(scores)} answers came back")
         table.add(target, dict(zip(shas, scores, strict=True)))
         done += len(shas)
-        progress(done, len(readers), "scores")
+        progress(done, len(load), "scores")
     return ScoreReport(scored=len(todo), reused=reused, seconds=time.monotonic() - start)

@@ -243,9 +243,10 @@ def _lock(root: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise BankError(f"bank {root} is being written by process {holder}; wait for it to end, or stop it") from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with storage(str(root)):
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
         yield
 
 
@@ -257,10 +258,11 @@ def _make(root: Path, manifest: Mapping[str, str]) -> None:
     with _lock(root), storage(str(root)):
         if _table_file(root).is_file():  # somebody else was faster
             return
-        temp.unlink(missing_ok=True)
+        for left in root.glob(f"{temp.name}*"):
+            left.unlink()
         with closing(sqlite3.connect(temp)) as db:
-            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
             with db:
-                db.executescript(_SCHEMA)
                 db.executemany("INSERT INTO manifest VALUES (?, ?)", manifest.items())
+            db.execute("PRAGMA journal_mode = WAL")  # last: a log that a full disk kept from being merged would be left behind
         temp.replace(_table_file(root))

@@ -4,23 +4,19 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
-from numpy.typing import NDArray
-
 from audit_plugin.core.protocols import Images
-from audit_plugin.sources.images import read_image, to_float
+from audit_plugin.sources.images import Pixels, to_float
 
-Pixels = NDArray[np.uint8]
 _DECODERS = 2
 
 
-def decoded(shas: Iterable[str], read: Callable[[str], bytes], *, batch: int) -> Iterator[tuple[list[str], Images]]:
+def decoded(shas: Iterable[str], load: Callable[[str], Pixels], *, batch: int) -> Iterator[tuple[list[str], Images]]:
     """(names, images) of one size each, at most ``batch`` at a time; while one batch is used the next is read and decoded.
 
     At most four batches of odd sizes wait in memory for their like; then the fullest goes as it is.
     """
     waiting: dict[tuple[int, ...], list[tuple[str, Pixels]]] = defaultdict(list)
-    for sha, pixels in _ahead(shas, lambda sha: read_image(read(sha), name=sha), window=2 * batch):
+    for sha, pixels in _ahead(shas, load, window=2 * batch):
         waiting[pixels.shape].append((sha, pixels))
         fullest = max(waiting, key=lambda shape: len(waiting[shape]))
         if len(waiting[fullest]) >= batch or sum(map(len, waiting.values())) >= 4 * batch:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audit_plugin.bank.real import RealImages, sources
+from audit_plugin.bank.real import RealImages, loaders
 from audit_plugin.bank.store import ProbeBank
 from audit_plugin.bank.stream import decoded
 from audit_plugin.core.errors import DetectorError
@@ -39,16 +39,16 @@ def verify(
     """Let the detector read every usable picture of the plan, and the real images, that it has not read yet."""
     start = time.monotonic()
     with bank.writer():
-        readers = sources(bank, real)
+        load, concepts = loaders(bank, real), bank.concept_set.concepts
         known = bank.readings(detector.fingerprint).keys()
-        todo = [sha for sha in readers if sha not in known]
-        reused = done = len(readers) - len(todo)
-        progress(done, len(readers), "readings")
-        for shas, images in decoded(todo, lambda sha: readers[sha](sha), batch=batch):
-            levels = _levels(detector, images, bank.concept_set.concepts)
+        todo = [sha for sha in load if sha not in known]
+        reused = done = len(load) - len(todo)
+        progress(done, len(load), "readings")
+        for shas, images in decoded(todo, lambda sha: load[sha](sha), batch=batch):
+            levels = _levels(detector, images, concepts)
             bank.add_readings(detector.fingerprint, dict(zip(shas, levels, strict=True)))
             done += len(shas)
-            progress(done, len(readers), "readings")
+            progress(done, len(load), "readings")
     return ReadReport(read=len(todo), reused=reused, seconds=time.monotonic() - start)
 
 

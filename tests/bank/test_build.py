@@ -1,5 +1,6 @@
 """Building: everything once, nothing lost."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from audit_plugin.bank.build import batches, build, draw
 from audit_plugin.bank.store import ProbeBank
 from audit_plugin.core.errors import BankError, GeneratorError, StorageFullError
 from audit_plugin.sources.images import is_marked_synthetic
-from tests.bank.world import FakeGenerator, good, new_bank, silent, small_plan
+from tests.bank.world import FakeGenerator, good, new_bank, no_dark, silent, small_plan
 
 ROOT = Path(__file__).parents[2]
 BUILDER = """
@@ -80,7 +81,7 @@ def test_an_executor_gives_the_same_bank(tmp_path):
 def test_refused_pictures_are_kept_and_counted(tmp_path):
     """A refusal is a value: the picture stays as evidence, marked, and is not drawn again."""
     bank = new_bank(tmp_path)
-    report = build(bank, small_plan(), FakeGenerator(), lambda image: "dark" if image.mean() < 0.5 else "", progress=silent)
+    report = build(bank, small_plan(), FakeGenerator(), no_dark, progress=silent)
     refused = [image for image in bank.images().values() if image.rejected]
     assert 0 < report.rejected == len(refused) < report.drawn
     assert not {image.sha256 for image in refused} & set(bank.usable())
@@ -137,6 +138,48 @@ def test_the_kernels_own_refusal_is_understood(tmp_path):
         build(bank, plan, FakeGenerator(), good, progress=silent)
     build(bank, plan, FakeGenerator(), good, progress=silent)
     assert bank.images().keys() == plan.recipes.keys()
+
+
+TINY_DISKS = """
+import pathlib, shutil, subprocess, sys
+from audit_plugin.bank.build import build
+from audit_plugin.core.errors import StorageFullError
+from tests.bank.world import FakeGenerator, good, new_bank, no_dark, silent, small_plan
+disk, digests = pathlib.Path(sys.argv[1]), set()
+for size in [*range(20, 360, 20), 500, 700, 900]:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", disk], check=True)
+    try:
+        build(new_bank(disk / "bank"), small_plan(150), FakeGenerator(size=32), good, progress=silent, batch=8)
+        print("enough")
+    except StorageFullError:
+        print("full")
+    subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
+    bank = new_bank(disk / "bank")
+    build(bank, small_plan(150), FakeGenerator(size=32), good, progress=silent, batch=8)
+    digests.add(bank.digest)
+    subprocess.run(["umount", disk], check=True)
+print(len(digests))
+"""
+
+
+ALONE = ["unshare", "--map-root-user", "--mount"]
+
+
+def _can_mount(folder):
+    mount = [*ALONE, "mount", "-t", "tmpfs", "tmpfs", folder]
+    return bool(shutil.which("unshare")) and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_disks_that_fill_up_at_any_moment(tmp_path):
+    """Real file systems of many sizes: always the one error, and after growing the disk always the same bank."""
+    if not _can_mount(tmp_path):
+        pytest.skip("no private mounts on this system")
+    done = subprocess.run(
+        [*ALONE, sys.executable, "-c", TINY_DISKS, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["full"] * 20 + ["1"]
 
 
 def _build_and_kill(root, seconds):

@@ -14,7 +14,19 @@ from audit_plugin.bank.real import index_real
 from audit_plugin.bank.score import score
 from audit_plugin.bank.stream import decoded
 from audit_plugin.core.errors import ImageError, TargetOutputError
-from tests.bank.world import CONCEPTS, SMALL, FakeClassifier, FakeGenerator, FakeScores, good, new_bank, rows, silent, small_plan
+from tests.bank.world import (
+    CONCEPTS,
+    SMALL,
+    FakeClassifier,
+    FakeGenerator,
+    FakeScores,
+    good,
+    new_bank,
+    no_dark,
+    rows,
+    silent,
+    small_plan,
+)
 
 
 @pytest.fixture
@@ -67,7 +79,7 @@ def test_the_server_sees_the_stored_pixels(bank):
 def test_refused_pictures_are_not_sent(tmp_path):
     """What the quality filter refused has no score."""
     bank, table = new_bank(tmp_path), FakeScores()
-    build(bank, small_plan(), FakeGenerator(), lambda image: "dark" if image.mean() < 0.5 else "", progress=silent)
+    build(bank, small_plan(), FakeGenerator(), no_dark, progress=silent)
     score(bank, FakeClassifier(), table, progress=silent)
     refused = {image.sha256 for image in bank.images().values() if image.rejected}
     assert refused
@@ -89,7 +101,15 @@ def test_a_real_image_that_changed_is_refused(tmp_path):
     real = index_real(with_photos(tmp_path), progress=silent)
     (tmp_path / "0.jpg").write_bytes((tmp_path / "1.jpg").read_bytes())
     with pytest.raises(ImageError, match=r"0\.jpg.*changed while the audit ran"):
-        real.read(real.by_row["row-0"])
+        real.pixels(real.by_row["row-0"])
+
+
+def test_a_file_that_is_no_image_is_named_by_its_path(tmp_path, bank):
+    """The user can find the file that stopped the audit."""
+    (tmp_path / "0.jpg").write_text("no picture")
+    real = index_real([replace(rows(1)[0], image=str(tmp_path / "0.jpg"))], progress=silent)
+    with pytest.raises(ImageError, match=r"0\.jpg.*not a readable"):
+        score(bank, FakeClassifier(), FakeScores(), real=real, progress=silent)
 
 
 def test_rows_without_image_have_none(tmp_path):
@@ -112,13 +132,11 @@ def test_many_sizes_stay_in_bounded_memory():
     """With every picture of another size, at most six batches are in memory, and all come out."""
     read, out = [], []
 
-    def png(sha):
+    def load(sha):
         read.append(sha)
-        file = io.BytesIO()
-        Image.new("RGB", (int(sha), 3)).save(file, "PNG")
-        return file.getvalue()
+        return np.zeros((3, int(sha), 3), np.uint8)
 
-    for shas, images in decoded(map(str, range(1, 101)), png, batch=4):
+    for shas, images in decoded(map(str, range(1, 101)), load, batch=4):
         out += shas
         assert images.shape == (len(shas), 3, 3, int(shas[0]))
         assert len(read) - len(out) <= 6 * 4
