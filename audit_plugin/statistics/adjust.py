@@ -20,7 +20,9 @@ def contrasts(
 ) -> Float[np.ndarray, "B"]:
     """P(detector sees it | asked for) − P(detector sees it | asked against), for every row of weights.
 
-    The numerator of compliance κ on flipped pictures; with real pictures and their labels, its denominator.
+    The numerator of compliance κ; with real pictures and their labels, its denominator.  To scale an importance, give each row
+    at both levels (baseline and flip): then κ is the share of edits that worked.  Flipped pictures alone count a failed edit on
+    both sides, which gives 2κ − 1: a stricter gate, but too small a divisor.
     """
     here, gone = (weights[:, asked == level] for level in (1, 0))
     seen, still = here @ read[asked == 1], gone @ read[asked == 0]

@@ -2,7 +2,8 @@
 
 Never mix the two families.  Decisions are booleans (True: the favourable class at the deployed threshold).  Interventional arrays
 hold the same rows at level a and at level b of the protected concept; observational ones hold a group number per row.
-``weights`` are resamples from :func:`bootstrap.unit_weights`.
+``weights`` are resamples from :func:`bootstrap.unit_weights`; figures without them (Wilson, Newcombe, Katz, Tango, t) take rows as
+independent, so with several rows per patient or video their intervals are too narrow.
 """
 
 from dataclasses import dataclass
