@@ -1,0 +1,145 @@
+"""The connection: one gRPC client for all threads, deadlines, retries with back-off, and the vendor's errors mapped to ours."""
+
+import re
+import threading
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import stamina
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from audit_plugin.core.errors import ConfigError, TargetError, TargetUnreachableError, UnknownModelError
+from audit_plugin.target.options import TargetOptions
+
+MARK = "audit-plugin"
+HEADER = "x-audit-plugin"
+"""Header of every request, for operators who filter their payload loggers by header."""
+
+_MESSAGE_BYTES = 2**31 - 1
+_CHANNEL = [
+    ("grpc.max_send_message_length", _MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+]
+_TRANSIENT = {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
+_UNKNOWN_MODEL = re.compile(r"unknown model|model .*not found|not found.*model|no available versions", re.IGNORECASE)
+
+
+class TransientError(TargetUnreachableError):
+    """The server may answer if it is asked again."""
+
+
+class RefusedError(TargetError):
+    """The server does not offer this call, or not to this client."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryCounts:
+    """What has been asked of the server so far."""
+
+    images: int = 0
+    """Images that were answered."""
+    requests: int = 0
+    """Inference requests sent, repeated ones included."""
+    retries: int = 0
+    """Inference requests that were a repetition."""
+
+
+class Wire:
+    """Calls of ``tritonclient``'s gRPC client with headers, a deadline and retries.  Shared by threads."""
+
+    def __init__(self, options: TargetOptions) -> None:
+        self.options = options
+        self._client = _client(options)
+        self._counts = QueryCounts()
+        self._lock = threading.Lock()
+
+    @property
+    def counts(self) -> QueryCounts:
+        """Snapshot of what has been asked."""
+        return self._counts
+
+    def count(self, *, images: int = 0, requests: int = 0, retries: int = 0) -> None:
+        """Add to the counts."""
+        with self._lock:
+            now = self._counts
+            self._counts = replace(now, images=now.images + images, requests=now.requests + requests, retries=now.retries + retries)
+
+    def once(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the client, mapping its errors."""
+        headers = self._headers()
+        try:
+            return getattr(self._client, method)(
+                *arguments, headers=headers, client_timeout=self.options.deadline_seconds, **options
+            )
+        except InferenceServerException as error:
+            raise _mapped(error, self.options) from error
+
+    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """The same, asking again with growing pauses while the server is away or overloaded."""
+        for attempt in stamina.retry_context(on=TransientError, attempts=self.options.retries + 1, timeout=None):
+            with attempt:
+                if method == "infer":
+                    self.count(requests=1, retries=int(attempt.num > 1))
+                return self.once(method, *arguments, **options)
+        raise AssertionError("stamina either returns or raises")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _headers(self) -> dict[str, str]:
+        options = self.options
+        headers = {name.lower(): value for name, value in options.headers.items()} | {HEADER: "probe"}
+        if options.token_file is not None:
+            headers["authorization"] = f"Bearer {_secret(options.token_file, 'token_file')}"
+        if options.restricted_key is not None:
+            headers[f"triton-grpc-protocol-{options.restricted_key}"] = _secret(options.restricted_key_file, "restricted_key_file")
+        return headers
+
+
+def _client(options: TargetOptions) -> triton.InferenceServerClient:
+    tls = options.tls
+    if tls is None:
+        return triton.InferenceServerClient(options.url, channel_args=_CHANNEL)
+    try:
+        files = {"root_certificates": tls.ca, "private_key": tls.key, "certificate_chain": tls.cert}
+        paths = {name: None if path is None else str(path) for name, path in files.items()}
+        return triton.InferenceServerClient(options.url, ssl=True, channel_args=_CHANNEL, **paths)
+    except OSError as error:
+        raise ConfigError(
+            f"`tls` file {error.filename!r} cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
+
+
+def _secret(path: Any, option: str) -> str:
+    try:
+        return str(path.read_text().strip())
+    except OSError as error:
+        raise ConfigError(
+            f"`{option}` {str(path)!r} cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
+
+
+def _mapped(error: InferenceServerException, options: TargetOptions) -> TargetError:
+    """Our error for the vendor's, by gRPC status."""
+    status = str(error.status()).removeprefix("StatusCode.")
+    said = f"{options.url} says {status}: {error.message()}"
+    if "restricted" in str(error.message()) or status in {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
+        return RefusedError(f"{said}; the operator restricts this call: check `token_file`, `restricted_key` and `tls`")
+    if status == "UNIMPLEMENTED":
+        return RefusedError(f"{said}; this server does not offer the call")
+    if status == "NOT_FOUND" or _UNKNOWN_MODEL.search(str(error.message())):
+        return UnknownModelError(f"{said}; check `model` and `version` of this target against the server's repository")
+    if status in _TRANSIENT:
+        return TransientError(f"{said}; check that the server runs and `url` is its gRPC endpoint, or raise `deadline_seconds`")
+    return TargetError(f"{said}; look into the server's log for model {options.model!r}")

@@ -1,0 +1,3 @@
+"""Fixtures shared by all tests; each family lives in its own module."""
+
+pytest_plugins = ["tests.fixtures.triton"]
