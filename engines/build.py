@@ -1,13 +1,24 @@
-"""Choose who runs a network: the first choice of the user, or the fastest whose numbers are certified."""
+"""Choose who runs a network: the one that was named, or the fastest whose numbers are certified.  Nothing is replaced silently."""
 
-from collections.abc import Sequence
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from statistics import median
 
+import torch
 from torch import nn
 
-from engines.errors import BackendUnavailableError
+from engines.cache import BuildCache
+from engines.errors import BackendError, BackendUnavailableError, ParityError
+from engines.parity import Feeds, certificate_note, certify, read_certificate
 from engines.protocols import Backend, Engine
-from engines.spec import EngineSpec
+from engines.spec import EngineSpec, digest
+
+REPLAYS = 20
+PATIENCE_SECONDS = 2.0
+"""Measuring ends after this many runs or seconds, whichever comes first, but not before two runs."""
 
 
 @dataclass(frozen=True)
@@ -19,15 +30,107 @@ class BackendChoice:
     refused: tuple[str, ...] = ()
 
 
-def build(module: nn.Module, spec: EngineSpec, wanted: str, backends: Sequence[Backend]) -> tuple[Engine, BackendChoice]:
-    """The network on the backend asked for; ``auto`` takes the first that does not refuse."""
-    refused: list[str] = []
-    for backend in backends:
-        if wanted not in {"auto", backend.name}:
-            continue
-        reason = backend.unusable(spec)
-        if reason is None:
-            return backend.build(module, spec), BackendChoice(backend.name, "pinned", tuple(refused))
-        refused.append(f"{backend.name}: {reason}")
-    names = ", ".join(backend.name for backend in backends)
-    raise BackendUnavailableError(wanted, refused or [f"there is none of that name; known are auto, {names}"])
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Builder:
+    """Builds networks on one set of backends; certificates and timings are kept beside the graphs."""
+
+    reference: Backend
+    """Its fp32 numbers are the right ones."""
+    backends: Sequence[Backend]
+    cache: BuildCache
+    rows: int
+    """Size of the batches that speed is measured on."""
+    where: Mapping[str, str]
+    """What timings and certificates depend on besides the graph and the libraries: device, threads."""
+
+    def build(
+        self, module: nn.Module, spec: EngineSpec, wanted: str, batches: Callable[[], Sequence[Feeds]]
+    ) -> tuple[Engine, BackendChoice]:
+        """The network on the wanted backend, or on the fastest when that is ``auto``."""
+        if wanted == "auto":
+            return self._fastest(module, spec, batches)
+        named = [backend for backend in self.backends if backend.name == wanted]
+        if not named:
+            known = ", ".join(backend.name for backend in self.backends)
+            raise BackendUnavailableError(wanted, [f"there is none of that name; known are auto, {known}"])
+        reason = named[0].unusable(spec)
+        if reason is not None:
+            raise BackendUnavailableError(wanted, [reason])
+        return self._certified(named[0], module, spec, batches), BackendChoice(wanted, "chosen by the user")
+
+    def _fastest(self, module: nn.Module, spec: EngineSpec, batches: Callable[[], Sequence[Feeds]]) -> tuple[Engine, BackendChoice]:
+        refused: list[str] = []
+        engines: dict[str, Engine] = {}
+        for backend in self.backends:
+            reason = backend.unusable(spec)
+            if reason is None:
+                try:
+                    engines[backend.name] = self._certified(backend, module, spec, batches)
+                except BackendError as error:
+                    reason = str(error)
+            if reason is not None:
+                refused.append(f"{backend.name}: {reason}")
+        if not engines:
+            raise BackendUnavailableError("auto", refused)
+        if len(engines) == 1:
+            (name,) = engines
+            return engines[name], BackendChoice(name, "the only one that can be used", tuple(refused))
+        seconds = self._ranking(engines, spec, batches)
+        name = min(engines, key=lambda each: seconds[each])
+        slower = [f"{each}: {1e3 * seconds[each]:.1f} ms, slower" for each in engines if each != name]
+        reason = f"fastest of {len(engines)} certified backends, {1e3 * seconds[name]:.1f} ms for {self.rows} rows"
+        return engines[name], BackendChoice(name, reason, (*refused, *slower))
+
+    def _certified(self, backend: Backend, module: nn.Module, spec: EngineSpec, batches: Callable[[], Sequence[Feeds]]) -> Engine:
+        engine = backend.build(module, spec)
+        if backend.name == self.reference.name and spec.precision == "fp32":
+            return engine
+        note = f"certificate-{backend.name}-{self._here(backend.name)}"
+        certificate = read_certificate(self.cache.read_note(spec.key(), note))
+        if certificate is None:
+            certificate = certify(engine, self.reference.build(module, spec.at("fp32")), batches())
+            self.cache.write_note(spec.key(), note, certificate_note(certificate))
+        if certificate.failure is not None:
+            raise ParityError(f"backend {backend.name!r} is not certified for {spec.name!r}: {certificate.failure}")
+        return engine
+
+    def _ranking(self, engines: dict[str, Engine], spec: EngineSpec, batches: Callable[[], Sequence[Feeds]]) -> dict[str, float]:
+        """Seconds per batch, measured once per machine, thread count and set of backends."""
+        note = f"ranking-{self._here(*engines, str(self.rows))}"
+        known = self.cache.read_note(spec.key(), note)
+        if known is not None and set(known) == set(engines):
+            return {name: float(str(value)) for name, value in known.items()}
+        first = batches()[0]
+        rows = torch.arange(self.rows) % len(next(iter(first.values())))
+        feeds = {name: value[rows] for name, value in first.items()}
+        seconds = {name: _seconds(engine, feeds) for name, engine in engines.items()}
+        self.cache.write_note(spec.key(), note, dict(seconds))
+        return seconds
+
+    def _here(self, *names: str) -> str:
+        libraries = {library: _version(library) for library in ("torch", "onnxruntime", "onnxruntime-gpu")}
+        return digest({"machine": _machine(), "libraries": libraries, "where": dict(self.where), "of": list(names)})[:16]
+
+
+def _seconds(engine: Engine, feeds: Feeds) -> float:
+    engine.run(feeds)
+    times: list[float] = []
+    while len(times) < 2 or (len(times) < REPLAYS and sum(times) < PATIENCE_SECONDS):
+        start = time.perf_counter()
+        engine.run(feeds)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _machine() -> str:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {gpu}"

@@ -6,6 +6,7 @@ used only when certified to compute the same numbers, and a fingerprint must not
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +16,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from engines.backends.eager import EagerBackend
-from engines.build import BackendChoice, build
+from engines.backends.ort import OrtBackend
+from engines.build import BackendChoice, Builder
+from engines.cache import BuildCache, default_root
 from engines.directory import DEFAULTS, Parts, read_parts
 from engines.errors import PipelineError, UnsupportedPipelineError
 from engines.guidance import Guidance, guide
 from engines.networks import TextForward, UNetForward, VaeDecode, VaeEncode, decoder_spec, unet_spec
 from engines.noise import start_noise
-from engines.precondition import NoiseLevels, noise_levels, precondition, prediction_of
+from engines.parity import ROWS, Feeds, clean_latents, noised_batches
+from engines.precondition import NoiseLevels, Prediction, noise_levels, precondition, prediction_of
 from engines.protocols import ConditionalDenoiser, Denoiser, Engine
 from engines.samplers import SAMPLERS, OnStep
 from engines.schedules import karras_sigmas, trailing_sigmas
@@ -33,6 +37,13 @@ Latents = Float[Tensor, "n c h w"]
 
 NOISE = "philox-1"
 """Changed whenever seeds come to mean other noise."""
+
+PROFILE = Profile(1, 16, 1024)
+"""Graphs have a dynamic batch, so that one serves every batch size."""
+
+PROBE_CAPTIONS = ("", "a", "photo", "a photo")
+PROBE_SIZES = (ROWS, 1, 3, ROWS, 1, 3, 1, 2)
+"""Batches a backend is compared on: full, single and ragged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,8 +185,9 @@ def load_pipeline(
     guidance_interval: tuple[float, float] | None = None,
     batch: int = 16,
     threads: int | None = None,
-    device: str = "cpu",
+    device: Literal["cpu", "cuda"] = "cpu",
     precision: Precision = "fp32",
+    cache: str | Path | None = None,
 ) -> TextToImage:
     """Read a pipeline directory; what is left out comes from its ``audit.json``, then from SamplingPlan.
 
@@ -188,15 +200,23 @@ def load_pipeline(
     plan = _plan(parts.defaults, {key: value for key, value in asked.items() if value is not None}, Path(directory))
     text = ClipCaptions(parts.tokenizer, torch.no_grad()(TextForward(parts.text_encoder)), _positions(parts))
     unet, decode = UNetForward(parts.unet), VaeDecode(parts.vae)
-    profile = Profile(1, batch, 2 * batch)
-    unet_is = unet_spec(unet, text.length, profile, precision)
+    unet_is = unet_spec(unet, text.length, PROFILE, precision)
     channels, height, width = unet_is.inputs[0].row
-    decoder_is = decoder_spec(decode, (channels, height, width), profile, precision)
+    decoder_is = decoder_spec(decode, (channels, height, width), PROFILE, precision)
     colours, rows, columns = decoder_is.outputs[0].row
-    backends = [EagerBackend(device, threads)]
-    unet_runs, unet_choice = build(unet, unet_is, backend, backends)
-    decoder_runs, decoder_choice = build(decode, decoder_is, backend, backends)
-    levels, spent = noise_levels(parts.scheduler), [0]
+    levels, prediction, spent = noise_levels(parts.scheduler), prediction_of(parts.scheduler), [0]
+    builds = BuildCache(Path(cache) if cache else default_root())
+    reference = EagerBackend(device, threads)
+    builder = Builder(
+        reference=reference,
+        backends=(reference, OrtBackend(builds, device, threads)),
+        cache=builds,
+        rows=batch,
+        where={"device": device, "threads": str(threads or torch.get_num_threads())},
+    )
+    probes = _Probes(EagerBackend().build(unet, unet_is.at("fp32")), text, levels, prediction, (channels, height, width))
+    unet_runs, unet_choice = builder.build(unet, unet_is, backend, probes.unet)
+    decoder_runs, decoder_choice = builder.build(decode, decoder_is, backend, probes.decoder)
     return TextToImage(
         fingerprint=digest({"parts": parts.digest, "plan": asdict(plan), "precision": precision, "noise": NOISE}),
         plan=plan,
@@ -207,10 +227,36 @@ def load_pipeline(
         choices={"unet": unet_choice, "vae_decoder": decoder_choice},
         text=text,
         codec=KlCodec(decoder_runs, VaeEncode(parts.vae)),
-        conditional=precondition(NoisePredictor(unet_runs, spent), levels, prediction_of(parts.scheduler)),
+        conditional=precondition(NoisePredictor(unet_runs, spent), levels, prediction),
         device=torch.device(device),
         spent=spent,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Probes:
+    """What backends are compared on: rough samples of the reference, noised to levels spread over the schedule."""
+
+    reference: Engine
+    text: ClipCaptions
+    levels: NoiseLevels
+    prediction: Prediction
+    shape: tuple[int, int, int]
+
+    @cached_property
+    def contexts(self) -> Float[Tensor, "n l d"]:
+        return self.text.encode([PROBE_CAPTIONS[i % len(PROBE_CAPTIONS)] for i in range(ROWS)])
+
+    @cached_property
+    def clean(self) -> Latents:
+        denoise = precondition(NoisePredictor(self.reference, [0]), self.levels, self.prediction)
+        return clean_latents(lambda x, sigma: denoise(x, sigma, self.contexts), self.levels, self.shape)
+
+    def unet(self) -> list[Feeds]:
+        return noised_batches(self.clean, self.contexts, self.levels, PROBE_SIZES)
+
+    def decoder(self) -> list[Feeds]:
+        return [{"latents": self.clean[:size]} for size in (ROWS, 3, 1)]
 
 
 def _plan(defaults: Mapping[str, object], asked: Mapping[str, object], directory: Path) -> SamplingPlan:

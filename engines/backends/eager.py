@@ -29,7 +29,7 @@ class EagerEngine:
         dtype = DTYPES[self.spec.precision]
         inputs = [feeds[each.name].to(self.device) for each in self.spec.inputs]
         inputs = [value.to(dtype) if value.is_floating_point() else value for value in inputs]
-        with torch.no_grad(), _threads(self.threads):
+        with torch.no_grad(), _threads(self.threads), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return {self.spec.outputs[0].name: self.module(*inputs).float()}
 
 
