@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from audit_plugin.core.results import AuditResult, ConceptResult, Estimate, Verdict
-from audit_plugin.report.words import VERDICT_WORDS, importance_words, interval, number, p_value, thousands
+from audit_plugin.report.words import VERDICT_WORDS, importance_words, interval, metric_name, number, p_value, thousands
 
 
 def _mapping(values: Mapping[str, str]) -> str:
@@ -74,7 +74,10 @@ PROVENANCE: Final[tuple[tuple[str, Callable[[AuditResult], str]], ...]] = (
     ("Network evaluations in this run", lambda r: thousands(r.provenance.unet_evaluations)),
     ("Images sent to the server in this run", lambda r: thousands(r.provenance.classifier_queries)),
     ("Seconds", lambda r: ", ".join(f"{stage} {number(value, 1)}" for stage, value in r.provenance.seconds.items())),
-    ("Placebo effect", lambda r: ", ".join(f"{metric} {interval(value)}" for metric, value in r.placebo.items()) or "–"),
+    (
+        "Placebo effect",
+        lambda r: ", ".join(f"{metric_name(metric)} {interval(value)}" for metric, value in r.placebo.items()) or "–",
+    ),
     ("Machine", lambda r: r.provenance.machine),
     ("Versions", lambda r: _mapping({"audit_plugin": r.provenance.plugin_version, **r.provenance.versions})),
     ("Result schema", lambda r: str(r.schema_version)),

@@ -377,8 +377,11 @@ def broken(gallery: Gallery) -> AuditResult:
         whole.gates[0], status=GateStatus.FAIL, value=0.24, low=0.19, high=0.29,
         consequence="Ranking suppressed: the model does not see in generated images what it sees in real ones.",
     )  # fmt: skip
-    kept = dataclasses.replace(finding(whole.model), id=f"{whole.model}/audit_broken", kind="audit_broken", value=0.24, low=0.19, high=0.29, threshold=0.1, concept="",
-                               summary="The generator is not valid for this model: AUROC falls by 0.240 on generated images.")  # fmt: skip
+    kept = dataclasses.replace(
+        finding(whole.model), id=f"{whole.model}/audit_broken", kind="audit_broken", concept="",
+        value=0.24, low=0.19, high=0.29, threshold=0.1,
+        summary="The generator is not valid for this model: AUROC falls by 0.240 on generated images.",
+    )  # fmt: skip
     return dataclasses.replace(
         whole,
         state=RunState.INVALID_GENERATOR,
