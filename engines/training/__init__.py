@@ -1,1 +1,7 @@
-"""Train a small text-to-image pipeline from captioned images."""
+"""Train a small text-to-image pipeline from captioned images, and write it as a diffusers directory of the Stable Diffusion 1.x class."""
+
+from engines.training.data import CaptionedImages
+from engines.training.options import Recipe
+from engines.training.train import train_pipeline
+
+__all__ = ["CaptionedImages", "Recipe", "train_pipeline"]
