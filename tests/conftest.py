@@ -1,3 +1,3 @@
 """Fixtures shared by all tests; each family lives in its own module."""
 
-pytest_plugins = ["tests.fixtures.triton"]
+pytest_plugins = ["tests.fixtures.mlserver", "tests.fixtures.triton"]

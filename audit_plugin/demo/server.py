@@ -216,13 +216,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--log-file", type=Path, default=Path("tritonserver.log"), help="server log (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        with TritonServer(options.repository, kit=ensure_kit(options.kit), log_file=options.log_file) as server:
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            TritonServer(options.repository, kit=ensure_kit(options.kit), log_file=options.log_file) as server,
+        ):
             print(
                 f"gRPC     {server.grpc_url}\nHTTP     {server.http_url}\nmetrics  {server.metrics_url}\nCtrl-C stops it.",
                 flush=True,
             )
-            with contextlib.suppress(KeyboardInterrupt):
-                threading.Event().wait()
+            threading.Event().wait()
     except AuditError as error:
         parser.exit(error.exit_code, f"error: {error}\n")
 
