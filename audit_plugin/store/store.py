@@ -5,6 +5,7 @@ Everything shown elsewhere (metrics, alerts, report) is read back from here and 
 """
 
 import datetime as dt
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class Store:
         self._engine = engine
         self._clock = clock
         self._results: dict[str, AuditResult] = {}
+        self._cache_lock = threading.Lock()
         self.scores = SqlScoreTable(engine)
         """The score table (``core.protocols.ScoreTable``)."""
 
@@ -70,15 +72,25 @@ class Store:
 
     def run(self, run: str) -> AuditResult:
         """The whole result of one run.  Raises StoreError when there is none."""
-        if run not in self._results:
-            with errors_as_ours(self._engine), Session(self._engine) as session:
-                document = session.scalar(select(RunRow.document).where(RunRow.run == run))
-            if document is None:
-                raise StoreError(f"there is no run {run!r} in the store")
+        result = self.lookup(run)
+        if result is None:
+            raise StoreError(f"there is no run {run!r} in the store")
+        return result
+
+    def lookup(self, run: str) -> AuditResult | None:
+        """The whole result of one run, if there is one."""
+        if cached := self._results.get(run):
+            return cached
+        with errors_as_ours(self._engine), Session(self._engine) as session:
+            document = session.scalar(select(RunRow.document).where(RunRow.run == run))
+        if document is None:
+            return None
+        result = from_json(document)
+        with self._cache_lock:
             while len(self._results) >= _CACHED_RESULTS:
-                self._results.pop(next(iter(self._results)), None)
-            self._results[run] = from_json(document)
-        return self._results[run]
+                del self._results[next(iter(self._results))]
+            self._results[run] = result
+        return result
 
     def runs(self, *, model: str | None = None, label: str | None = None, limit: int = 50) -> tuple[RunRecord, ...]:
         """Finished runs, newest first."""
