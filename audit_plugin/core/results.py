@@ -113,6 +113,7 @@ class ConceptResult:
     score_shift: Estimate
     """Mean absolute change of the positive class's score."""
     rank_low: int
+    """Best rank (1 is the largest importance) in the 95 % interval; 0 when the concept is not ranked (weak edit, not assessable)."""
     rank_high: int
     p_first: float
     """Bootstrap share in which this concept ranks first."""
