@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from audit_plugin.core.errors import ConfigError
 from audit_plugin.sources.scenes.world import CONCEPTS
 
 
@@ -19,6 +20,15 @@ class Tie:
     strength: float
     """0 ties nothing (the concept keeps its own law), 1 always."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ConfigError(f"the tie of {self.concept!r} has strength {self.strength}; give a probability")
+        for levels in (self.levels_if, self.levels_else):
+            if not levels:
+                raise ConfigError(f"the tie of {self.concept!r} names no level; name at least one for either side")
+            for level in levels:
+                _level(self.concept, level)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SceneLaw:
@@ -30,12 +40,26 @@ class SceneLaw:
     """Share of positive scenes; the levels of the task's concepts are redrawn to meet it."""
     ties: tuple[Tie, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.prevalence <= 1:
+            raise ConfigError(f"prevalence {self.prevalence} is not a share; give a number from 0 to 1")
+        for name, level in self.positive.items():
+            _level(name, level)
+        for tie in self.ties:
+            if tie.concept in self.positive:
+                raise ConfigError(f"concept {tie.concept!r} defines the task, so it cannot be tied to it; tie another concept")
+
 
 _INDEX = {concept.name: position for position, concept in enumerate(CONCEPTS)}
 
 
 def _level(concept: str, level: str) -> int:
-    return CONCEPTS[_INDEX[concept]].levels.index(level)
+    if concept not in _INDEX:
+        raise ConfigError(f"scenes have no concept {concept!r}; they have {', '.join(_INDEX)}")
+    levels = CONCEPTS[_INDEX[concept]].levels
+    if level not in levels:
+        raise ConfigError(f"concept {concept!r} of scenes has no level {level!r}; it has {', '.join(levels)}")
+    return levels.index(level)
 
 
 def positive(values: NDArray[np.int64], task: Mapping[str, str]) -> NDArray[np.bool_]:

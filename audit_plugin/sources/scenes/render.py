@@ -4,6 +4,7 @@ Each element of a scene (background, object, ruler, second object) has a random 
 element's place in the list, and drawn whether the element is shown or not.  So setting one concept leaves every other pixel as it was.
 """
 
+import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
@@ -110,5 +111,5 @@ def render_many(seeds: Sequence[int], values: NDArray[np.int64], *, workers: int
     work = [(list(seeds[i : i + size]), values[i : i + size]) for i in range(0, len(seeds), size)]
     if workers == 1:
         return np.concatenate([_render_chunk(chunk) for chunk in work])
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         return np.concatenate(list(pool.map(_render_chunk, work)))
