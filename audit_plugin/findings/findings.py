@@ -28,6 +28,7 @@ RUNBOOKS = {
     "fairness": "auditpluginfairnessgap.md",
     "audit_broken": "auditpluginauditbroken.md",
 }
+_EDIT_GATES = {"G0", "G3a", "G4", "G5"}
 
 
 def find(result: AuditResult, policy: Policy, history: History = ()) -> tuple[Finding, ...]:
@@ -151,7 +152,7 @@ def _fairness(result: AuditResult, policy: Policy) -> Iterator[Finding]:
         role = roles.get(figure.concept, Role.PROTECTED)
         covering = (one for one in policy.thresholds if one.covers_figure(figure) and one.covers(figure.concept, role))
         threshold = next(covering, None)
-        if threshold and not _edit_leaks(figure, result.gates) and (finding := _fairness_breach(result, figure, threshold)):
+        if threshold and not _edit_failed(figure, result.gates) and (finding := _fairness_breach(result, figure, threshold)):
             yield finding
 
 
@@ -198,18 +199,16 @@ def _fairness_breach(result: AuditResult, figure: FairnessFigure, threshold: Thr
 def fairness_metric(figure: FairnessFigure) -> str:
     """Name of one figure between two levels, as findings and metrics use it.
 
-    >>> fairness_metric(FairnessFigure(concept="skin", family="interventional", figure="parity_gap", levels=("dark", "light"),
-    ...     estimate=None, n=0, concern="above 0.05", of_concern=False))
-    'interventional_parity_gap:dark-light'
+    >>> fairness_metric(FairnessFigure(concept="skin", family="interventional", figure="counterfactual_parity_gap", levels=("dark", "light"),
+    ...     estimate=None, n=0, concern="beyond ±0.05", of_concern=False))
+    'interventional_counterfactual_parity_gap:dark-light'
     """
     return f"{figure.family}_{figure.figure}:{figure.levels[0]}-{figure.levels[1]}"
 
 
-def _edit_leaks(figure: FairnessFigure, gates: tuple[Gate, ...]) -> bool:
-    """Gate G4 failed for this concept: the interventional figure may be another concept's doing."""
+def _edit_failed(figure: FairnessFigure, gates: tuple[Gate, ...]) -> bool:
+    """Too few rows, an edit not carried out or leaking, a blind detector: the interventional figure cannot accuse anyone."""
     if figure.family != "interventional":
         return False
-    own = (figure.concept, f"{figure.concept}->")
-    return any(
-        g.name == "G4" and g.status is GateStatus.FAIL and (g.subject == own[0] or g.subject.startswith(own[1])) for g in gates
-    )
+    own = (gate for gate in gates if gate.subject.split("->")[0] == figure.concept)
+    return any(gate.name in _EDIT_GATES and gate.status is GateStatus.FAIL for gate in own)

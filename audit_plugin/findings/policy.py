@@ -67,10 +67,20 @@ class Threshold:
         return role.alerts
 
     def covers_figure(self, figure: FairnessFigure) -> bool:
-        """Whether this threshold speaks about the fairness figure; the direction is read from the figure's own concern."""
-        side = "below" if figure.concern.startswith("below") else "above"
-        named = any(fnmatchcase(figure.figure, pattern) for pattern in self.figures)
-        return self.metric == "fairness" and named and figure.family in self.families and side == self.side
+        """Whether this threshold speaks about the fairness figure; figures that are only for reading must be named in full."""
+        if self.metric != "fairness" or figure.family not in self.families:
+            return False
+        side = side_of(figure)
+        if side is None:
+            return figure.figure in self.figures
+        return side == self.side and any(fnmatchcase(figure.figure, pattern) for pattern in self.figures)
+
+
+def side_of(figure: FairnessFigure) -> Literal["above", "below"] | None:
+    """In which direction the figure is of concern by its own words; None for those shown only for reading the others."""
+    if figure.concern.startswith("below"):
+        return "below"
+    return "above" if figure.concern.startswith(("above", "beyond")) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +149,7 @@ def default_policy() -> Policy:
             Threshold(
                 name="fairness-flip-rate",
                 metric="fairness",
-                figures=("flip*",),
+                figures=("flip_rate_excess",),
                 threshold=0.02,
                 roles=(Role.PROTECTED,),
                 owner="audit_plugin defaults",
@@ -149,7 +159,7 @@ def default_policy() -> Policy:
             Threshold(
                 name="fairness-gap",
                 metric="fairness",
-                figures=("*gap*", "*difference*"),
+                figures=("counterfactual_parity_gap", "counterfactual_odds_gap"),
                 threshold=0.05,
                 roles=(Role.PROTECTED,),
                 owner="audit_plugin defaults",

@@ -15,6 +15,7 @@ from audit_plugin.core.results import (
     Verdict,
 )
 from audit_plugin.findings.findings import fairness_metric
+from audit_plugin.findings.policy import side_of
 from audit_plugin.metrics.names import METRICS
 from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.store.records import seconds
@@ -165,10 +166,15 @@ def _bundles(result: AuditResult) -> Iterator[_Bundle]:
         yield _Bundle(_key(result), rank, tuple(samples))
     for figure in result.fairness:
         finding = found.get(("fairness", figure.concept, fairness_metric(figure)))
-        if figure.estimate is not None and (finding is not None or figure.family == "interventional"):
+        if figure.estimate is not None and (finding is not None or _exported(figure)):
             samples = _unique(_fairness(result, figure, figure.estimate, finding))
             rank = (finding is None, False, -abs(figure.estimate.value), f"{figure.concept} {fairness_metric(figure)}")
             yield _Bundle(_key(result), rank, tuple(samples))
+
+
+def _exported(figure: FairnessFigure) -> bool:
+    """Figures that have a bound and that the model alone is answerable for; the others are in the report."""
+    return figure.family == "interventional" and side_of(figure) is not None
 
 
 def _concept(result: AuditResult, concept: ConceptResult, found: Mapping[tuple[str, str, str], Finding]) -> Iterator[Sample]:

@@ -36,7 +36,7 @@ def clean(name="background", role=Role.NUISANCE):
     return concept(name, role, low=-0.01, verdict=Verdict.NEGLIGIBLE)
 
 
-def gap(low=0.07, *, figure="parity_gap", family="interventional", concern="above 0.05", **changes):
+def gap(low=0.07, *, figure="counterfactual_parity_gap", family="interventional", concern="beyond ±0.05", **changes):
     """A fairness figure of the protected concept "skin"."""
     estimate = Estimate(value=low + 0.02, low=low, high=low + 0.04)
     base = FairnessFigure(

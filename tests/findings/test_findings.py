@@ -110,10 +110,18 @@ def test_a_gap_is_held_against_its_nearest_bound(low, found):
     assert len(find(result(concepts=(), fairness=(gap(low),)), POLICY)) == found
 
 
-def test_a_leaking_protected_edit_blocks_its_fairness_finding():
-    """Gate G4: the gap may be another concept's doing."""
-    leaky = result(concepts=(), fairness=(gap(),), gates=(gate("G4", GateStatus.FAIL, "skin->hair"),))
-    assert find(leaky, POLICY) == ()
+@pytest.mark.parametrize(("name", "subject"), [("G4", "skin->hair"), ("G3a", "skin"), ("G0", "skin"), ("G5", "skin")])
+def test_a_failed_edit_accuses_nobody(name, subject):
+    """Leaking, ignored, rare or unseen: the gap may not be the concept's doing."""
+    failed = gate(name, GateStatus.FAIL, subject)
+    assert find(result(concepts=(), fairness=(gap(),), gates=(failed,)), POLICY) == ()
+
+
+def test_figures_for_reading_are_not_held_against_a_bound():
+    """The plain flip rate contains what any redrawing flips; only its excess over the placebo may alert."""
+    plain = gap(0.3, figure="flip_rate", concern="shown for reading the others")
+    excess = gap(0.3, figure="flip_rate_excess")
+    assert [one.rule for one in find(result(concepts=(), fairness=(plain, excess)), POLICY)] == ["fairness-flip-rate"]
 
 
 def test_the_first_matching_threshold_decides():

@@ -94,9 +94,10 @@ def test_planted_models_control_the_audit(verdict, truth, missed, wrong):
 
 
 def test_fairness_figures_are_series_with_their_breach():
-    """Interventional gaps are exported; observational ones stay in the report."""
-    out = values(result(fairness=(gap(), gap(family="observational"))))
-    assert out["fairness_breach"] == {("ham", "1", "lesion", "skin", "interventional_parity_gap:dark-light"): 1}
+    """Interventional gaps are exported; observational ones and those for reading stay in the report."""
+    reading = gap(figure="flip_rate", concern="shown for reading the others")
+    out = values(result(fairness=(gap(), gap(family="observational"), reading)))
+    assert out["fairness_breach"] == {("ham", "1", "lesion", "skin", "interventional_counterfactual_parity_gap:dark-light"): 1}
 
 
 def many(n):
