@@ -68,6 +68,7 @@ class SamplingPlan:
             raise ValueError(f"schedule {self.schedule!r} is unknown; use trailing or karras")
         if self.steps < 1:
             raise ValueError(f"a plan needs at least one step, got {self.steps}")
+        _ = self.guide  # which checks the interval
 
     @property
     def guide(self) -> Guidance:

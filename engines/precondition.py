@@ -3,8 +3,8 @@
 After Karras et al., "Elucidating the design space of diffusion models" (2022), section 5 and table 1: with
 x = clean + sigma * noise the network sees c_in x, c_in = 1 / sqrt(1 + sigma^2), at the timestep whose level is sigma, interpolated in
 log sigma.  Betas are those of diffusers' schedulers; zero terminal SNR is Lin et al., "Common diffusion noise schedules and sample
-steps are flawed" (2023), algorithm 1.  There sigma would be infinite: we stop at TERMINAL_ALPHA_BAR, sigma 4096, where the data
-contribute less than float32 resolves in the network's input.
+steps are flawed" (2023), algorithm 1.  There sigma would be infinite: we stop at TERMINAL_ALPHA_BAR, sigma 4096 (or twice the level
+before, where that is higher still), at which the network's input holds next to nothing of the data.
 """
 
 from collections.abc import Callable, Mapping
@@ -56,7 +56,8 @@ def noise_levels(scheduler: Mapping[str, object]) -> NoiseLevels:
     if scheduler.get("rescale_betas_zero_snr"):
         root = alpha_bar.sqrt()
         root = (root - root[-1]) * root[0] / (root[0] - root[-1])
-        alpha_bar = root.square().clamp(min=TERMINAL_ALPHA_BAR)
+        alpha_bar = root.square()
+        alpha_bar[-1] = min(TERMINAL_ALPHA_BAR, float(alpha_bar[-2]) / 4)  # below the level before, so that levels ascend
     return NoiseLevels(((1 - alpha_bar) / alpha_bar).log() / 2)
 
 

@@ -19,7 +19,7 @@ def karras_sigmas(sigma_min: float, sigma_max: float, steps: int, rho: float = 7
     """Levels evenly spaced in sigma^(1/rho) (Karras et al. 2022, eq. 5).
 
     >>> [round(sigma, 3) for sigma in karras_sigmas(0.01, 10.0, 3)]
-    [10.0, 0.722, 0.01, 0.0]
+    [10.0, 0.718, 0.01, 0.0]
     """
     if steps < 1 or not 0 < sigma_min < sigma_max:
         raise ValueError(f"need steps >= 1 and 0 < sigma_min < sigma_max, got {steps}, {sigma_min}, {sigma_max}")

@@ -1,0 +1,230 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from engines.backends.eager import EagerBackend
+from engines.backends.ort import OrtBackend, load
+from engines.build import Builder
+from engines.cache import BuildCache
+from engines.errors import BackendUnavailableError, ExportError, ParityError
+from engines.export import check_operators, export_onnx
+from engines.parity import FORWARD_LIMITS, certify, read_certificate, relative_error
+from engines.pipeline import load_pipeline
+from engines.spec import EngineSpec, Profile, TensorSpec
+
+
+class Small(nn.Module):
+    """A network with the parts that exporters get wrong: norm, upsampling, a per-row scalar."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.conv, self.norm = nn.Conv2d(4, 8, 3, padding=1), nn.GroupNorm(2, 8)
+        self.out = nn.Conv2d(8, 4, 3, padding=1, stride=2)
+
+    def forward(self, x, t):
+        hidden = self.norm(self.conv(x)) * t[:, None, None, None].cos()
+        return self.out(nn.functional.interpolate(nn.functional.silu(hidden), scale_factor=2.0, mode="nearest"))
+
+
+class Wrong(Small):
+    """Forgets the timestep."""
+
+    def forward(self, x, t):
+        return super().forward(x, 0 * t)
+
+
+class Gathers(Small):
+    def forward(self, x, t):
+        return super().forward(x, t).index_put((torch.tensor([0]),), torch.zeros(()))
+
+
+SPEC = EngineSpec(
+    name="small",
+    inputs=(TensorSpec("x", "float32", ("B", 4, 8, 8)), TensorSpec("t", "float32", ("B",))),
+    outputs=(TensorSpec("y", "float32", ("B", 4, 8, 8)),),
+    profile=Profile(1, 8, 64),
+    model_hash="a" * 64,
+)
+
+
+def feeds(rows):
+    return {"x": torch.randn(rows, 4, 8, 8, generator=torch.Generator().manual_seed(rows)), "t": torch.linspace(0, 9, rows)}
+
+
+def batches():
+    return [feeds(rows) for rows in (8, 3, 1)]
+
+
+@pytest.fixture(scope="module")
+def small():
+    return Small().eval().requires_grad_(requires_grad=False)
+
+
+@pytest.fixture(scope="module")
+def ort(graphs):
+    return OrtBackend(BuildCache(graphs), threads=1)
+
+
+def builder(ort, **options):
+    torch_backend = EagerBackend(threads=1)
+    return Builder(
+        **{"reference": torch_backend, "backends": (torch_backend, ort), "cache": ort.cache, "rows": 4, "where": {}, **options}
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 3, 64])
+def test_graph_and_module_agree(small, ort, rows):
+    """At one row too, which exporters take for a constant."""
+    found, right = (backend.build(small, SPEC).run(feeds(rows))["y"] for backend in (ort, EagerBackend()))
+    assert relative_error(found, right) < FORWARD_LIMITS["fp32"]
+
+
+def test_auto_takes_a_certified_backend_and_says_why(small, ort):
+    """The loser is listed with its time; the second build neither compares nor measures again."""
+    engine, choice = builder(ort).build(small, SPEC, "auto", batches)
+    assert choice.name == engine.backend
+    assert "fastest of 2" in choice.reason
+    assert len(choice.refused) == 1
+    assert "slower" in choice.refused[0]
+    assert builder(ort).build(small, SPEC, "auto", lambda: pytest.fail("compared again"))[1] == choice
+
+
+def test_a_backend_with_other_numbers_is_refused(small, ort):
+    """Pinned it raises, automatic it is passed over; both say by how much it is off."""
+    spec = replace(SPEC, model_hash="b" * 64)
+    ort.build(Wrong().eval(), spec)
+    with pytest.raises(ParityError, match="differs from the reference"):
+        builder(ort).build(small, spec, "ort", batches)
+    _, choice = builder(ort).build(small, spec, "auto", batches)
+    assert choice.name == "torch"
+    assert "differs from the reference" in choice.refused[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "failure"),
+    [
+        ({}, None),
+        ({"error": 2e-5}, "differs from the reference"),
+        ({"batch_error": 2e-5}, "in a batch"),
+        ({"finite": False}, "not finite"),
+    ],
+)
+def test_certificates_judge(small, ort, change, failure):
+    certificate = replace(certify(ort.build(small, SPEC), EagerBackend().build(small, SPEC), batches()), **change)
+    assert certificate.passed is (failure is None)
+    assert failure is None or failure in certificate.failure
+
+
+def test_a_note_of_another_form_is_no_certificate():
+    assert read_certificate({"error": 0}) is None
+    assert read_certificate(None) is None
+
+
+def test_nan_is_infinitely_wrong():
+    assert relative_error(torch.tensor([[float("nan")]]), torch.tensor([[1.0]])) == float("inf")
+
+
+def test_cuda_without_a_device_is_refused_not_replaced(small, ort, graphs):
+    """ONNX Runtime itself would quietly use the CPU."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this build of ONNX Runtime has CUDA")
+    ort.build(small, SPEC)
+    with pytest.raises(BackendUnavailableError, match="CUDAExecutionProvider"):
+        load(graphs / SPEC.key() / "model.onnx", SPEC, device="cuda")
+    with pytest.raises(BackendUnavailableError, match="onnxruntime-gpu"):
+        builder(ort, backends=(replace(ort, device="cuda"),)).build(small, SPEC, "ort", batches)
+
+
+def test_a_session_on_another_provider_is_refused(small, ort, graphs, monkeypatch):
+    """The provider is compiled in, but its libraries do not load."""
+    import onnxruntime
+
+    ort.build(small, SPEC)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    session = partial(onnxruntime.InferenceSession, providers=["CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda _: ["CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda path, options, **_: session(path, options))
+    with pytest.raises(BackendUnavailableError, match="runs on CPUExecutionProvider"):
+        load(graphs / SPEC.key() / "model.onnx", SPEC, device="cuda")
+
+
+@pytest.mark.parametrize(("wanted", "message"), [("tensorrt", "none of that name"), ("ort", "bf16"), ("auto", "ort: .*bf16")])
+def test_when_nothing_can_run_every_reason_is_listed(small, ort, wanted, message):
+    with pytest.raises(BackendUnavailableError, match=message):
+        builder(ort).build(small, SPEC.at("bf16"), wanted, batches)
+
+
+def test_a_truncated_graph_is_built_again(small, ort, graphs):
+    engine = ort.build(small, SPEC)
+    path = graphs / SPEC.key() / "model.onnx"
+    path.write_bytes(path.read_bytes()[:500])
+    again = ort.build(small, SPEC)
+    torch.testing.assert_close(again.run(feeds(3))["y"], engine.run(feeds(3))["y"], rtol=0, atol=0)
+
+
+def test_a_graph_the_runtime_refuses_is_built_again_once(small, tmp_path):
+    """Its checksum is right, its content is not: written by a broken build."""
+    cache = BuildCache(tmp_path)
+    cache.obtain(SPEC.key(), lambda folder: (folder / "model.onnx").write_bytes(b"not a graph") and None)
+    assert OrtBackend(cache).build(small, SPEC).run(feeds(2))["y"].isfinite().all()
+
+
+def test_upsampling_is_not_a_resize(small, tmp_path):
+    """Runtimes differ in Resize; ours is reshape, expand, reshape."""
+    import onnx
+
+    export_onnx(small, SPEC, tmp_path / "model.onnx")
+    operators = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
+    assert "Expand" in operators
+    assert not operators & {"Resize", "Upsample", "Gather"}
+
+
+def test_forbidden_operators_are_refused(tmp_path):
+    with pytest.raises(ExportError, match="backend torch"):
+        export_onnx(Gathers().eval(), SPEC, tmp_path / "model.onnx")
+
+
+def test_a_graph_with_other_inputs_is_refused(small, tmp_path):
+    export_onnx(small, SPEC, tmp_path / "model.onnx")
+    with pytest.raises(ExportError, match="asked for"):
+        check_operators(tmp_path / "model.onnx", replace(SPEC, inputs=SPEC.inputs[:1]))
+
+
+def test_threads_are_borrowed_not_taken(small):
+    """Torch's count is global; others must not notice."""
+    before = torch.get_num_threads()
+    EagerBackend(threads=before + 1).build(small, SPEC).run(feeds(1))
+    assert torch.get_num_threads() == before
+
+
+def test_a_pipeline_draws_the_same_on_every_backend(pipeline_directory, graphs):
+    """Fingerprints agree, images agree, and ONNX Runtime does not see the batch at all."""
+    plain, exported, chosen = (
+        load_pipeline(pipeline_directory, backend=backend, steps=3, batch=4, threads=1, cache=graphs)
+        for backend in ("torch", "ort", "auto")
+    )
+    assert plain.fingerprint == exported.fingerprint == chosen.fingerprint
+    assert (plain.choice.name, exported.choice.name) == ("torch", "ort")
+    assert chosen.choice.name in {"torch", "ort"}
+    images = exported.generate(["a red circle", "a photo"] * 3, range(6))
+    np.testing.assert_allclose(images, plain.generate(["a red circle", "a photo"] * 3, range(6)), atol=2e-5)
+    np.testing.assert_array_equal(exported.generate(["a photo"], [3]), images[3:4])
+    notes = [json.loads(path.read_text()) for path in graphs.glob("*/certificate-ort-*.json")]
+    assert len(notes) >= 2
+
+
+def test_importing_engines_imports_no_vendor():
+    """Libraries that one backend or one file format needs come late."""
+    code = "import sys, engines.pipeline, engines.build; print([m for m in ('onnxruntime', 'onnx', 'diffusers', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
