@@ -63,7 +63,8 @@ class TritonServer:
     """A context manager around one ``tritonserver`` process that serves ``repository``.
 
     ``load`` switches to explicit model control with these models loaded at the start (a test can then load a new version);
-    by default every model of the repository is served and nothing can be changed, as in production.
+    by default every model of the repository is served and nothing can be changed, as in production.  ``arguments`` are handed to
+    the server as they are, e.g. to restrict protocols or to switch TLS on.
     Start it from a thread that outlives it: the kernel ends the server together with the thread that started it.
     """
 
@@ -75,6 +76,7 @@ class TritonServer:
         log_file: Path,
         load: Sequence[str] | None = None,
         ports: Ports | None = None,
+        arguments: Sequence[str] = (),
         ready_seconds: float = 60.0,
         stop_seconds: float = 10.0,
     ) -> None:
@@ -83,6 +85,7 @@ class TritonServer:
         self.log_file = Path(log_file)
         self.load = load
         self.ports = ports or Ports.free()
+        self.arguments = arguments
         self.ready_seconds = ready_seconds
         self.stop_seconds = stop_seconds
         self._process: subprocess.Popen[bytes] | None = None
@@ -173,6 +176,7 @@ class TritonServer:
             f"--metrics-port={self.ports.metrics}",
             "--disable-auto-complete-config",
             "--exit-timeout-secs=5",
+            *self.arguments,
         ]
 
     def _wait_until_ready(self, process: "subprocess.Popen[bytes]") -> None:

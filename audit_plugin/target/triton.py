@@ -94,9 +94,10 @@ class TritonClassifier:
                 future.cancel()
 
     def close(self) -> None:
-        """Wait for requests under way and close the connection."""
-        self._pool.shutdown(cancel_futures=True)
+        """Close the connection; requests that nobody waits for any more are given up."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
         self._wire.close()
+        self._pool.shutdown()
 
     def __enter__(self) -> Self:
         return self

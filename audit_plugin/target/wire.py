@@ -3,8 +3,10 @@
 import re
 import threading
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
+import grpc
 import stamina
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
@@ -56,6 +58,7 @@ class Wire:
         self._client = _client(options)
         self._counts = QueryCounts()
         self._lock = threading.Lock()
+        self._closed = threading.Event()
 
     @property
     def counts(self) -> QueryCounts:
@@ -70,6 +73,8 @@ class Wire:
 
     def once(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the client, mapping its errors."""
+        if self._closed.is_set():
+            raise TargetError(f"the connection to {self.options.url} was closed before {method!r} was sent; connect anew")
         headers = self._headers()
         try:
             return getattr(self._client, method)(
@@ -80,7 +85,7 @@ class Wire:
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """The same, asking again with growing pauses while the server is away or overloaded."""
-        for attempt in stamina.retry_context(on=TransientError, attempts=self.options.retries + 1, timeout=None):
+        for attempt in stamina.retry_context(on=self._worth_repeating, attempts=self.options.retries + 1, timeout=None):
             with attempt:
                 if method == "infer":
                     self.count(requests=1, retries=int(attempt.num > 1))
@@ -88,7 +93,8 @@ class Wire:
         raise AssertionError("stamina either returns or raises")
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; what is under way is given up and not repeated."""
+        self._closed.set()
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -97,13 +103,17 @@ class Wire:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _worth_repeating(self, error: Exception) -> bool:
+        return isinstance(error, TransientError) and not self._closed.is_set()
+
     def _headers(self) -> dict[str, str]:
         options = self.options
         headers = {name.lower(): value for name, value in options.headers.items()} | {HEADER: "probe"}
         if options.token_file is not None:
-            headers["authorization"] = f"Bearer {_secret(options.token_file, 'token_file')}"
-        if options.restricted_key is not None:
-            headers[f"triton-grpc-protocol-{options.restricted_key}"] = _secret(options.restricted_key_file, "restricted_key_file")
+            headers["authorization"] = f"Bearer {_read(options.token_file, 'token_file').decode().strip()}"
+        if options.restricted_key_file is not None:
+            value = _read(options.restricted_key_file, "restricted_key_file").decode().strip()
+            headers[f"triton-grpc-protocol-{options.restricted_key}"] = value
         return headers
 
 
@@ -111,19 +121,17 @@ def _client(options: TargetOptions) -> triton.InferenceServerClient:
     tls = options.tls
     if tls is None:
         return triton.InferenceServerClient(options.url, channel_args=_CHANNEL)
-    try:
-        files = {"root_certificates": tls.ca, "private_key": tls.key, "certificate_chain": tls.cert}
-        paths = {name: None if path is None else str(path) for name, path in files.items()}
-        return triton.InferenceServerClient(options.url, ssl=True, channel_args=_CHANNEL, **paths)
-    except OSError as error:
-        raise ConfigError(
-            f"`tls` file {error.filename!r} cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
+    ca, key, cert = (
+        None if path is None else _read(path, f"tls.{name}")
+        for name, path in (("ca", tls.ca), ("key", tls.key), ("cert", tls.cert))
+    )
+    credentials = grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
+    return triton.InferenceServerClient(options.url, creds=credentials, channel_args=_CHANNEL)
 
 
-def _secret(path: Any, option: str) -> str:
+def _read(path: Path, option: str) -> bytes:
     try:
-        return str(path.read_text().strip())
+        return path.read_bytes()
     except OSError as error:
         raise ConfigError(
             f"`{option}` {str(path)!r} cannot be read ({error.strerror}); check the path and its permissions"

@@ -1,5 +1,8 @@
 """What a misbehaving server does to the audit: it waits, asks again, or stops with a reason."""
 
+import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from grpc import StatusCode
@@ -135,6 +138,28 @@ def test_secrets_travel_as_headers_and_are_read_anew(fake, tmp_path):
         token.unlink()
         with pytest.raises(ConfigError, match="`token_file`"):
             target.predict(IMAGES[:1])
+
+
+def test_closing_ends_the_waiting(fake):
+    """An audit that is cancelled does not sit out its retries."""
+    fake.behaviours = [fail(StatusCode.UNAVAILABLE)] * 99
+    with connect(fake, retries=50) as target, ThreadPoolExecutor(1) as caller:
+        answer = caller.submit(target.predict, IMAGES[:1])
+        while len(fake.requests) < 2:
+            time.sleep(0.01)
+        target.close()
+        with pytest.raises((TargetError, CancelledError)):
+            answer.result(10)
+    assert len(fake.requests) < 5
+
+
+@pytest.mark.parametrize(("shape", "requests"), [((1, 3, 4, 4), 6), ((3, 4, 4), 6), ((-1, 3, 4, 4), 2)])
+def test_models_without_a_batch_get_one_image_at_a_time(fake, shape, requests):
+    """A fixed batch of one, no batch axis at all, and the usual case give the same scores."""
+    fake.shape = shape
+    with connect(fake) as target:
+        np.testing.assert_allclose(target.predict(IMAGES)[:, 0], IMAGES.mean(axis=(1, 2, 3)), atol=2e-3)
+    assert len(fake.requests) == requests
 
 
 def test_nobody_there():
