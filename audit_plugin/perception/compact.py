@@ -13,7 +13,7 @@ import numpy as np
 from audit_plugin.core.protocols import Progress
 from audit_plugin.core.values import Concept
 from audit_plugin.perception.onnx_graph import Convolution, Head, compact_model
-from audit_plugin.perception.task import Task, TrainingOptions, temperature, weighted_loss
+from audit_plugin.perception.task import Task, TrainingOptions, temperature, weighted_losses
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -53,16 +53,18 @@ def _fit(network: "nn.Module", task: Task, draws: "Generator", progress: Progres
         optimiser, options.learning_rate, total_steps=batches * options.epochs + 1, pct_start=0.15
     )
     best, best_epoch, epoch, kept = np.inf, 0, 0, dict(network.state_dict())
-    while epoch < options.epochs and epoch - best_epoch < options.patience and time.monotonic() < deadline:
+    learnt = False
+    while not learnt and epoch < options.epochs and epoch - best_epoch < options.patience and time.monotonic() < deadline:
         epoch += 1
         network.train()
         for rows in train[torch.randperm(len(train), generator=draws)].chunk(batches):
             optimiser.zero_grad()
-            loss = weighted_loss(network(augment(x[rows], options, draws)), y[rows], w[rows])
-            torch.autograd.backward(loss)
+            losses = weighted_losses(network(augment(x[rows], options, draws)), y[rows], w[rows])
+            torch.autograd.backward(losses.sum())
             optimiser.step()
             schedule.step()
-        tuned = float(weighted_loss(_logits(network, x[tune]), y[tune], w[tune]))
+        tuning = weighted_losses(_logits(network, x[tune]), y[tune], w[tune])
+        learnt, tuned = float(tuning.max()) <= options.good_enough, float(tuning.sum())
         if tuned < best:
             best, best_epoch, kept = tuned, epoch, {name: tensor.clone() for name, tensor in network.state_dict().items()}
         if progress is not None:

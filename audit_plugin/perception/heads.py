@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from audit_plugin.core.errors import DetectorError
 from audit_plugin.core.protocols import Images
 from audit_plugin.perception.onnx_graph import Head, pooled_features, with_heads
-from audit_plugin.perception.task import Task, temperature, weighted_loss
+from audit_plugin.perception.task import Task, temperature, weighted_losses
 
 
 def train_heads(task: Task, features: str | Path) -> tuple[bytes, dict[str, Any]]:
@@ -51,8 +51,8 @@ def _logistic(z: NDArray[np.float64], task: Task, concept: int) -> tuple[NDArray
 
     def closure() -> float:
         optimiser.zero_grad()
-        loss = weighted_loss([x[train] @ theta[:, :-1].T + theta[:, -1]], y[train], w[train])
-        loss = loss + task.options.l2 * theta[:, :-1].square().sum()
+        fit = weighted_losses([x[train] @ theta[:, :-1].T + theta[:, -1]], y[train], w[train])
+        loss = fit.sum() + task.options.l2 * theta[:, :-1].square().sum()
         torch.autograd.backward(loss)
         return float(loss.detach())
 

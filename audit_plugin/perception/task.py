@@ -27,6 +27,8 @@ class TrainingOptions:
     """Wall-clock limit; reaching it ends training early, which makes the result depend on the machine."""
     patience: int = 12
     """Passes without progress on the tuning rows before training stops."""
+    good_enough: float = 0.02
+    """Training stops when no concept's cross-entropy on the tuning rows is above this: nothing is left to learn."""
     batch: int = 32
     learning_rate: float = 2e-3
     held_out: float = 0.15
@@ -60,13 +62,13 @@ class Task:
     options: TrainingOptions
 
 
-def weighted_loss(logits: "Sequence[Tensor]", truth: "Tensor", weight: "Tensor") -> "Tensor":
-    """Sum over concepts of the weighted cross-entropy; logits ``(n, levels)`` each, truth and weight ``(n, concepts)``."""
+def weighted_losses(logits: "Sequence[Tensor]", truth: "Tensor", weight: "Tensor") -> "Tensor":
+    """Weighted cross-entropy of each concept; logits ``(n, levels)`` each, truth and weight ``(n, concepts)``."""
     import torch
     from torch.nn.functional import cross_entropy
 
     losses = [(cross_entropy(z, truth[:, j], reduction="none") * weight[:, j]).mean() for j, z in enumerate(logits)]
-    return torch.stack(losses).sum()
+    return torch.stack(losses)
 
 
 def temperature(logits: "Tensor", truth: "Tensor", weight: "Tensor") -> float:
@@ -77,6 +79,6 @@ def temperature(logits: "Tensor", truth: "Tensor", weight: "Tensor") -> float:
     from scipy.optimize import minimize_scalar
 
     def loss(log_t: float) -> float:
-        return float(weighted_loss([logits / float(np.exp(log_t))], truth[:, None], weight[:, None]))
+        return float(weighted_losses([logits / float(np.exp(log_t))], truth[:, None], weight[:, None])[0])
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(1 / 2), np.log(8)), method="bounded").x))
