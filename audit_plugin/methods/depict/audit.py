@@ -127,10 +127,11 @@ def audit(
 def _detector_drops(study: Study) -> Mapping[str, Mapping[str, float]]:
     arrays, once = study.arrays, np.ones((1, len(study.arrays.labels)))
     read = [name for name in arrays.names if name in arrays.readings and len(np.unique(arrays.values[name])) > 1]
-    return {
+    found = {
         name: {other: float(detector_drop(study, name, other, once)[0]) for other in read if other in arrays.flips[name].readings}
         for name in arrays.names
     }
+    return {name: {other: drop for other, drop in row.items() if np.isfinite(drop)} for name, row in found.items()}
 
 
 def _state(gates: GateReport, concepts: Sequence[ConceptResult]) -> RunState:

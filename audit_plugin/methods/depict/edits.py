@@ -106,8 +106,13 @@ def leakage(study: Study) -> Mapping[str, Mapping[str, Bootstrap]]:
 
 
 def detector_drop(study: Study, flipped: str, watched: str, weights: Array) -> Array:
-    """Check 2 of the paper: fall of detector ``watched``'s AUROC against the original values when ``flipped`` is permuted."""
+    """Check 2 of the paper: fall of detector ``watched``'s AUROC against the original values when ``flipped`` is permuted.
+
+    nan where the usable rows show one level of the watched concept only.
+    """
     table, rows = _readings_table(study, flipped, watched)
+    if len(np.unique(table.labels)) < 2:
+        return np.full(len(weights), np.nan)
     return importances(table, METRICS["auroc"], weights[:, rows])
 
 

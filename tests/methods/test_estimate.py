@@ -1,0 +1,262 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata, spearmanr
+
+from audit_plugin.core.results import Verdict
+from audit_plugin.core.values import Concept, Role
+from audit_plugin.methods.depict import DepictOptions, audit
+from audit_plugin.methods.depict.figures import drops
+from audit_plugin.statistics.flip_table import FlipTable, importances
+from audit_plugin.statistics.metrics import METRICS
+from tests.methods.world import CONCEPTS, Generator, binary, build, linear, make_values, score
+
+QUICK = DepictOptions(resamples=200, adjusted_resamples=40)
+TINY = DepictOptions(resamples=60, adjusted_resamples=2)
+
+
+def run(world, scorer, options=QUICK, **more):
+    return audit(world.table, score(world, scorer), label="task", classes=("neg", "pos"), seed="s", options=options, **more)
+
+
+def permuted_drops(world, scorer, at, rounds, rng):
+    """Fall of AUROC over explicit permutations of one concept, in concept space."""
+    auroc = METRICS["auroc"].performance
+
+    def two(p):
+        return np.stack([1 - p, p], 1)
+
+    before = auroc(two(scorer(world.values, world.noise)), world.labels)
+    out = []
+    for _ in range(rounds):
+        values = world.values.copy()
+        values[:, at] = rng.permutation(values[:, at])
+        out.append(before - auroc(two(scorer(values, world.noise)), world.labels))
+    return np.array(out)
+
+
+def test_a_perfect_generator_agrees_with_the_permutation_oracle():
+    """20 targets with permuted weights and signs: Spearman at least 0.99, and the first concept is always right."""
+    rng = np.random.default_rng(20)
+    for _ in range(20):
+        weights = rng.permutation((3, 2, 1, 0.5, 0, 0)) * rng.choice([-1, 1], 6)
+        scorer = linear(tuple(weights))
+        world = build(250, rng, scorer, detector=1.0)
+        bare = replace(world, table=replace(world.table, readings={}))
+        ours = np.array([result.importance.value for result in run(bare, scorer, TINY).concepts])
+        oracle = np.array([permuted_drops(world, scorer, at, 40, rng).mean() if weights[at] else 0.0 for at in range(6)])
+        assert spearmanr(rankdata(ours.round(12)), rankdata(oracle)).statistic >= 0.99
+        assert ours.argmax() == oracle.argmax()
+
+
+def test_models_that_use_no_concept_are_never_said_to_rely():
+    """Constant, random and rest-only models over 200 runs: at most 5 % with any `relies`."""
+    truth = linear((2, 0))
+    models = (
+        lambda shown, _: np.full(len(shown), 0.3),
+        lambda shown, _: np.random.default_rng(len(shown)).random(len(shown)),
+        lambda _, noise: 1 / (1 + np.exp(-noise)),
+    )
+    alarms = 0
+    for turn in range(200):
+        world = build(40, np.random.default_rng([21, turn]), truth, concepts=CONCEPTS[:2], real=False)
+        world = replace(world, table=replace(world.table, readings={}))
+        model = models[turn % 3]
+        report = run(world, model, TINY)
+        alarms += any(result.verdict is Verdict.RELIES for result in report.concepts)
+    assert alarms <= 10
+
+
+def test_an_unused_concept_is_rejected_at_the_nominal_rate():
+    """Type I of the sign-flip test when a generator adds noise to every flip: 5 % within three standard errors."""
+    scorer = linear((2, 0), noise=1.5)
+    worlds = (
+        build(60, np.random.default_rng([22, turn]), scorer, concepts=CONCEPTS[:2], generator=NOISY, real=False)
+        for turn in range(120)
+    )
+    bare = (replace(world, table=replace(world.table, readings={})) for world in worlds)
+    rejected = sum(run(world, scorer, TINY).concept("c1").p < 0.05 for world in bare)
+    assert rejected <= 120 * 0.05 + 3 * np.sqrt(120 * 0.05 * 0.95)
+
+
+NOISY = Generator(fresh=True)
+
+
+def test_hurts_keeps_its_sign():
+    """A model that errs wherever the concept is present is better when the concept is permuted away from its errors."""
+    truth = linear((4.0, 0.0), noise=0.0)
+
+    def perverse(shown, noise):
+        return truth(1 - shown, noise)
+
+    report = run(build(200, np.random.default_rng(23), truth, concepts=CONCEPTS[:2]), perverse)
+    assert report.concept("c0").importance.high < 0
+    assert report.concept("c0").verdict is Verdict.HURTS
+    assert report.concept("c1").importance.value == 0
+
+
+@pytest.mark.parametrize("metric", ["auroc", "accuracy", "brier", "log_loss"])
+def test_a_concept_without_influence_differs_by_exactly_nothing(metric):
+    scorer = linear((2, 1, 0))
+    report = run(build(150, np.random.default_rng(24), scorer, concepts=CONCEPTS[:3]), scorer, replace(QUICK, metric=metric))
+    idle = report.concept("c2")
+    assert idle.importance.value == 0
+    assert (idle.n_discordant, idle.p, idle.flip_rate.value, idle.score_shift.value) == (0, 1.0, 0.0, 0.0)
+    assert idle.mde80 > 0
+    assert report.concept("c0").verdict is Verdict.RELIES
+
+
+def test_order_of_concepts_and_rows_changes_no_named_result():
+    scorer = linear((2, 1, 0.5))
+    world = build(120, np.random.default_rng(25), scorer, concepts=CONCEPTS[:3], detector=1.0)
+    order = [2, 0, 1]
+    rows = tuple(replace(row, values=tuple(row.values[at] for at in order)) for row in world.table.rows)
+    turned = replace(world, table=replace(world.table, concepts=tuple(CONCEPTS[at] for at in order), rows=rows))
+    there, back = run(world, scorer), run(turned, scorer)
+    for name in ("c0", "c1", "c2"):
+        a, b = there.concept(name), back.concept(name)
+        assert (a.importance, a.p, a.verdict, a.compliance, a.rank_low) == (b.importance, b.p, b.verdict, b.compliance, b.rank_low)
+        assert a.leak_adjusted.value == pytest.approx(b.leak_adjusted.value, abs=1e-9)
+        assert there.leakage[name] == back.leakage[name]
+
+
+def test_equal_arguments_give_equal_reports():
+    scorer = linear((2, 1))
+    world = build(80, np.random.default_rng(26), scorer, concepts=CONCEPTS[:2])
+    assert run(world, scorer) == run(world, scorer)
+
+
+def test_additive_numbers_hang_together():
+    """Δ = p(1-p)(D- + D+) and Δ* = (D- + D+)/4 for a binary concept and a mean loss."""
+    scorer = linear((2, 1))
+    world = build(200, np.random.default_rng(27), scorer, concepts=CONCEPTS[:2])
+    result = run(world, scorer, replace(QUICK, metric="brier")).concept("c0")
+    p, both = result.levels["yes"], result.removed.value + result.added.value
+    assert result.importance.value == pytest.approx(p * (1 - p) * both)
+    assert result.prevalence_free.value == pytest.approx(both / 4)
+    assert result.importance.low < result.importance.value < result.importance.high
+
+
+def test_weak_edits_are_at_least_what_is_shown():
+    """Scaling by compliance recovers the effect; a weak edit is neither ranked nor negligible."""
+    scorer = linear((2, 1.5, 0), noise=0.0)
+    seed = 28
+    full = run(build(400, np.random.default_rng(seed), scorer, concepts=CONCEPTS[:3]), scorer).concept("c0")
+    weak = run(
+        build(400, np.random.default_rng(seed), scorer, concepts=CONCEPTS[:3], generator=Generator(obeys=(0.4, 1, 0.4))), scorer
+    )
+    own = weak.concept("c0")
+    assert own.validity == "weak_edit"
+    assert (own.rank_low, own.rank_high, weak.concept("c1").rank_low) == (0, 0, 1)
+    assert own.importance.value < 0.7 * full.importance.value
+    assert own.compliance_scaled.value == pytest.approx(full.importance.value, rel=0.25)
+    assert weak.concept("c2").verdict is Verdict.INCONCLUSIVE
+
+
+def test_compliance_near_zero_is_not_divided_by():
+    scorer = linear((2, 1))
+    world = build(200, np.random.default_rng(29), scorer, concepts=CONCEPTS[:2], generator=Generator(obeys=0.05))
+    assert run(world, scorer).concept("c0").compliance_scaled is None
+
+
+def test_a_leak_into_a_used_concept_does_not_alert_alone():
+    """Flips of the idle c5 also flip c0: plain edits say `relies`, leak-adjusted ones do not."""
+    scorer = linear((3, 2, 1, 0.5, 0, 0))
+    report = run(build(250, np.random.default_rng(30), scorer, generator=Generator(leaks=0.4)), scorer)
+    own = report.concept("c5")
+    assert own.importance.low > own.margin
+    assert own.leak_adjusted.value == pytest.approx(0, abs=0.02)
+    assert own.validity == "leaks_into=c0"
+    assert own.verdict is Verdict.INCONCLUSIVE
+    assert any("generator is the reason" in note for note in own.notes)
+    assert report.concept("c0").verdict is Verdict.RELIES
+
+
+def test_rows_of_one_unit_widen_the_interval():
+    """Ten copies of every row carry the information of one."""
+    scorer = linear((2, 1))
+    small = build(40, np.random.default_rng(31), scorer, concepts=CONCEPTS[:2], real=False)
+    copies = np.tile(np.arange(40), 4)
+    table = small.table
+    grown = replace(
+        table,
+        rows=tuple(replace(table.rows[at], id=f"{at}-{turn}", unit=f"u{at}") for turn, at in enumerate(copies)),
+        baseline=table.baseline[copies],
+        flips={name: shas[:, copies] for name, shas in table.flips.items()},
+        placebo=table.placebo[copies],
+    )
+    for metric in ("auroc", "brier"):
+        one = run(small, scorer, replace(QUICK, metric=metric)).concept("c0")
+        many = run(replace(small, table=grown), scorer, replace(QUICK, metric=metric)).concept("c0")
+        assert many.se == pytest.approx(one.se, rel=0.25)
+        assert many.p == pytest.approx(one.p, abs=0.03)
+
+
+def test_several_classes_are_judged_one_against_the_rest():
+    concepts = (Concept(name="shape", levels=("a", "b", "c"), phrases=("a", "b", "c")), binary("idle", Role.NUISANCE))
+    rng = np.random.default_rng(32)
+    values = make_values(200, rng, concepts)
+    world = build(200, rng, lambda shown, _: np.full(len(shown), 0.5), concepts=concepts, values=values)
+    rows = tuple(replace(row, labels={"task": "xyz"[row.values[0]]}) for row in world.table.rows)
+    table = replace(world.table, rows=rows)
+    scores = {sha: np.eye(3)[what[0]] * 0.7 + 0.1 for sha, (what, _, _) in world.shown.items()}
+    report = audit(table, scores, label="task", classes=("x", "y", "z"), seed="s", options=QUICK)
+    assert report.generated_score == 1.0
+    assert report.concept("shape").importance.value == pytest.approx(0.5, abs=0.02)
+    assert report.concept("shape").verdict is Verdict.RELIES
+    assert report.concept("idle").verdict is Verdict.NEGLIGIBLE
+    one = audit(table, scores, label="task", classes=("x", "y", "z"), positive="y", seed="s", options=QUICK)
+    assert one.classes == ("not y", "y")
+    assert one.concept("shape").verdict is Verdict.RELIES
+
+
+def test_joint_flips_find_what_single_ones_share():
+    scorer = linear((2, 2, 0))
+    world = build(200, np.random.default_rng(33), scorer, concepts=CONCEPTS[:3], groups=("c0+c1",))
+    report = run(world, scorer)
+    joint = report.concept("c0+c1")
+    assert joint.verdict is Verdict.RELIES
+    assert joint.importance.value > max(report.concept("c0").importance.value, report.concept("c1").importance.value)
+    assert set(joint.levels) == {"changed", "unchanged"}
+
+
+@pytest.mark.parametrize("metric", ["auroc", "accuracy", "brier"])
+def test_sampled_levels_are_unbiased(metric):
+    """Drawing two of seven other levels with importance factors gives the full importance on average."""
+    rng = np.random.default_rng(34)
+    n, levels = 150, 8
+    values, labels = rng.integers(0, levels, n), rng.integers(0, 2, n)
+    p = 1 / (1 + np.exp(-(rng.normal(size=(n, 1)) + (labels[:, None] * 2 - 1) * (np.arange(levels)[None, :] == values[:, None]))))
+    flips = np.stack([1 - p, p], -1)
+    table = FlipTable(baseline=flips[np.arange(n), values], flips=flips, values=values, labels=labels)
+    full = importances(table, METRICS[metric], np.ones((1, n)))[0]
+    found = []
+    for _ in range(150):
+        factor = np.zeros((n, levels))
+        for row in range(n):
+            factor[row, rng.choice(np.delete(np.arange(levels), values[row]), 2, replace=False)] = 3.5
+        found.append(drops(table, METRICS[metric], np.ones((1, n)), factor)[0])
+    assert np.mean(found) == pytest.approx(full, abs=4 * np.std(found) / np.sqrt(150) + 2e-3)
+
+
+def test_the_deployed_threshold_decides():
+    scorer = linear((2, 0))
+    world = build(150, np.random.default_rng(35), scorer, concepts=CONCEPTS[:2])
+    strict = run(world, scorer, replace(QUICK, metric="accuracy", threshold=0.99))
+    assert (
+        strict.concept("c0").flip_rate.value < run(world, scorer, replace(QUICK, metric="accuracy")).concept("c0").flip_rate.value
+    )
+
+
+def test_few_changed_rows_are_said_and_tested_exactly():
+    """Only six rows change their correctness: Clopper-Pearson interval instead of a normal one."""
+
+    def scorer(shown, noise):
+        return np.where((shown[:, 0] == 1) & (noise > 1.8), 0.9, 0.1)
+
+    world = build(150, np.random.default_rng(36), linear((2, 0)), concepts=CONCEPTS[:2])
+    result = run(world, scorer, replace(QUICK, metric="accuracy")).concept("c0")
+    assert 0 < result.n_discordant < 20
+    assert any("Clopper-Pearson" in note for note in result.notes)
+    assert result.importance.low < 0 < result.importance.high
