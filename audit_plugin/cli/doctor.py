@@ -1,0 +1,72 @@
+"""``audit-plugin doctor``: is everything there that an audit needs?  Each check says what to do when it fails."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit_plugin.config import Loaded
+from audit_plugin.core.errors import AuditError
+from audit_plugin.perception.detectors import read_card
+from audit_plugin.target.health import check_target
+from audit_plugin.wiring import Installation, directory_digest, open_store
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check and how it went."""
+
+    subject: str
+    check: str
+    ok: bool
+    detail: str
+
+
+def examine(loaded: Loaded) -> Iterator[Finding]:
+    """All checks, cheapest first; none of them changes anything but the store's schema."""
+    installation = Installation(loaded, lambda _done, _total, _what: None)
+    yield _tried("source", "table and images", lambda: _source(installation))
+    yield _tried("generator", "directory", lambda: _generator(loaded))
+    yield _tried("detector", "file", lambda: _detector(loaded))
+    yield _tried("bank", "pictures", lambda: _bank(installation))
+    yield _tried("store", "database", lambda: _store(loaded))
+    for model in loaded.models:
+        for check in check_target(model.target):
+            yield Finding(f"model {model.target.model}", check.check, check.ok, check.detail)
+
+
+def _tried(subject: str, check: str, work: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject, check, True, work())
+    except AuditError as error:
+        return Finding(subject, check, False, str(error))
+
+
+def _source(installation: Installation) -> str:
+    source = installation.source
+    return f"{len(source.rows)} rows to audit, {source.dropped} left out, digest {source.digest[:12]}"
+
+
+def _generator(loaded: Loaded) -> str:
+    return f"digest {directory_digest(Path(loaded.path(loaded.config.generator.path)))[:12]}"
+
+
+def _detector(loaded: Loaded) -> str:
+    path = Path(loaded.path(loaded.config.detector.path))
+    if not path.exists():
+        if loaded.config.detector.train is None:
+            raise AuditError(f"{path} is not there; name rows to train it on as `detector.train.where`")
+        return "not there yet; the first run trains it"
+    judged = {name: auroc for name, auroc in read_card(path).auroc.items() if auroc is not None}
+    return ", ".join(f"{name} {auroc:.3f}" for name, auroc in judged.items()) + " (held-out AUROC)"
+
+
+def _bank(installation: Installation) -> str:
+    path = Path(installation.loaded.path(installation.loaded.config.bank.path))
+    if not (path / "bank.sqlite").is_file():
+        return "not there yet; `audit-plugin bank build` makes it"
+    return f"{len(installation.bank.images())} pictures, digest {installation.bank.digest[:12]}"
+
+
+def _store(loaded: Loaded) -> str:
+    with open_store(loaded) as store:
+        return f"{len(store.runs(limit=1000))} runs"

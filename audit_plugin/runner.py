@@ -1,0 +1,168 @@
+"""One audit of one model, step by step: score the bank, estimate, judge, save.  Knows protocols and tables, no concrete engine."""
+
+import datetime as dt
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+
+from audit_plugin import __version__
+from audit_plugin.bank.build import BuildReport
+from audit_plugin.bank.join import load_table
+from audit_plugin.bank.real import RealImages
+from audit_plugin.bank.score import ScoreReport, score
+from audit_plugin.bank.store import ProbeBank
+from audit_plugin.core.protocols import Classifier, Progress
+from audit_plugin.core.results import AuditResult, Provenance
+from audit_plugin.core.seeds import digest
+from audit_plugin.findings.findings import conclude
+from audit_plugin.findings.policy import Policy
+from audit_plugin.methods.depict import DepictOptions, DepictReport, audit
+from audit_plugin.store.records import new_run_id
+from audit_plugin.store.store import Store
+
+_PACKAGES = ("numpy", "scipy", "tritonclient", "onnxruntime", "torch", "diffusers", "pillow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What every model of one audit is asked about: a complete bank with its readings, and where it came from."""
+
+    audit: str
+    bank: ProbeBank
+    real: RealImages
+    built: BuildReport
+    """What this run had to draw; zeros when the bank was complete."""
+    detector: str
+    """Fingerprint whose readings lie in the bank."""
+    detector_auroc: Mapping[str, float] = field(default_factory=dict)
+    """What the detector's own card says, for want of real images."""
+    dataset_digest: str
+    backend: str
+    backend_reason: str
+    config_hash: str
+    config: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked about one model."""
+
+    label: str
+    positive: str | None
+    truth: Mapping[str, float]
+    options: DepictOptions
+    policy: Policy
+
+
+def audit_model(evidence: Evidence, classifier: Classifier, question: Question, store: Store, *, progress: Progress) -> AuditResult:
+    """Audit one model version and commit the result.
+
+    Killed in between, it goes on from the scores it has: each picture is asked about once per model version.
+    """
+    started, clock = _now(), time.monotonic()
+    scored = score(evidence.bank, classifier, store.scores, progress=progress, real=evidence.real)
+    table = load_table(evidence.bank, detector=evidence.detector, real=evidence.real)
+    info = classifier.info
+    shas = {*evidence.bank.usable(), *evidence.real.paths}
+    between = time.monotonic()
+    progress(0, 1, f"estimates of {info.model}")
+    report = audit(
+        table,
+        store.scores.get(info.id, shas),
+        label=question.label,
+        classes=info.labels,
+        seed=f"{evidence.audit}/{info.model}",
+        positive=question.positive,
+        detector_auroc=evidence.detector_auroc,
+        options=question.options,
+    )
+    progress(1, 1, f"estimates of {info.model}")
+    seconds = {"build": evidence.built.seconds, "score": between - clock, "estimate": time.monotonic() - between}
+    result = conclude(
+        _result(report, evidence, classifier, question, scored=scored, seconds=seconds, started=started),
+        question.policy,
+        store.past(info.model, question.label),
+    )
+    store.save(result)
+    return result
+
+
+def _result(
+    report: DepictReport,
+    evidence: Evidence,
+    classifier: Classifier,
+    question: Question,
+    *,
+    scored: ScoreReport,
+    seconds: Mapping[str, float],
+    started: str,
+) -> AuditResult:
+    info, plan = classifier.info, evidence.bank.plan()
+    provenance = Provenance(
+        audit=evidence.audit,
+        started_at=started,
+        finished_at=_now(),
+        plugin_version=__version__,
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        versions={"python": platform.python_version(), **_versions()},
+        server=info.server,
+        config_hash=evidence.config_hash,
+        scoring=info.scoring,
+        bank_digest=evidence.bank.digest,
+        generator=plan.generator,
+        detector=evidence.detector,
+        concept_set=plan.concept_set.digest,
+        caption_template=plan.concept_set.template_digest,
+        dataset_digest=evidence.dataset_digest,
+        policy_digest=question.policy.digest,
+        seed=evidence.audit,
+        backend=evidence.backend,
+        backend_reason=evidence.backend_reason,
+        images=len(plan.recipes),
+        unet_evaluations=evidence.built.evaluations,
+        classifier_queries=scored.scored,
+        seconds={name: round(value, 2) for name, value in seconds.items()},
+        config=evidence.config,
+        rows_digest=digest("rows", *sorted(row.id for row in plan.rows)),
+    )
+    return AuditResult(
+        run=new_run_id(),
+        state=report.state,
+        model=info.model,
+        version=info.version,
+        label=question.label,
+        classes=report.classes,
+        metric=report.metric,
+        real_score=report.real_score,
+        generated_score=report.generated_score,
+        n_rows=report.n_rows,
+        headline=report.headline,
+        concepts=report.concepts,
+        groups=report.groups,
+        gates=report.gates,
+        leakage=report.leakage,
+        placebo=report.placebo,
+        fairness=report.fairness,
+        findings=(),
+        pairs=report.pairs,
+        not_tested=report.not_tested,
+        provenance=provenance,
+        truth=question.truth,
+    )
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
