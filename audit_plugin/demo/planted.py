@@ -1,8 +1,8 @@
-"""Planted classifiers: small networks trained so that what they rely on is known, and measured.
+"""Planted classifiers: small networks trained so that what they rely on is known.
 
 Two families.  *Betrayed*: the task is "triangle or not", and in the training scenes another concept agrees with the label (100 %,
 75 % or not at all of the time); easy cues are taken instead of the shape.  *Ruled*: the label is drawn from a logistic rule over one
-or two concepts, all else independent.  Each network's true importances are then measured with the renderer as a perfect generator.
+or two concepts, all else independent.  What each network then truly relies on is measured by ``audit_plugin.demo.truth``.
 
     python -m audit_plugin.demo.planted --out assets/planted
 """
@@ -10,7 +10,7 @@ or two concepts, all else independent.  Each network's true importances are then
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,9 +27,7 @@ CLASSES = ("negative", "positive")
 BACKGROUND = {"levels_if": ("water", "sand"), "levels_else": ("grass", "brick")}
 RULER = {"levels_if": ("present",), "levels_else": ("absent",)}
 
-AUDIT_LAW = SceneLaw(
-    ties=(Tie(concept="background", strength=0.7, **BACKGROUND), Tie(concept="ruler", strength=0.7, **RULER))
-)
+AUDIT_LAW = SceneLaw(ties=(Tie(concept="background", strength=0.7, **BACKGROUND), Tie(concept="ruler", strength=0.7, **RULER)))
 """The "production" scenes of demo and benchmark: background and ruler go with the shape, but not always."""
 
 
@@ -75,7 +73,11 @@ SUITE: tuple[Planted, ...] = (
     _ruled("lighting_alone", {"lighting": {"dim": 6.0, "bright": -6.0}}, 11),
     _ruled("snowman_and_lighting", {"snowman": {"present": 2.0, "absent": -2.0}, "lighting": {"dim": 2.0, "bright": -2.0}}, 12),
     _ruled("colour_and_size", {"colour": {"red": 2.5, "yellow": -1.5, "blue": -1.5}, "size": {"large": 2.0, "small": -2.0}}, 13),
-    _ruled("shape_and_ruler", {"shape": {"triangle": 3.0, "circle": -2.0, "square": -2.0}, "ruler": {"present": 2.0, "absent": -2.0}}, 14),
+    _ruled(
+        "shape_and_ruler",
+        {"shape": {"triangle": 3.0, "circle": -2.0, "square": -2.0}, "ruler": {"present": 2.0, "absent": -2.0}},
+        14,
+    ),
 )
 """None, each concept alone, two at once; strengths none, 75 % and 100 % for background and ruler."""
 
@@ -114,7 +116,7 @@ def train(planted: Planted, path: Path, *, n: int = 12_000, epochs: int = 8) -> 
     batch = 128
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=epochs * (n // batch))
     for _ in range(epochs):
-        for rows in torch.randperm(n)[: n // batch * batch].split(batch):
+        for rows in torch.split(torch.randperm(n)[: n // batch * batch], batch):
             loss = nn.functional.cross_entropy(network(_worn(x[rows].float() / 255)), y[rows], label_smoothing=0.02)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -123,7 +125,7 @@ def train(planted: Planted, path: Path, *, n: int = 12_000, epochs: int = 8) -> 
     network.eval()
     _export(nn.Sequential(network, nn.Softmax(1)), path)
     with torch.no_grad():
-        right = torch.cat([network(part.float() / 255).argmax(1) for part in x[:2000].split(250)]) == y[:2000]
+        right = torch.cat([network(part.float() / 255).argmax(1) for part in torch.split(x[:2000], 250)]) == y[:2000]
     return {"training_accuracy": float(right.float().mean()), "images": n, "epochs": epochs, "torch": torch.__version__}
 
 
@@ -155,26 +157,38 @@ def _export(network: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     batch = torch.export.Dim("batch", min=1, max=4096)
     program = torch.onnx.export(
-        network.eval(), (torch.rand(2, 3, 64, 64),), dynamo=True, opset_version=18, input_names=["image"],
-        output_names=["probabilities"], dynamic_shapes=({0: batch},), external_data=False, verbose=False,
+        network.eval(),
+        (torch.rand(2, 3, 64, 64),),
+        dynamo=True,
+        opset_version=18,
+        input_names=["image"],
+        output_names=["probabilities"],
+        dynamic_shapes=({0: batch},),
+        external_data=False,
+        verbose=False,
     )
+    assert program is not None, "the new exporter returns a program"
     program.save(str(path))
 
 
-def predict(path: Path, images: Images) -> NDArray[np.float64]:
-    """Class probabilities ``(n, 2)`` of float images, by ONNX Runtime."""
+def predictor(path: Path) -> Callable[[Images], NDArray[np.float64]]:
+    """Float images -> class probabilities ``(n, 2)``, by ONNX Runtime on one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    parts = [session.run(None, {"image": images[i : i + 256]})[0] for i in range(0, len(images), 256)]
-    return np.concatenate(parts).astype(np.float64)
+
+    def predict(images: Images) -> NDArray[np.float64]:
+        parts = [session.run(None, {"image": images[i : i + 256]})[0] for i in range(0, len(images), 256)]
+        return np.concatenate([np.zeros((0, len(CLASSES))), *parts])
+
+    return predict
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Train the planted classifiers and measure what they rely on.")
+    parser = argparse.ArgumentParser(description="Train the planted classifiers; measure them afterwards.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(arguments)

@@ -25,6 +25,15 @@ CACHE = Path(__file__).resolve().parents[2] / ".cache" / "bench"
 """Where benchmarks keep what takes long to make; git ignores it."""
 
 
+def this_machine() -> dict[str, str]:
+    """Processor, cores, Python and the versions of what does the work."""
+    return {
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    } | {name: found for name in PACKAGES if (found := _version(name))}
+
+
 @dataclass(kw_only=True)
 class Report:
     """Outcome of one benchmark run, filled as it goes."""
@@ -41,7 +50,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     tables: dict[str, list[dict[str, Cell]]] = field(default_factory=dict)
     """Further tables by title, for reading."""
-    machine: Mapping[str, str] = field(default_factory=lambda: machine())
+    machine: Mapping[str, str] = field(default_factory=this_machine)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -51,15 +60,6 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--json", type=Path, help="write rows and figures to this file")
     made.add_argument("--markdown", type=Path, help="write the tables to this file")
     return made
-
-
-def machine() -> dict[str, str]:
-    """Processor, cores, Python and the versions of what does the work."""
-    return {
-        "processor": f"{_processor()}, {os.cpu_count()} cores",
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    } | {name: found for name in PACKAGES if (found := _version(name))}
 
 
 def publish(report: Report, options: argparse.Namespace) -> None:
