@@ -6,11 +6,9 @@ python -m audit_plugin.demo.server triton_repo
 import argparse
 import contextlib
 import http.client
-import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -21,19 +19,20 @@ from types import TracebackType
 from typing import Self
 
 from audit_plugin.core.errors import AuditError
+from audit_plugin.demo.child import bound_to_parent, end_politely, kill_session
 from audit_plugin.demo.kit import DEFAULT_DIRECTORY, Kit, ensure_kit
 
 HOST = "127.0.0.1"
 LOG_LINES = 25
 
-# Runs before the server in the same process: asks the kernel to end the server when its parent dies, then becomes the server.
-_DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-parent = int(sys.argv[1])
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-if os.getppid() == parent:
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
+
+def free_ports(n: int) -> list[int]:
+    """Ports of the loopback interface that nothing listens on now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [int(each.getsockname()[1]) for each in sockets]
 
 
 class ServerStartError(AuditError):
@@ -51,11 +50,7 @@ class Ports:
     @classmethod
     def free(cls) -> Self:
         """Three ports that nothing listens on now."""
-        with ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
-            for each in sockets:
-                each.bind((HOST, 0))
-            grpc, http_, metrics = (int(each.getsockname()[1]) for each in sockets)
+        grpc, http_, metrics = free_ports(3)
         return cls(grpc=grpc, http=http_, metrics=metrics)
 
 
@@ -115,10 +110,9 @@ class TritonServer:
         if self.pid is not None:
             return self
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        launcher = [sys.executable, "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [*launcher, *self._command()],
+                bound_to_parent(self._command()),
                 env=self.kit.process_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -137,19 +131,13 @@ class TritonServer:
         process, self._process = self._process, None
         if process is None:
             return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if process.poll() is not None:
-                break
-            process.send_signal(number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(self.stop_seconds)
-        _kill_group(process)
+        end_politely(process, (signal.SIGINT, signal.SIGTERM), patience_seconds=self.stop_seconds)
 
     def kill(self) -> None:
         """End the server at once, as a crash would.  ``start`` brings it back on the same ports."""
         process, self._process = self._process, None
         if process is not None:
-            _kill_group(process)
+            kill_session(process)
 
     def restart(self) -> Self:
         """Stop, then start again on the same ports."""
@@ -203,13 +191,6 @@ def _is_ready(port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _kill_group(process: "subprocess.Popen[bytes]") -> None:
-    """End what is left of the session that this process leads: the server and its model processes."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def main(arguments: list[str] | None = None) -> None:
