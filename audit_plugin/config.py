@@ -1,15 +1,16 @@
 """The one configuration file: read once, above all layers; unknown keys are errors; paths are relative to the file.
 
-Environment variables override single keys: ``AUDIT_PLUGIN__SERVER__URL=triton:8001`` sets ``server.url``.  Secrets are never in it,
-only paths of files that hold them.
+Environment variables override single keys: ``AUDIT_PLUGIN__SERVER__URL=triton:8001`` sets ``server.url`` and
+``AUDIT_PLUGIN__MODELS__0__VERSION=2`` the first model's ``version``.  Secrets are never in the file, only paths of files that hold
+them; what could hold one all the same (headers, passwords in URLs) is masked wherever the configuration is shown or stored.
 """
 
 import difflib
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_type_hints
 
@@ -18,17 +19,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from audit_plugin.bank.plan import PlanOptions
 from audit_plugin.concepts.io import ConceptDocument, concepts_from_dict, read_concepts
-from audit_plugin.core.errors import AuditError, ConfigError
+from audit_plugin.core.errors import CaptionError, ConfigError
 from audit_plugin.findings.policy import Policy, default_policy, load_policy, policy_from
 from audit_plugin.methods.depict import DepictOptions
 from audit_plugin.perception.task import TrainingOptions
 from audit_plugin.sources.folder import FolderOptions
+from audit_plugin.statistics.metrics import METRICS
 from audit_plugin.target.options import TargetOptions
 
 ENVIRONMENT = "AUDIT_PLUGIN__"
 VERSION = 1
+MASK = "<masked>"
 
-_FORBID: dict[str, Any] = {"extra": "forbid"}
+_FORBID: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,119 +180,158 @@ class Loaded:
     """A checked configuration with everything derived from it."""
 
     config: Config
+    """With absolute paths."""
     document: ConceptDocument
     models: tuple[AuditedModel, ...]
     policy: Policy
     text: str
-    """Effective configuration as YAML."""
-    directory: Path
-    """What relative paths are relative to."""
+    """Effective configuration as YAML: paths as written, defaults filled in, secrets masked."""
 
     @property
     def digest(self) -> str:
         """SHA-256 of the effective configuration."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
-    def path(self, where: str) -> str:
-        """``where`` made absolute; URLs stay as they are."""
-        return where if "://" in where or "::" in where else str(self.directory / where)
-
-    @property
-    def folder(self) -> FolderOptions:
-        """The source with absolute paths."""
-        from dataclasses import replace
-
-        source = self.config.source
-        return replace(source, images=self.path(source.images), table=self.path(source.table))
-
     @property
     def store_url(self) -> str | Path:
-        """Store location with an absolute path."""
-        return self.config.store if "://" in self.config.store else Path(self.path(self.config.store))
+        """The store as a path or a SQLAlchemy URL."""
+        return self.config.store if "://" in self.config.store else Path(self.config.store)
 
 
 _CONFIG = TypeAdapter(Config)
 _MODEL = TypeAdapter(AuditedModel)
+_TARGET_KEYS = frozenset(entry.name for entry in fields(TargetOptions))
+_AUDIT_KEYS = frozenset(entry.name for entry in fields(AuditedModel)) - {"target"}
 
 
 def load(path: Path, environment: Mapping[str, str] = os.environ) -> Loaded:
-    """Read and check a configuration file.  Raises ConfigError that names the key and the cure."""
+    """Read and check a configuration file.  Raises ConfigError or CaptionError that names the key and the cure."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"configuration {str(path)!r} cannot be read: {error}; `audit-plugin init` writes a first one") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"configuration {str(path)!r} is not valid YAML: {error}") from error
+        raise ConfigError(f"configuration {str(path)!r} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"configuration {str(path)!r} must be a mapping; `audit-plugin init` writes a first one")
     try:
         return parse(overridden(document, environment), path.resolve().parent)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    except (ConfigError, CaptionError) as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
 def parse(document: Mapping[str, Any], directory: Path) -> Loaded:
-    """Check a configuration that is already a mapping."""
+    """Check a configuration that is already a mapping; its relative paths are relative to ``directory``."""
     config: Config = _checked(_CONFIG, document, Config, "")
     if config.version != VERSION:
         raise ConfigError(f"version: this release reads format {VERSION}, the file says {config.version}")
     if not config.models:
         raise ConfigError("models: name at least one model to audit")
-    models = tuple(_model(model, config.server, f"models.{at}") for at, model in enumerate(config.models))
+    if config.analysis.metric not in METRICS:
+        raise ConfigError(f"analysis.metric: {config.analysis.metric!r} is unknown; choose one of {', '.join(METRICS)}")
+    for key in config.server.keys() - _TARGET_KEYS:
+        raise ConfigError(f"server.{key}: {_unknown(key, _TARGET_KEYS)}")
     return Loaded(
-        config=config,
+        config=_rooted(config, directory),
         document=_concepts(config, directory),
-        models=_rooted(models, directory),
+        models=tuple(_model(model, config.server, directory, f"models.{at}") for at, model in enumerate(config.models)),
         policy=_policy(config.policy, directory),
-        text=yaml.safe_dump(_plain(document), sort_keys=False, allow_unicode=True),
-        directory=directory,
+        text=yaml.safe_dump(
+            masked(_CONFIG.dump_python(config, mode="json", exclude_none=True)), sort_keys=False, allow_unicode=True
+        ),
     )
 
 
+def schema() -> dict[str, Any]:
+    """JSON Schema of the configuration file, for editors."""
+    whole, model = _CONFIG.json_schema(), _MODEL.json_schema()
+    target = model["$defs"].pop("TargetOptions")
+    audited = {key: value for key, value in model["properties"].items() if key in _AUDIT_KEYS}
+    strict = {"type": "object", "additionalProperties": False}
+    whole["properties"]["server"] |= strict | {"properties": target["properties"]}
+    whole["properties"]["models"] |= {
+        "minItems": 1,
+        "items": strict | {"properties": audited | target["properties"], "required": ["label"]},
+    }
+    whole["$defs"] |= model["$defs"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole}
+
+
 def overridden(document: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """The document with keys replaced by ``AUDIT_PLUGIN__A__B=value`` (values are YAML scalars)."""
-    result = _plain(document)
-    for name, value in sorted(environment.items()):
-        if not name.startswith(ENVIRONMENT):
-            continue
-        *parents, last = name.removeprefix(ENVIRONMENT).lower().split("__")
-        place = result
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"{name}: {parent!r} is not a section, so it has no key {last!r}")
-        place[last] = yaml.safe_load(value)
+    """The document with keys replaced by ``AUDIT_PLUGIN__A__B=value`` (values are YAML)."""
+    result: dict[str, Any] = _plain(document)
+    for name, text in sorted(environment.items()):
+        if name.startswith(ENVIRONMENT):
+            _override(result, name, text)
     return result
 
 
-def _model(entry: Mapping[str, Any], server: Mapping[str, Any], where: str) -> AuditedModel:
-    """``label``, ``positive`` and ``truth`` belong to the audit, all other keys to the target."""
-    own = {key: entry[key] for key in ("label", "positive", "truth") if key in entry}
+def _override(document: dict[str, Any], name: str, text: str) -> None:
+    *sections, last = name.removeprefix(ENVIRONMENT).lower().split("__")
+    place: Any = document
+    for section in sections:
+        if isinstance(place, list) and section.isdigit() and int(section) < len(place):
+            place = place[int(section)]
+        elif isinstance(place, dict):
+            if place.get(section) is None:
+                place[section] = {}
+            place = place[section]
+    if not isinstance(place, dict):
+        raise ConfigError(f"{name}: {'.'.join(sections)!r} is not a section of the configuration, so it has no key {last!r}")
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: {text!r} is not a YAML value; quote it") from error
+
+
+def masked(value: Any) -> Any:
+    """The same without what may be secret: values of headers, and passwords inside URLs."""
+    if isinstance(value, Mapping):
+        hidden = {
+            key: dict.fromkeys(entry, MASK) for key, entry in value.items() if key == "headers" and isinstance(entry, Mapping)
+        }
+        return {key: masked(entry) for key, entry in value.items()} | hidden
+    if isinstance(value, (list, tuple)):
+        return [masked(entry) for entry in value]
+    return re.sub(r"(://[^/@:\s]*):[^/@\s]+@", rf"\1:{MASK}@", value) if isinstance(value, str) else value
+
+
+def _rooted(config: Config, directory: Path) -> Config:
+    """The configuration with absolute paths; URLs and empty places stay as they are."""
+
+    def at(where: str) -> str:
+        return where if not where or "://" in where or "::" in where else str(directory / where)
+
+    source, generator, detector, bank = config.source, config.generator, config.detector, config.bank
+    return replace(
+        config,
+        source=replace(source, images=at(source.images), table=at(source.table)),
+        generator=replace(generator, path=at(generator.path), cache=generator.cache and at(generator.cache)),
+        detector=replace(detector, path=at(detector.path), features=detector.features and at(detector.features)),
+        bank=replace(bank, path=at(bank.path), images=at(bank.images)),
+        store=at(config.store),
+        report=at(config.report),
+    )
+
+
+def _model(entry: Mapping[str, Any], server: Mapping[str, Any], directory: Path, where: str) -> AuditedModel:
+    """``label``, ``positive`` and ``truth`` belong to the audit, all other keys to the target, before those that all models share."""
+    own = {key: entry[key] for key in entry.keys() & _AUDIT_KEYS}
     target = {**server, **{key: value for key, value in entry.items() if key not in own}}
-    if "label" not in own:
-        raise ConfigError(f"{where}: `label` is missing; name the table's column with the right class")
-    checked: AuditedModel = _checked(_MODEL, {**own, "target": target}, AuditedModel, where)
-    return checked
+    if isinstance(target.get("version"), int):  # YAML reads the number of a version as a number
+        target["version"] = str(target["version"])
+    model: AuditedModel = _checked(_MODEL, {**own, "target": target}, AuditedModel, where)
+    return replace(model, target=_rooted_target(model.target, directory))
 
 
-def _rooted(models: Iterable[AuditedModel], directory: Path) -> tuple[AuditedModel, ...]:
+def _rooted_target(target: TargetOptions, directory: Path) -> TargetOptions:
     """Secret and certificate files made absolute."""
-    from dataclasses import replace
 
-    def absolute(path: Path | None) -> Path | None:
-        return None if path is None else directory / path
+    def at(path: Path | None) -> Path | None:
+        return path and directory / path
 
-    def rooted(model: AuditedModel) -> AuditedModel:
-        target = model.target
-        tls = target.tls and replace(
-            target.tls, ca=absolute(target.tls.ca), cert=absolute(target.tls.cert), key=absolute(target.tls.key)
-        )
-        target = replace(
-            target, tls=tls, token_file=absolute(target.token_file), restricted_key_file=absolute(target.restricted_key_file)
-        )
-        return replace(model, target=target)
-
-    return tuple(rooted(model) for model in models)
+    tls = target.tls and replace(target.tls, ca=at(target.tls.ca), cert=at(target.tls.cert), key=at(target.tls.key))
+    return replace(target, tls=tls, token_file=at(target.token_file), restricted_key_file=at(target.restricted_key_file))
 
 
 def _concepts(config: Config, directory: Path) -> ConceptDocument:
@@ -313,24 +355,34 @@ def _checked(adapter: TypeAdapter[Any], document: Mapping[str, Any], kind: type,
     try:
         return adapter.validate_python(document)
     except ValidationError as error:
-        problems = [_problem(detail["loc"], detail["type"], detail["msg"], kind, where) for detail in error.errors()]
-        raise ConfigError("; ".join(dict.fromkeys(problems))) from error
-    except AuditError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError("; ".join(_problems(error, kind, where))) from error
 
 
-def _problem(loc: Sequence[int | str], kind: str, message: str, root: type, where: str) -> str:
-    steps = [str(step) for step in loc if step != "target"]
-    place = ".".join([where, *steps] if where else steps) or "configuration"
+def _problems(error: ValidationError, kind: type, where: str) -> Iterator[str]:
+    """What is wrong, place by place; the alternatives of one place together."""
+    said: dict[str, list[str]] = {}
+    for detail in error.errors():
+        steps = [str(step) for step in detail["loc"] if step != "target" and not re.fullmatch(r"str|\w+\[.*\]", str(step))]
+        place = ".".join([where, *steps] if where else steps) or "configuration"
+        said.setdefault(place, []).append(_problem(detail["loc"], detail["type"], detail["msg"], kind))
+    return (f"{place}: {' or '.join(dict.fromkeys(words))}" for place, words in said.items())
+
+
+def _problem(loc: Sequence[int | str], kind: str, message: str, root: type) -> str:
     if kind in {"missing", "missing_argument", "missing_keyword_only_argument"}:
-        return f"{place}: this key is required"
+        return "this key is required"
     if kind not in {"unexpected_keyword_argument", "extra_forbidden"}:
-        return f"{place}: {re.sub('^Value error, ', '', message)}"
-    close = difflib.get_close_matches(str(loc[-1]), _keys(root, loc[:-1]), n=1, cutoff=0.0)
-    return f"{place}: unknown key" + (f"; did you mean `{close[0]}`?" if close else "")
+        return re.sub("^Value error, ", "", message)
+    own = _AUDIT_KEYS if loc[:-1] == ("target",) else frozenset[str]()
+    return _unknown(str(loc[-1]), own | _keys(root, loc[:-1]))
 
 
-def _keys(kind: Any, loc: Sequence[int | str]) -> list[str]:
+def _unknown(key: str, known: frozenset[str]) -> str:
+    close = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
+    return f"unknown key; did you mean `{close[0]}`?" if close else f"unknown key; known are {', '.join(sorted(known))}"
+
+
+def _keys(kind: Any, loc: Sequence[int | str]) -> frozenset[str]:
     """Names of the fields of the dataclass that a location inside ``kind`` leads to."""
     for step in loc:
         if isinstance(step, int) or not is_dataclass(kind):
@@ -338,15 +390,11 @@ def _keys(kind: Any, loc: Sequence[int | str]) -> list[str]:
         hint = get_type_hints(kind).get(str(step), object)
         options = [hint, *getattr(hint, "__args__", ())]
         kind = next((option for option in options if is_dataclass(option)), object)
-    return [entry.name for entry in fields(kind)] if is_dataclass(kind) else []
+    return frozenset(entry.name for entry in fields(kind)) if is_dataclass(kind) else frozenset()
 
 
-def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping with dicts and lists all the way down, so that YAML writes it."""
-    return {str(key): _plain_value(entry) for key, entry in value.items()}
-
-
-def _plain_value(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    """Mappings and sequences as dicts and lists all the way down, so that they can be changed and written as YAML."""
     if isinstance(value, Mapping):
-        return _plain(value)
-    return [_plain_value(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

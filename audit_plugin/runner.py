@@ -17,13 +17,15 @@ from audit_plugin.bank.store import ProbeBank
 from audit_plugin.core.protocols import Classifier, Progress
 from audit_plugin.core.results import AuditResult, Provenance
 from audit_plugin.core.seeds import digest
+from audit_plugin.core.values import TargetInfo
 from audit_plugin.findings.findings import conclude
 from audit_plugin.findings.policy import Policy
 from audit_plugin.methods.depict import DepictOptions, DepictReport, audit
 from audit_plugin.store.records import new_run_id
 from audit_plugin.store.store import Store
 
-_PACKAGES = ("numpy", "scipy", "tritonclient", "onnxruntime", "torch", "diffusers", "pillow")
+_VERSIONED = ("numpy", "scipy", "tritonclient", "onnxruntime", "torch", "diffusers", "pillow")
+"""Packages whose version can move a number; those that are not installed had no part in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ def audit_model(evidence: Evidence, classifier: Classifier, question: Question, 
     progress(1, 1, f"estimates of {info.model}")
     seconds = {"build": evidence.built.seconds, "score": between - clock, "estimate": time.monotonic() - between}
     result = conclude(
-        _result(report, evidence, classifier, question, scored=scored, seconds=seconds, started=started),
+        _result(report, evidence, info, question, scored=scored, seconds=seconds, started=started),
         question.policy,
         store.past(info.model, question.label),
     )
@@ -93,15 +95,50 @@ def audit_model(evidence: Evidence, classifier: Classifier, question: Question, 
 def _result(
     report: DepictReport,
     evidence: Evidence,
-    classifier: Classifier,
+    info: TargetInfo,
     question: Question,
     *,
     scored: ScoreReport,
     seconds: Mapping[str, float],
     started: str,
 ) -> AuditResult:
-    info, plan = classifier.info, evidence.bank.plan()
-    provenance = Provenance(
+    return AuditResult(
+        run=new_run_id(),
+        state=report.state,
+        model=info.model,
+        version=info.version,
+        label=question.label,
+        classes=report.classes,
+        metric=report.metric,
+        real_score=report.real_score,
+        generated_score=report.generated_score,
+        n_rows=report.n_rows,
+        headline=report.headline,
+        concepts=report.concepts,
+        groups=report.groups,
+        gates=report.gates,
+        leakage=report.leakage,
+        placebo=report.placebo,
+        fairness=report.fairness,
+        findings=(),
+        pairs=report.pairs,
+        not_tested=report.not_tested,
+        provenance=_provenance(evidence, info, question, scored=scored, seconds=seconds, started=started),
+        truth=question.truth,
+    )
+
+
+def _provenance(
+    evidence: Evidence,
+    info: TargetInfo,
+    question: Question,
+    *,
+    scored: ScoreReport,
+    seconds: Mapping[str, float],
+    started: str,
+) -> Provenance:
+    plan = evidence.bank.plan()
+    return Provenance(
         audit=evidence.audit,
         started_at=started,
         finished_at=_now(),
@@ -128,30 +165,6 @@ def _result(
         config=evidence.config,
         rows_digest=digest("rows", *sorted(row.id for row in plan.rows)),
     )
-    return AuditResult(
-        run=new_run_id(),
-        state=report.state,
-        model=info.model,
-        version=info.version,
-        label=question.label,
-        classes=report.classes,
-        metric=report.metric,
-        real_score=report.real_score,
-        generated_score=report.generated_score,
-        n_rows=report.n_rows,
-        headline=report.headline,
-        concepts=report.concepts,
-        groups=report.groups,
-        gates=report.gates,
-        leakage=report.leakage,
-        placebo=report.placebo,
-        fairness=report.fairness,
-        findings=(),
-        pairs=report.pairs,
-        not_tested=report.not_tested,
-        provenance=provenance,
-        truth=question.truth,
-    )
 
 
 def _now() -> str:
@@ -159,10 +172,12 @@ def _now() -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {package: _version(package) for package in _VERSIONED}
+    return {package: number for package, number in found.items() if number is not None}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,38 +16,37 @@ from audit_plugin.bank.build import BuildReport, Quality, build
 from audit_plugin.bank.plan import Cost, Plan, cost, plan
 from audit_plugin.bank.real import RealImages, index_real
 from audit_plugin.bank.store import ProbeBank
-from audit_plugin.bank.verify import verify, verify_files
+from audit_plugin.bank.verify import verify
 from audit_plugin.concepts.captions import caption
-from audit_plugin.config import AuditedModel, LearnFrom, Loaded
+from audit_plugin.config import AuditedModel, GeneratorOptions, LearnFrom, Loaded
 from audit_plugin.core.errors import AuditError, BankError, CaptionError, ConfigError, GeneratorError
 from audit_plugin.core.protocols import Images, Progress
 from audit_plugin.core.results import AuditResult
-from audit_plugin.core.seeds import digest
+from audit_plugin.core.seeds import digest, seed
 from audit_plugin.perception.detectors import OnnxConceptDetector
 from audit_plugin.perception.quality import QualityFilter
-from audit_plugin.report.document import write_report
+from audit_plugin.report.document import write_report, write_whole
 from audit_plugin.runner import Evidence, Question, audit_model
 from audit_plugin.sources.folder import FolderSource, open_folder
-from audit_plugin.sources.images import encode_png, read_bytes, to_uint8
+from audit_plugin.sources.images import encode_png, to_uint8
 from audit_plugin.store.store import Store
 from audit_plugin.target.triton import TritonClassifier
+
+COMPLETE = "the bank was complete, nothing was drawn"
+_TIMING_ROUNDS = 2
+"""The first batch warms the engine up, the second is timed."""
 
 
 class EngineGenerator:
     """An ``engines`` pipeline as the auditor's Generator, its errors in the auditor's words."""
 
-    def __init__(self, loaded: Loaded) -> None:
-        """Load the pipeline of a configuration.  Raises GeneratorError when it, or what it needs, cannot be loaded."""
-        try:
-            from engines.errors import EngineError
+    def __init__(self, options: GeneratorOptions) -> None:
+        """Load the pipeline.  Raises GeneratorError when it, or what it needs, cannot be loaded."""
+        with _engine_errors():
             from engines.pipeline import load_pipeline
-        except ImportError as error:
-            raise GeneratorError(f"drawing needs torch and diffusers ({error}); install the 'cpu' or 'gpu' extra") from error
-        self._errors = EngineError
-        options = loaded.config.generator
-        try:
-            self.pipeline = load_pipeline(
-                loaded.path(options.path),
+
+            self._pipeline = load_pipeline(
+                options.path,
                 backend=options.backend,
                 steps=options.steps,
                 sampler=options.sampler,
@@ -56,31 +55,28 @@ class EngineGenerator:
                 batch=options.batch,
                 threads=options.threads,
                 device=options.device,
-                cache=loaded.path(options.cache) if options.cache else None,
+                cache=options.cache,
             )
-        except EngineError as error:
-            raise GeneratorError(str(error)) from error
 
     @property
     def fingerprint(self) -> str:
         """Of weights and sampler settings."""
-        return self.pipeline.fingerprint
+        return self._pipeline.fingerprint
 
     @property
     def evaluations_per_image(self) -> int:
         """Network evaluations of one picture."""
-        return self.pipeline.evaluations_per_image
+        return self._pipeline.evaluations_per_image
+
+    @property
+    def backend(self) -> tuple[str, str]:
+        """What runs the network, and why that."""
+        return self._pipeline.choice.name, self._pipeline.choice.reason
 
     def generate(self, captions: Sequence[str], seeds: Sequence[int]) -> Images:
         """One picture per (caption, seed)."""
-        from engines.errors import CaptionTooLongError
-
-        try:
-            return self.pipeline.generate(captions, seeds)
-        except CaptionTooLongError as error:
-            raise CaptionError(str(error)) from error
-        except self._errors as error:
-            raise GeneratorError(str(error)) from error
+        with _engine_errors():
+            return self._pipeline.generate(captions, seeds)
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ class Installation:
     @cached_property
     def source(self) -> FolderSource:
         """The audited rows."""
-        return open_folder(self.loaded.folder, self.loaded.document.columns)
+        return open_folder(self.loaded.config.source, self.loaded.document.columns)
 
     @cached_property
     def real(self) -> RealImages:
@@ -104,56 +100,32 @@ class Installation:
     def generator(self) -> EngineGenerator:
         """The engine; loading it may take a while."""
         self.progress(0, 1, "loading the generator")
-        made = EngineGenerator(self.loaded)
+        made = EngineGenerator(self.loaded.config.generator)
         self.progress(1, 1, "loading the generator")
         return made
 
     @cached_property
     def bank(self) -> ProbeBank:
         """The probe bank, made if it is not there."""
-        options = self.loaded.config.bank
-        images = self.loaded.path(options.images) if options.images else ""
+        config = self.loaded.config
         return ProbeBank.create(
-            self.loaded.path(options.path),
-            audit=self.loaded.config.audit,
-            concept_set=self.loaded.document.concept_set,
-            images=images,
+            config.bank.path, audit=config.audit, concept_set=self.loaded.document.concept_set, images=config.bank.images
         )
+
+    @property
+    def bank_exists(self) -> bool:
+        """Whether asking for the bank would make none."""
+        return (Path(self.loaded.config.bank.path) / "bank.sqlite").is_file()
 
     @cached_property
     def detector(self) -> OnnxConceptDetector:
         """The concept detector, trained first if it is not there."""
-        options = self.loaded.config.detector
-        path = Path(self.loaded.path(options.path))
+        path = Path(self.loaded.config.detector.path)
         if not path.exists():
-            self._train_detector(path)
+            train_detector(self.loaded, path, progress=self.progress)
         detector = OnnxConceptDetector(path)
         detector.check(self.loaded.document.concept_set.concepts)
         return detector
-
-    def _train_detector(self, path: Path) -> None:
-        from audit_plugin.perception.training import train_detectors
-
-        options = self.loaded.config.detector
-        if options.train is None:
-            raise ConfigError(
-                f"detector.path: {path} is not there; give the rows to train one on as `detector.train.where` "
-                "(rows that are not audited), or a trained detector"
-            )
-        learn = learning_rows(self.loaded, options.train)
-        units = [row.unit or row.id for row in learn.rows]
-        features = self.loaded.path(options.features) if options.features else None
-        train_detectors(
-            learn.images(options.options.size),
-            learn.values,
-            self.loaded.document.concept_set.concepts,
-            path,
-            seed=_seed(self.loaded.config.audit),
-            units=units,
-            features=features,
-            options=options.options,
-            progress=self.progress,
-        )
 
     def plan(self, fingerprint: str) -> Plan:
         """All probes of the audit for a generator."""
@@ -167,109 +139,108 @@ class Installation:
             caption=caption,
         )
 
-    def known_fingerprint(self) -> str | None:
-        """Fingerprint of the generator that built the bank, if the configured one is the same; found without loading it."""
-        try:
-            note = json.loads(self._note.read_text())
-        except (OSError, ValueError):
+    def complete_plan(self) -> Plan | None:
+        """The audit's plan, if the bank has every picture of it; found out without loading the generator."""
+        fingerprint = known_fingerprint(self.loaded)
+        if fingerprint is None or not self.bank_exists:
             return None
-        return str(note["fingerprint"]) if note.get("identity") == self._identity() else None
-
-    @property
-    def _note(self) -> Path:
-        return Path(self.loaded.path(self.loaded.config.bank.path)) / "generator.json"
-
-    def _identity(self) -> str:
-        options = self.loaded.config.generator
-        settings = json.dumps([options.steps, options.sampler, options.guidance, options.guidance_interval])
-        return digest("generator", settings, directory_digest(Path(self.loaded.path(options.path))))
+        wanted = self.plan(fingerprint)
+        return None if wanted.recipes.keys() - self.bank.images().keys() else wanted
 
     def evidence(self) -> Evidence:
         """A complete bank with readings.  Draws only what is missing; loads no engine when nothing is."""
-        bank, built = self.bank, BuildReport(drawn=0, reused=0, rejected=0, evaluations=0, seconds=0.0)
-        fingerprint = self.known_fingerprint()
-        wanted = self.plan(fingerprint) if fingerprint else None
-        choice, reason = "none", "the bank was complete, nothing was drawn"
-        if wanted is None or wanted.recipes.keys() - bank.images().keys():
-            wanted = self.plan(self.generator.fingerprint)
-            choice, reason = self.generator.pipeline.choice.name, self.generator.pipeline.choice.reason
-            bank.register(wanted)
-            built = build(
-                bank, wanted, self.generator, self._quality(), progress=self.progress, batch=self.loaded.config.generator.batch
-            )
-            self._note.write_text(json.dumps({"identity": self._identity(), "fingerprint": self.generator.fingerprint}))
+        complete, detector = self.complete_plan(), self.detector
+        if complete is None:
+            verify(self.bank, detector, progress=self.progress, real=self.real)  # a damaged file is found before hours of drawing
+            built, (backend, reason) = self._drawn(), self.generator.backend
         else:
-            bank.register(wanted)
-            built = replace(built, reused=len(wanted.recipes))
-        verify(bank, self.detector, progress=self.progress, real=self.real)
+            built, backend, reason = self._reused(complete), "none", COMPLETE
+        verify(self.bank, detector, progress=self.progress, real=self.real)
         return Evidence(
             audit=self.loaded.config.audit,
-            bank=bank,
+            bank=self.bank,
             real=self.real,
             built=built,
-            detector=self.detector.fingerprint,
-            detector_auroc={name: value for name, value in self.detector.card.auroc.items() if value is not None},
+            detector=detector.fingerprint,
+            detector_auroc={name: value for name, value in detector.card.auroc.items() if value is not None},
             dataset_digest=self.source.digest,
-            backend=choice,
+            backend=backend,
             backend_reason=reason,
             config_hash=self.loaded.digest,
             config=self.loaded.text,
         )
 
+    def _drawn(self) -> BuildReport:
+        wanted = self.plan(self.generator.fingerprint)
+        batch = self.loaded.config.generator.batch
+        built = build(self.bank, wanted, self.generator, self._quality(), progress=self.progress, batch=batch)
+        remember_fingerprint(self.loaded, self.generator.fingerprint)
+        return built
+
+    def _reused(self, complete: Plan) -> BuildReport:
+        with self.bank.writer():
+            self.bank.register(complete)
+        return BuildReport(drawn=0, reused=len(complete.recipes), rejected=0, evaluations=0, seconds=0.0)
+
     def _quality(self) -> Quality:
-        options = self.loaded.config
-        references = None
-        if options.bank.refuse_duplicates:
-            if options.detector.train is None:
-                raise ConfigError("bank.refuse_duplicates: name the training rows as `detector.train.where` to compare with")
-            references = learning_rows(self.loaded, options.detector.train).images(options.detector.options.size)
-        return QualityFilter(references).reasons
+        config = self.loaded.config
+        if not config.bank.refuse_duplicates:
+            return QualityFilter(None).reasons
+        if config.detector.train is None:
+            raise ConfigError("bank.refuse_duplicates: name the training rows as `detector.train.where` to compare with")
+        return QualityFilter(learning_rows(self.loaded, config.detector.train).images(config.detector.options.size)).reasons
 
     def price(self) -> Cost:
-        """What building the bank would cost now; the time is measured on one batch, which is thrown away."""
-        wanted = self.plan(self.generator.fingerprint)
+        """What completing the bank would cost now; the time is measured on a batch, which is thrown away."""
+        complete = self.complete_plan()
+        if complete is not None:
+            return cost(complete, complete.recipes, evaluations_per_image=0, images_per_second=1.0, bytes_per_image=0)
+        wanted, generator = self.plan(self.generator.fingerprint), self.generator
         sample = list(wanted.recipes.values())[: self.loaded.config.generator.batch]
-        self.generator.generate([recipe.caption for recipe in sample], [recipe.seed for recipe in sample])
-        started = time.monotonic()
-        images = self.generator.generate([recipe.caption for recipe in sample], [recipe.seed for recipe in sample])
-        pngs = [encode_png(image, synthetic=True) for image in to_uint8(images)]
-        rate = len(sample) / (time.monotonic() - started)
-        drawn = self.bank.images().keys() if _exists(self.loaded) else ()
+        for _ in range(_TIMING_ROUNDS):
+            started = time.monotonic()
+            images = generator.generate([recipe.caption for recipe in sample], [recipe.seed for recipe in sample])
+            pngs = [encode_png(image, synthetic=True) for image in to_uint8(images)]
         return cost(
             wanted,
-            drawn,
-            evaluations_per_image=self.generator.evaluations_per_image,
-            images_per_second=rate,
-            bytes_per_image=int(np.mean([len(png) for png in pngs])) + 600,
+            self.bank.images() if self.bank_exists else (),
+            evaluations_per_image=generator.evaluations_per_image,
+            images_per_second=len(sample) / (time.monotonic() - started),
+            bytes_per_image=int(np.mean([len(png) for png in pngs])) + 600,  # and its lines in the bank's table
         )
 
-    def check_files(self) -> None:
-        """Hash every picture of the bank; damaged ones are drawn again by the next build."""
-        verify_files(self.bank, progress=self.progress)
-
-    def audit(self, store: Store, *, only: str | None = None) -> tuple[AuditResult, ...]:
+    def attempts(self, store: Store, *, only: str | None = None) -> Iterator[AuditResult | AuditError]:
         """Audit all configured models (or one) and commit each result.
 
-        A model that cannot be audited does not keep the others from it; its error is raised at the end.
+        A model that cannot be audited does not keep the others from it: its error comes in place of its result.  When none can,
+        the first error is raised before anything is drawn.
         """
-        evidence, results, failed = self.evidence(), [], None
-        for model in self._models(only):
+        models = self._models(only)
+        refusals = [_refusal(model) for model in models]
+        if refusals[0] is not None and all(refusals):
+            raise refusals[0]
+        evidence = self.evidence()
+        for model in models:
             try:
                 with TritonClassifier.connect(model.target) as classifier:
-                    results.append(audit_model(evidence, classifier, self._question(model), store, progress=self.progress))
+                    yield audit_model(evidence, classifier, self._question(model), store, progress=self.progress)
             except AuditError as error:
-                failed = failed or error
+                yield error
             evidence = replace(evidence, built=replace(evidence.built, evaluations=0, drawn=0, seconds=0.0))
-        if failed is not None:
-            raise failed
-        return tuple(results)
 
-    def _models(self, only: str | None) -> Iterator[AuditedModel]:
-        found = [model for model in self.loaded.models if only is None or model.target.model == only]
+    def audit(self, store: Store, *, only: str | None = None) -> tuple[AuditResult, ...]:
+        """The results of :meth:`attempts`; the first error is raised when all models have had their turn."""
+        results, errors = parted(self.attempts(store, only=only))
+        if errors:
+            raise errors[0]
+        return results
+
+    def _models(self, only: str | None) -> tuple[AuditedModel, ...]:
+        found = tuple(model for model in self.loaded.models if only is None or model.target.model == only)
         if not found:
             names = ", ".join(model.target.model for model in self.loaded.models)
             raise ConfigError(f"model {only!r} is not in the configuration; it has {names}")
-        return iter(found)
+        return found
 
     def _question(self, model: AuditedModel) -> Question:
         return Question(
@@ -281,34 +252,84 @@ class Installation:
         )
 
     def pictures(self) -> Callable[[str], bytes | None]:
-        """sha256 -> file bytes, for the report."""
-        real = self.real
+        """sha256 -> file bytes of a generated picture, for the report; None for what is lost."""
 
         def read(sha: str) -> bytes | None:
             try:
-                return read_bytes(real.paths[sha]) if sha in real.paths else self.bank.pictures.get(sha)
-            except (BankError, AuditError):
+                return self.bank.pictures.get(sha) if self.bank_exists else None
+            except BankError:
                 return None
 
         return read
 
     def report(self, results: Sequence[AuditResult], store: Store, where: Path | None = None) -> tuple[Path, ...]:
-        """Write the report of some results, with the runs before them as history."""
-        history = [
-            store.run(record.run)
-            for result in results
-            for record in store.runs(model=result.model, label=result.label, limit=2)
-            if record.run < result.run
-        ]
-        return write_report(where or Path(self.loaded.path(self.loaded.config.report)), results, self.pictures(), history=history)
+        """Write the report of some results, each with the run before it as history.  Needs neither real images nor engine."""
+        history = [before for result in results if (before := _before(result, store)) is not None]
+        return write_report(where or Path(self.loaded.config.report), results, self.pictures(), history=history)
 
 
-def learning_rows(loaded: Loaded, learn: LearnFrom) -> FolderSource:
-    """Rows to train on: the source with other filters, all of them."""
-    folder = replace(loaded.folder, where={**loaded.folder.where, **learn.where}, rows=0)
-    if folder.where == loaded.folder.where:
-        raise ConfigError("train.where: choose rows that are not audited, e.g. `split: train`; it selects the audited ones now")
-    return open_folder(folder, loaded.document.columns)
+def parted(attempts: Iterable[AuditResult | AuditError]) -> tuple[tuple[AuditResult, ...], tuple[AuditError, ...]]:
+    """Results and errors apart, when all have been made."""
+    every = tuple(attempts)
+    return tuple(one for one in every if isinstance(one, AuditResult)), tuple(one for one in every if isinstance(one, AuditError))
+
+
+def _refusal(model: AuditedModel) -> AuditError | None:
+    """Why the model cannot be asked now."""
+    try:
+        TritonClassifier.connect(model.target).close()
+    except AuditError as error:
+        return error
+    return None
+
+
+def _before(result: AuditResult, store: Store) -> AuditResult | None:
+    runs = store.runs(model=result.model, label=result.label, limit=1000)
+    return next((store.run(record.run) for record in runs if record.run < result.run), None)
+
+
+def known_fingerprint(loaded: Loaded) -> str | None:
+    """Fingerprint of the generator that the bank was built with, if it is the configured one; found without loading it.
+
+    Where the generator's directory is not there (a bank built elsewhere), equal settings are enough.
+    """
+    try:
+        note = json.loads(_note(loaded).read_text(encoding="utf-8"))
+        elsewhere = not Path(loaded.config.generator.path).is_dir()
+        same = note["settings"] == _settings(loaded) and (elsewhere or note["weights"] == _weights(loaded))
+        return str(note["fingerprint"]) if same else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remember_fingerprint(loaded: Loaded, fingerprint: str) -> None:
+    """Write what :func:`known_fingerprint` reads, into the bank's directory."""
+    note = {"settings": _settings(loaded), "weights": _weights(loaded), "fingerprint": fingerprint}
+    write_whole(_note(loaded), json.dumps(note, indent=2) + "\n")
+
+
+def _note(loaded: Loaded) -> Path:
+    return Path(loaded.config.bank.path) / "generator.json"
+
+
+def _settings(loaded: Loaded) -> str:
+    options = loaded.config.generator
+    return digest(json.dumps([options.steps, options.sampler, options.guidance, options.guidance_interval]))
+
+
+def _weights(loaded: Loaded) -> str:
+    return directory_digest(Path(loaded.config.generator.path))
+
+
+def directory_digest(directory: Path) -> str:
+    """SHA-256 over names and bytes of a directory's files.  Raises GeneratorError when it is not there."""
+    if not directory.is_dir():
+        raise GeneratorError(f"generator directory {str(directory)!r} is not there; give a diffusers directory as `generator.path`")
+    whole = hashlib.sha256()
+    for file in sorted(path for path in directory.rglob("*") if path.is_file()):
+        with file.open("rb") as content:
+            whole.update(f"{file.relative_to(directory)}\x1f{hashlib.file_digest(content, 'sha256').hexdigest()}\x1f".encode())
+    return whole.hexdigest()
 
 
 @contextmanager
@@ -321,32 +342,60 @@ def open_store(loaded: Loaded) -> Iterator[Store]:
         store.close()
 
 
+def learning_rows(loaded: Loaded, learn: LearnFrom) -> FolderSource:
+    """Rows to train on: the source with other filters, all of them."""
+    source = loaded.config.source
+    folder = replace(source, where={**source.where, **learn.where}, rows=0)
+    if folder.where == source.where:
+        raise ConfigError("train.where: choose rows that are not audited, e.g. `split: train`; it selects the audited ones now")
+    return open_folder(folder, loaded.document.columns)
+
+
+def train_detector(loaded: Loaded, path: Path, *, progress: Progress) -> None:
+    """Train a detector of the configured concepts and write it to ``path``.  Raises ConfigError without ``detector.train``."""
+    from audit_plugin.perception.training import train_detectors
+
+    options = loaded.config.detector
+    if options.train is None:
+        raise ConfigError(
+            f"detector.path: {path} is not there; give the rows to train one on as `detector.train.where` "
+            "(rows that are not audited), or a trained detector"
+        )
+    learn = learning_rows(loaded, options.train)
+    train_detectors(
+        learn.images(options.options.size),
+        learn.values,
+        loaded.document.concept_set.concepts,
+        path,
+        seed=seed(loaded.config.audit, "detector") % 2**31,
+        units=[row.unit or row.id for row in learn.rows],
+        features=options.features,
+        options=options.options,
+        progress=progress,
+    )
+
+
 def train_generator(loaded: Loaded, *, device: str, seconds: float, progress: Progress) -> Path:
     """Train a generator of the configured concepts and write it to ``generator.path``; its captions are the audit's own.
 
     Resumes where it was killed.  Raises ConfigError without ``generator.train``, GeneratorError when it cannot be trained.
     """
-    options = loaded.config.generator
-    out = Path(loaded.path(options.path))
+    options, out = loaded.config.generator, Path(loaded.config.generator.path)
     if options.train is None:
         raise ConfigError("generator.train.where: name the rows to train the generator on (rows that are not audited)")
-    try:
-        from engines.errors import EngineError
-        from engines.training import CaptionedImages, Recipe, train_pipeline
-    except ImportError as error:
-        raise GeneratorError(f"training needs torch and diffusers ({error}); install the 'cpu' or 'gpu' extra") from error
-    source = learning_rows(loaded, options.train)
     budget = {"autoencoder_seconds": seconds * 0.4, "diffusion_seconds": seconds * 0.6} if seconds else {}
-    try:
-        recipe = TypeAdapter(Recipe).validate_python({**options.train.recipe, **budget})
+    with _engine_errors():
+        from engines.training import CaptionedImages, Recipe, train_pipeline
+
+        try:
+            recipe = TypeAdapter(Recipe).validate_python({**options.train.recipe, **budget})
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise ConfigError(f"generator.train.recipe.{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+        source = learning_rows(loaded, options.train)
         data = CaptionedImages(to_uint8(source.images(recipe.image_size)), _captions(loaded, source))
-        compiled = device.startswith("cuda")
-        train_pipeline(data, recipe, out, work=out.with_name(out.name + ".work"), device=device, compiled=compiled, report=progress)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ConfigError(f"generator.train.recipe.{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
-    except EngineError as error:
-        raise GeneratorError(str(error)) from error
+        work, compiled = out.with_name(out.name + ".work"), device.startswith("cuda")
+        train_pipeline(data, recipe, out, work=work, device=device, compiled=compiled, report=progress)
     return out
 
 
@@ -358,22 +407,16 @@ def _captions(loaded: Loaded, source: FolderSource) -> list[list[str]]:
     ]
 
 
-def directory_digest(directory: Path) -> str:
-    """SHA-256 over names and bytes of a directory's files; empty string when it is not there."""
-    if not directory.is_dir():
-        raise GeneratorError(f"generator directory {str(directory)!r} is not there; give a diffusers directory as `generator.path`")
-    whole = hashlib.sha256()
-    for file in sorted(path for path in directory.rglob("*") if path.is_file()):
-        with file.open("rb") as content:
-            whole.update(f"{file.relative_to(directory)}\x1f{hashlib.file_digest(content, 'sha256').hexdigest()}\x1f".encode())
-    return whole.hexdigest()
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """What engines and their libraries raise, in the auditor's words."""
+    from engines.errors import CaptionTooLongError, EngineError
 
-
-def _exists(loaded: Loaded) -> bool:
-    return (Path(loaded.path(loaded.config.bank.path)) / "bank.sqlite").is_file()
-
-
-def _seed(audit: str) -> int:
-    from audit_plugin.core.seeds import seed
-
-    return seed(audit, "detector") % 2**31
+    try:
+        yield
+    except ImportError as error:
+        raise GeneratorError(f"drawing needs torch and diffusers ({error}); install the 'cpu' or 'gpu' extra") from error
+    except CaptionTooLongError as error:
+        raise CaptionError(str(error)) from error
+    except EngineError as error:
+        raise GeneratorError(str(error)) from error

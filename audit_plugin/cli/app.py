@@ -1,19 +1,37 @@
 """The commands."""
 
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 from rich.table import Table
 
 from audit_plugin import __version__
-from audit_plugin.cli.console import ExitCode, Form, err, out, print_data, print_results, progress_bars, quiet_vendors
-from audit_plugin.config import Loaded, load
-from audit_plugin.core.errors import AuditError
+from audit_plugin.cli.console import (
+    ExitCode,
+    Form,
+    complain,
+    hush_warnings,
+    out,
+    print_data,
+    print_facts,
+    print_results,
+    progress_bars,
+    quiet_vendors,
+    say,
+)
+from audit_plugin.config import Loaded, load, schema
+from audit_plugin.core.errors import AuditError, StoreError
 from audit_plugin.core.results import AuditResult, RunState
+
+if TYPE_CHECKING:  # loaded by the commands that need them
+    from audit_plugin.runner import Evidence
+    from audit_plugin.store.store import Store
+    from audit_plugin.wiring import Installation
 
 P = ParamSpec("P")
 app = typer.Typer(
@@ -43,24 +61,21 @@ def command(function: Callable[P, int]) -> Callable[P, None]:
         try:
             code = function(*args, **kwargs)
         except AuditError as error:
-            err.print(f"[bold red]error:[/bold red] {_escaped(error)}", highlight=False)
+            complain(error)
             code = error.exit_code
         except KeyboardInterrupt:
-            err.print("interrupted; run the same command again to go on", highlight=False)
+            say("interrupted; run the same command again to go on")
             code = ExitCode.INTERRUPTED
+        except Exception:  # noqa: BLE001  (a mistake of ours must not end with 1, which means findings)
+            traceback.print_exc()
+            code = ExitCode.COULD_NOT_RUN
         raise typer.Exit(int(code))
 
     return run
 
 
-def _escaped(error: Exception) -> str:
-    from rich.markup import escape
-
-    return escape(str(error))
-
-
-def exit_code(results: tuple[AuditResult, ...]) -> ExitCode:
-    """Findings outrank nothing; an audit that did not work outranks findings."""
+def exit_code(results: Sequence[AuditResult]) -> ExitCode:
+    """An audit that did not work outranks findings, findings outrank a clean one."""
     states = {result.state for result in results}
     if any(state.broken for state in states):
         return ExitCode.COULD_NOT_RUN
@@ -85,15 +100,11 @@ def init(
     path: Annotated[Path, typer.Option("--out", help="Where to write the configuration.")] = Path("audit.yaml"),
 ) -> int:
     """Write a first configuration from a table and a server."""
-    from audit_plugin.cli.starter import starter
+    from audit_plugin.cli.starter import write_starter
 
-    if path.exists():
-        raise AuditError(f"{path} is there already; give another --out, or remove it")
-    text, notes = starter(table=table, images=images, url=url, model=model)
-    path.write_text(text)
-    for note in notes:
-        err.print(note, highlight=False, markup=False)
-    err.print(f"wrote {path}; edit roles and phrases, then: audit-plugin doctor {path}", highlight=False)
+    for note in write_starter(path, table=table, images=images, url=url, model=model):
+        say(note)
+    say(f"wrote {path}; edit roles and phrases, then: audit-plugin doctor {path}")
     return ExitCode.CLEAN
 
 
@@ -104,6 +115,14 @@ def config_check(path: ConfigPath, output: Output = Form.YAML) -> int:
     import yaml
 
     print_data(yaml.safe_load(load(path).text), Form.YAML if output is Form.TABLE else output)
+    return ExitCode.CLEAN
+
+
+@config_app.command("schema")
+@command
+def config_schema(output: Output = Form.JSON) -> int:
+    """Print the JSON Schema of the configuration, for editors and checks elsewhere."""
+    print_data(schema(), Form.JSON if output is Form.TABLE else output)
     return ExitCode.CLEAN
 
 
@@ -118,7 +137,7 @@ def doctor(path: ConfigPath, output: Output = Form.TABLE) -> int:
         table = Table("subject", "check", "", "detail")
         for one in found:
             table.add_row(one.subject, one.check, "[green]ok[/green]" if one.ok else "[red]FAIL[/red]", one.detail)
-        out.print(table)
+        out().print(table)
     else:
         print_data([{"subject": o.subject, "check": o.check, "ok": o.ok, "detail": o.detail} for o in found], output)
     return ExitCode.CLEAN if all(one.ok for one in found) else ExitCode.COULD_NOT_RUN
@@ -136,42 +155,48 @@ def bank_build(
 
     with progress_bars() as progress:
         installation = Installation(load(path), progress)
-        if dry_run:
-            price = installation.price()
-            facts: dict[str, object] = {
-                "images": price.draw,
-                "images_reused": price.reuse,
-                "unet_evaluations": price.evaluations,
-                "seconds": round(price.seconds, 1),
-                "bytes": price.bytes,
-            }
-        else:
-            evidence = installation.evidence()
-            built = evidence.built
-            facts = {
-                "images": built.drawn,
-                "images_reused": built.reused,
-                "rejected": built.rejected,
-                "unet_evaluations": built.evaluations,
-                "seconds": round(built.seconds, 1),
-                "bank": evidence.bank.digest,
-                "backend": evidence.backend,
-                "backend_reason": evidence.backend_reason,
-            }
-    _print_facts(facts, output)
+        facts = priced(installation) if dry_run else built(installation.evidence())
+    print_facts(facts, output)
     return ExitCode.CLEAN
+
+
+def priced(installation: "Installation") -> dict[str, object]:
+    """What completing the bank would cost."""
+    price = installation.price()
+    return {
+        "images": price.draw,
+        "images_reused": price.reuse,
+        "unet_evaluations": price.evaluations,
+        "seconds": round(price.seconds, 1),
+        "bytes": price.bytes,
+    }
+
+
+def built(evidence: "Evidence") -> dict[str, object]:
+    """What completing the bank took."""
+    did = evidence.built
+    return {
+        "images": did.drawn,
+        "images_reused": did.reused,
+        "rejected": did.rejected,
+        "unet_evaluations": did.evaluations,
+        "seconds": round(did.seconds, 1),
+        "bank": evidence.bank.digest,
+        "backend": evidence.backend,
+        "backend_reason": evidence.backend_reason,
+    }
 
 
 @bank_app.command("verify")
 @command
 def bank_verify(path: ConfigPath, output: Output = Form.TABLE) -> int:
     """Hash every picture of the bank; damaged ones are drawn again by the next build."""
+    from audit_plugin.bank.store import ProbeBank
     from audit_plugin.bank.verify import verify_files
-    from audit_plugin.wiring import Installation
 
     with progress_bars() as progress:
-        files = verify_files(Installation(load(path), progress).bank, progress=progress)
-    _print_facts({"checked": files.checked, "missing": len(files.missing), "corrupt": len(files.corrupt)}, output)
+        files = verify_files(ProbeBank.open(load(path).config.bank.path), progress=progress)
+    print_facts({"checked": files.checked, "missing": len(files.missing), "corrupt": len(files.corrupt)}, output)
     return ExitCode.COULD_NOT_RUN if files.missing or files.corrupt else ExitCode.CLEAN
 
 
@@ -187,7 +212,7 @@ def generator_train(
 
     with progress_bars() as progress:
         where = train_generator(load(path), device=device, seconds=seconds, progress=progress)
-    err.print(f"wrote {where}", highlight=False)
+    say(f"wrote {where}")
     return ExitCode.CLEAN
 
 
@@ -200,29 +225,31 @@ def run_audit(
     output: Output = Form.TABLE,
 ) -> int:
     """Audit the configured models once: complete the bank, score it, judge, report."""
-    from audit_plugin.wiring import Installation, open_store
+    from audit_plugin.wiring import Installation, open_store, parted
 
     loaded = load(path)
     if dry_run:
         return _price(loaded, output)
     with progress_bars() as progress, open_store(loaded) as store:
         installation = Installation(loaded, progress)
-        results = installation.audit(store, only=model)
-        files = installation.report(results, store)
-    print_results(results, output)
-    spent = results[0].provenance
+        results, errors = parted(installation.attempts(store, only=model))
+        files = installation.report(results, store) if results else ()
+    if results:
+        print_results(results, output)
+        say(_spent(results))
+        say(f"report: {files[-1]}")
+    for error in errors:
+        complain(error)
+    return errors[0].exit_code if errors else exit_code(results)
+
+
+def _spent(results: Sequence[AuditResult]) -> str:
+    """What a run cost, in words."""
+    evaluations = sum(result.provenance.unet_evaluations for result in results)
     queries = sum(result.provenance.classifier_queries for result in results)
-    err.print(
-        f"{spent.unet_evaluations} network evaluations, {queries} classifier queries"
-        + (
-            "; the bank was complete, nothing was drawn"
-            if spent.unet_evaluations == 0
-            else f" ({spent.backend}: {spent.backend_reason})"
-        ),
-        highlight=False,
-    )
-    err.print(f"report: {files[-1]}", highlight=False)
-    return exit_code(results)
+    first = results[0].provenance
+    how = first.backend_reason if evaluations == 0 else f"{first.backend}: {first.backend_reason}"
+    return f"{evaluations} network evaluations ({how}), {queries} classifier queries"
 
 
 def _price(loaded: Loaded, output: Form) -> int:
@@ -230,19 +257,13 @@ def _price(loaded: Loaded, output: Form) -> int:
 
     with progress_bars() as progress:
         installation = Installation(loaded, progress)
-        price = installation.price()
-    queries = (price.draw + price.reuse + len(installation.source.rows)) * len(loaded.models)
-    _print_facts(
-        {
-            "images": price.draw,
-            "unet_evaluations": price.evaluations,
-            "seconds": round(price.seconds, 1),
-            "bytes": price.bytes,
-            "classifier_queries_at_most": queries,
-            "requests_in_flight_at_most": max(m.target.concurrency for m in loaded.models),
-        },
-        output,
-    )
+        price = priced(installation)
+        pictures = len(installation.source.rows) + sum(int(str(price[key])) for key in ("images", "images_reused"))
+    load_on_server = {
+        "classifier_queries_at_most": pictures * len(loaded.models),
+        "requests_in_flight_at_most": max(model.target.concurrency for model in loaded.models),
+    }
+    print_facts(price | load_on_server, output)
     return ExitCode.CLEAN
 
 
@@ -253,14 +274,14 @@ def report(
     run: Annotated[str | None, typer.Option(help="Run to report on; the last one of each model by default.")] = None,
     to: Annotated[Path | None, typer.Option("--out", help="Directory, or a .html, .json or .md file.")] = None,
 ) -> int:
-    """Write the report of the last runs (or of one) again."""
+    """Write the report of the last runs (or of one) again; needs the store and the bank, no server and no real images."""
     from audit_plugin.wiring import Installation, open_store
 
     loaded = load(path)
     with progress_bars() as progress, open_store(loaded) as store:
-        results = (store.run(run),) if run else store.last_runs()
+        results = (store.run(run),) if run else _last(loaded, store)
         if not results:
-            raise AuditError("there is no run to report on yet; `audit-plugin run` makes one")
+            raise StoreError("there is no run to report on yet; `audit-plugin run` makes one")
         files = Installation(loaded, progress).report(results, store, to)
     for file in files:
         sys.stdout.write(f"{file}\n")
@@ -270,16 +291,23 @@ def report(
 @app.command()
 @command
 def status(path: ConfigPath, output: Output = Form.TABLE) -> int:
-    """The last runs and the open findings."""
+    """The last run of every configured model."""
     from audit_plugin.wiring import open_store
 
-    with open_store(load(path)) as store:
-        results = store.last_runs()
-    if results:
+    loaded = load(path)
+    with open_store(loaded) as store:
+        results = _last(loaded, store)
+    if results or output is not Form.TABLE:
         print_results(results, output)
     else:
-        err.print("no run yet", highlight=False)
+        say("no run yet")
     return exit_code(results)
+
+
+def _last(loaded: Loaded, store: "Store") -> tuple[AuditResult, ...]:
+    """The last runs of the models that are configured now."""
+    audited = {(model.target.model, model.label) for model in loaded.models}
+    return tuple(result for result in store.last_runs() if (result.model, result.label) in audited)
 
 
 @app.command()
@@ -302,19 +330,11 @@ def demo(
     """Audit two planted classifiers on a real Triton server, with everything embedded."""
     from audit_plugin.demo.run import run_demo
 
-    with progress_bars() as progress:
-        run_demo(to, rows=rows, keep=keep, progress=progress)
+    run_demo(to, rows=rows, keep=keep, bars=progress_bars)
     return ExitCode.CLEAN
-
-
-def _print_facts(facts: dict[str, object], output: Form) -> None:
-    if output is not Form.TABLE:
-        print_data(facts, output)
-        return
-    for name, value in facts.items():
-        out.print(f"{name.replace('_', ' '):28} {value}", highlight=False)
 
 
 def main() -> None:
     """Entry point of ``audit-plugin``."""
+    hush_warnings()
     app()

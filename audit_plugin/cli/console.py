@@ -1,27 +1,31 @@
-"""What the commands print and how: progress only on a terminal, errors in one line, exit codes that are frozen."""
+"""What the commands print and how: data on stdout, everything else on stderr, progress bars only on a terminal."""
 
 import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum, StrEnum
 
 import yaml
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Task as RichTask
 from rich.text import Text
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from audit_plugin.core import protocols as core_protocols
 from audit_plugin.core.results import AuditResult, to_json
 from audit_plugin.report.table import verdict_table
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
-
 Report = core_protocols.Progress
+
+_WIDTH = 160
+"""Columns of a table that no terminal limits."""
+_SPEAK_SECONDS = 60.0
+"""How often a long stage says how far it is where there is no terminal."""
 
 
 class ExitCode(IntEnum):
@@ -42,20 +46,27 @@ class Form(StrEnum):
     YAML = "yaml"
 
 
-class _Rate(TextColumn):
-    """Items per second since the task's start."""
+err = Console(stderr=True, soft_wrap=True, highlight=False)
 
-    def __init__(self) -> None:
-        super().__init__("")
 
-    def render(self, task: RichTask) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.1f}/s" if speed else "", style="progress.data.speed")
+def out() -> Console:
+    """Standard output, as wide as the terminal or wide enough."""
+    return Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+
+
+def say(text: str) -> None:
+    """A remark on stderr, as it is."""
+    err.print(text, markup=False)
+
+
+def complain(error: Exception) -> None:
+    """What went wrong, in one line on stderr."""
+    err.print(Text.assemble(("error: ", "bold red"), " ".join(str(error).split())))
 
 
 @contextmanager
 def progress_bars() -> Iterator[Report]:
-    """A reporter of long work: bars with rate and time left on a terminal, one line per finished stage elsewhere."""
+    """A reporter of long work: bars with rate and time left on a terminal, one plain line per finished stage elsewhere."""
     if not err.is_terminal:
         yield _StageLines()
         return
@@ -68,45 +79,72 @@ def progress_bars() -> Iterator[Report]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=err) as bars:
-        tasks: dict[str, object] = {}
+        tasks: dict[str, TaskID] = {}
 
         def report(done: int, total: int, what: str) -> None:
-            stage = what.split(",", maxsplit=1)[0]
+            stage = _stage(what)
             if stage not in tasks:
                 tasks[stage] = bars.add_task(what, total=total, completed=done)
-            bars.update(tasks[stage], completed=done, total=total, description=what)  # type: ignore[arg-type]
+            bars.update(tasks[stage], completed=done, total=total, description=what)
 
         yield report
 
 
-class _StageLines:
-    """One line when a stage ends, and one a minute while it lasts."""
+class _Rate(TextColumn):
+    """Items per second since the task's start."""
 
     def __init__(self) -> None:
-        self.started: dict[str, float] = {}
-        self.spoke: dict[str, float] = {}
+        super().__init__("")
+
+    def render(self, task: RichTask) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.1f}/s" if speed else "", style="progress.data.speed")
+
+
+class _StageLines:
+    """One line when a stage ends, and one a minute while it lasts; nothing about a stage with nothing to do."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, float] = {}
+        self._spoke: dict[str, float] = {}
 
     def __call__(self, done: int, total: int, what: str) -> None:
-        now, stage = time.monotonic(), what.split(",", maxsplit=1)[0]
-        start = self.started.setdefault(stage, now)
-        spoke = self.spoke.setdefault(stage, now)
-        if done >= total and start > 0:
-            self.started[stage] = -1.0
-            err.print(f"{what}: {total} in {now - start:.1f} s", highlight=False)
-        elif now - spoke > 60:
-            self.spoke[stage] = now
-            err.print(f"{what}: {done} of {total}", highlight=False)
+        now, stage = time.monotonic(), _stage(what)
+        if done >= total:
+            start = self._started.pop(stage, None)
+            if start is not None:
+                say(f"{what}: {total} in {now - start:.1f} s")
+            return
+        start = self._started.setdefault(stage, now)
+        if now - self._spoke.setdefault(stage, start) > _SPEAK_SECONDS:
+            self._spoke[stage] = now
+            say(f"{what}: {done} of {total}")
+
+
+def _stage(what: str) -> str:
+    """The stage of a description such as "diffusion, loss 0.2"."""
+    return what.split(",", maxsplit=1)[0]
 
 
 def print_results(results: Sequence[AuditResult], form: Form) -> None:
     """The verdicts on stdout."""
-    if form is Form.TABLE:
-        out.print(verdict_table(results))
-        for result in results:
-            out.print(f"[bold]{result.model}[/bold] v{result.version}: {result.state} - {result.headline}", highlight=False)
+    if form is not Form.TABLE:
+        print_data([json.loads(to_json(result)) for result in results], form)
         return
-    documents = [json.loads(to_json(result)) for result in results]
-    print_data(documents, form)
+    console = out()
+    console.print(verdict_table(results))
+    for result in results:
+        headline = Text.assemble((result.model, "bold"), f" v{result.version}: {result.state} - {result.headline}")
+        console.print(headline)
+
+
+def print_facts(facts: dict[str, object], form: Form) -> None:
+    """Named values on stdout."""
+    if form is not Form.TABLE:
+        print_data(facts, form)
+        return
+    for name, value in facts.items():
+        out().print(f"{name.replace('_', ' '):28} {value}", markup=False)
 
 
 def print_data(data: object, form: Form) -> None:
@@ -116,7 +154,22 @@ def print_data(data: object, form: Form) -> None:
 
 
 def quiet_vendors() -> None:
-    """Model libraries stay off the network and off the terminal."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    """Model libraries stay off the network and off the terminal; a request that is sent again is told on stderr."""
+    os.environ |= {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "DIFFUSERS_VERBOSITY": "error",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    set_on_retry_hooks([_tell_retry])
+
+
+def hush_warnings() -> None:
+    """Vendors' warnings are for their developers; ``python -W`` brings them back."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
+def _tell_retry(details: RetryDetails) -> None:
+    say(f"asking again in {details.wait_for:.1f} s (attempt {details.retry_num + 1}): {' '.join(str(details.caused_by).split())}")

@@ -7,8 +7,9 @@ from pathlib import Path
 from audit_plugin.config import Loaded
 from audit_plugin.core.errors import AuditError
 from audit_plugin.perception.detectors import read_card
+from audit_plugin.store.store import Store
 from audit_plugin.target.health import check_target
-from audit_plugin.wiring import Installation, directory_digest, open_store
+from audit_plugin.wiring import Installation, directory_digest
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Finding:
 
 
 def examine(loaded: Loaded) -> Iterator[Finding]:
-    """All checks, cheapest first; none of them changes anything but the store's schema."""
+    """All checks, cheapest first; none of them changes anything."""
     installation = Installation(loaded, lambda _done, _total, _what: None)
     yield _tried("source", "table and images", lambda: _source(installation))
     yield _tried("generator", "directory", lambda: _generator(loaded))
@@ -47,11 +48,11 @@ def _source(installation: Installation) -> str:
 
 
 def _generator(loaded: Loaded) -> str:
-    return f"digest {directory_digest(Path(loaded.path(loaded.config.generator.path)))[:12]}"
+    return f"digest {directory_digest(Path(loaded.config.generator.path))[:12]}"
 
 
 def _detector(loaded: Loaded) -> str:
-    path = Path(loaded.path(loaded.config.detector.path))
+    path = Path(loaded.config.detector.path)
     if not path.exists():
         if loaded.config.detector.train is None:
             raise AuditError(f"{path} is not there; name rows to train it on as `detector.train.where`")
@@ -61,12 +62,17 @@ def _detector(loaded: Loaded) -> str:
 
 
 def _bank(installation: Installation) -> str:
-    path = Path(installation.loaded.path(installation.loaded.config.bank.path))
-    if not (path / "bank.sqlite").is_file():
+    if not installation.bank_exists:
         return "not there yet; `audit-plugin bank build` makes it"
     return f"{len(installation.bank.images())} pictures, digest {installation.bank.digest[:12]}"
 
 
 def _store(loaded: Loaded) -> str:
-    with open_store(loaded) as store:
+    url = loaded.store_url
+    if isinstance(url, Path) and not url.exists():
+        return "not there yet; the first run makes it"
+    store = Store.open(url)
+    try:
         return f"{len(store.runs(limit=1000))} runs"
+    finally:
+        store.close()

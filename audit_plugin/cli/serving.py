@@ -1,54 +1,72 @@
 """``audit-plugin serve``: the service with a configuration's parts plugged in."""
 
-import time
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from audit_plugin.config import Loaded
-from audit_plugin.core.results import AuditResult
 from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.report.html import render
 from audit_plugin.service.app import ServiceOptions, serve
 from audit_plugin.target.health import check_target
-from audit_plugin.wiring import Installation, open_store
+from audit_plugin.target.options import TargetOptions
+from audit_plugin.wiring import Installation, open_store, parted
 
 _HEALTH_SECONDS = 30.0
-"""How long an answer about the target is passed on; a scrape never waits for the server longer than once in this time."""
-
-
-@dataclass
-class _Targets:
-    """Whether the audited servers answered, asked between rounds and kept for a while."""
-
-    loaded: Loaded
-    up: bool | None = None
-    asked: float = float("-inf")
-
-    def ask(self) -> None:
-        self.up = all(check_target(model.target)[0].ok for model in self.loaded.models)
-        self.asked = time.monotonic()
-
-    def health(self) -> ProcessHealth:
-        if time.monotonic() - self.asked > _HEALTH_SECONDS:
-            self.ask()
-        return ProcessHealth(target_up=self.up, config_reload_successful=True)
+"""Time between two questions whether the audited servers are there."""
 
 
 def serve_forever(loaded: Loaded) -> None:
     """Until SIGTERM or SIGINT."""
-    options, targets = loaded.config.serve, _Targets(loaded)
-    with open_store(loaded) as store:
+    options = loaded.config.serve
+    service = ServiceOptions(
+        host=options.host, port=options.port, interval_seconds=options.interval_seconds, open_reports=options.open_reports
+    )
+    audited = frozenset((model.target.model, model.label) for model in loaded.models)
+    pictures = _installation(loaded).pictures()
+    with open_store(loaded) as store, watched([model.target for model in loaded.models]) as targets:
 
         def run_all() -> None:
-            installation = Installation(loaded, lambda _done, _total, _what: None)
-            installation.report(installation.audit(store), store)
+            installation = _installation(loaded)
+            results, errors = parted(installation.attempts(store))
+            if results:
+                installation.report(results, store)
+            if errors:
+                raise errors[0]
 
-        pictures = Installation(loaded, lambda _done, _total, _what: None).pictures
-
-        def page(result: AuditResult) -> str:
-            return render([result], pictures())
-
-        service = ServiceOptions(
-            host=options.host, port=options.port, interval_seconds=options.interval_seconds, open_reports=options.open_reports
+        serve(
+            store,
+            run_all,
+            lambda result: render([result], pictures),
+            service,
+            health=lambda: ProcessHealth(target_up=targets.up, config_reload_successful=True),
+            audits=lambda: audited,
         )
-        audited = frozenset((model.target.model, model.label) for model in loaded.models)
-        serve(store, run_all, page, service, health=targets.health, audits=lambda: audited)
+
+
+class TargetWatch:
+    """Whether all audited servers answered when last asked; None before the first answer."""
+
+    up: bool | None = None
+
+
+@contextmanager
+def watched(targets: Sequence[TargetOptions], *, seconds: float = _HEALTH_SECONDS) -> Iterator[TargetWatch]:
+    """Asks in a thread of its own, so that neither scrapes nor probes ever wait for a server."""
+    watch, stop = TargetWatch(), threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            watch.up = all(check_target(target)[0].ok for target in targets)
+            stop.wait(seconds)
+
+    thread = threading.Thread(target=ask, name="audit-target-watch", daemon=True)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        stop.set()
+
+
+def _installation(loaded: Loaded) -> Installation:
+    return Installation(loaded, lambda _done, _total, _what: None)

@@ -1,101 +1,168 @@
 """``audit-plugin init``: a first configuration, filled with what the table and the server say of themselves."""
 
-import csv
 import json
+import os
+import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from audit_plugin.core.errors import AuditError, TableError
+from audit_plugin.core.errors import AuditError, ConfigError, StoreError, TableError
+from audit_plugin.sources.table import Table, read_table
 from audit_plugin.target.options import TargetOptions
 from audit_plugin.target.triton import TritonClassifier
 
 _MOST_LEVELS = 6
 """A column with more different cells is no concept."""
+_ASK_SECONDS = 5.0
+_FILE_COLUMNS = ("file", "image", "path", "filename", "image_path")
+_LABEL_COLUMNS = ("label", "class", "target")
 
 
-def starter(*, table: str, images: str, url: str, model: str) -> tuple[str, list[str]]:
-    """The YAML text, and notes on what could not be found out."""
-    columns, notes = _columns(table), list[str]()
-    labels: tuple[str, ...] = ()
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """What a first configuration can be filled with."""
+
+    table: str
+    images: str
+    url: str
+    model: str
+    audit: str
+    file: str
+    label: str
+    labels: tuple[str, ...]
+    concepts: Mapping[str, Sequence[str]]
+    """Column -> its cells, commonest first."""
+    split: Sequence[str]
+    """Cells of the column ``split``, commonest first; empty without one."""
+
+
+def write_starter(path: Path, *, table: str, images: str, url: str, model: str) -> tuple[str, ...]:
+    """Write the configuration and return notes on what could not be found out.  Never touches a file that is there."""
+    if path.exists():
+        raise ConfigError(f"{path} is there already; give another --out, or remove it")
+    labels, notes = _ask(model, url)
+    guess = _guess(
+        read_table(table),
+        labels,
+        table=_seen_from(path, table),
+        images=_seen_from(path, images),
+        url=url,
+        model=model,
+        audit=Path(table).absolute().parent.name or "audit",
+    )
     try:
-        with TritonClassifier.connect(TargetOptions(model=model, url=url)) as classifier:
-            labels = classifier.info.labels
+        with path.open("x", encoding="utf-8") as file:
+            file.write(_text(guess))
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error}; give another --out") from error
+    return notes
+
+
+def _ask(model: str, url: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The model's labels, and why there are none."""
+    try:
+        options = TargetOptions(model=model, url=url, retries=0, deadline_seconds=_ASK_SECONDS)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    try:
+        with TritonClassifier.connect(options) as classifier:
+            return classifier.info.labels, ()
     except AuditError as error:
-        notes.append(f"the server was not asked: {error}")
-    file_column = _first(columns, ("file", "image", "path", "filename")) or next(iter(columns))
-    label = _label(columns, labels) or "label"
+        return (), (f"the server told nothing, so check `models`: {error}",)
+
+
+def _seen_from(path: Path, where: str) -> str:
+    """A path relative to the configuration's directory, as the configuration takes it; URLs stay as they are."""
+    return where if "://" in where or "::" in where else os.path.relpath(where, path.absolute().parent)
+
+
+def _guess(rows: Table, labels: tuple[str, ...], /, **given: str) -> Guess:
+    cells = {name: [cell for cell, _ in Counter(line[name] for line in rows.lines).most_common()] for name in rows.columns}
+    file = next((name for name in _FILE_COLUMNS if name in cells), rows.columns[0])
     concepts = {
-        name: cells
-        for name, cells in columns.items()
-        if name not in {file_column, "split", "id"} and 2 <= len(cells) <= _MOST_LEVELS
+        name: found for name, found in cells.items() if name not in {file, "split", "id"} and 2 <= len(found) <= _MOST_LEVELS
     }
-    split = columns.get("split", [])
-    return _text(table, images, url, model, file_column, label, labels, concepts, split), notes
+    split = cells.get("split", [])
+    if not concepts:
+        raise TableError(
+            f"table {rows.name!r} has no column with 2 to {_MOST_LEVELS} different cells, so there is nothing to audit for; "
+            "add a column per visible attribute"
+        )
+    return Guess(
+        file=file,
+        label=_label(cells, concepts, labels),
+        labels=labels,
+        concepts=concepts,
+        split=split if len(split) > 1 else [],
+        **given,
+    )
 
 
-def _columns(table: str) -> dict[str, list[str]]:
-    """Column -> its different cells, commonest first (at most one more than is a concept)."""
-    try:
-        with Path(table).open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"table {table!r} cannot be read: {error}") from error
-    if not lines:
-        raise TableError(f"table {table!r} has no rows; it needs a header and one line per image")
-    return {name: [cell for cell, _ in Counter(line[name] for line in lines).most_common(_MOST_LEVELS + 1)] for name in lines[0]}
+def _label(cells: Mapping[str, Sequence[str]], concepts: Mapping[str, Sequence[str]], labels: tuple[str, ...]) -> str:
+    """The column whose cells are the model's classes, else one that is called so, else the first that could be."""
+    fits = [name for name in concepts if labels and set(cells[name]) <= set(labels)]
+    named = [name for name in _LABEL_COLUMNS if name in cells]
+    return [*fits, *named, *concepts][0]
 
 
-def _first(columns: dict[str, list[str]], names: tuple[str, ...]) -> str | None:
-    return next((name for name in names if name in columns), None)
-
-
-def _label(columns: dict[str, list[str]], labels: tuple[str, ...]) -> str | None:
-    """The column whose cells are the model's classes, else one that is called so."""
-    fits = [name for name, cells in columns.items() if labels and set(cells) <= set(labels)]
-    return fits[0] if fits else _first(columns, ("label", "class", "target"))
-
-
-def _text(  # noqa: PLR0917  # one caller, one document
-    table: str,
-    images: str,
-    url: str,
-    model: str,
-    file_column: str,
-    label: str,
-    labels: tuple[str, ...],
-    concepts: dict[str, list[str]],
-    split: list[str],
-) -> str:
-    q = json.dumps
+def _text(guess: Guess) -> str:
+    audited = [f"  where: {{split: {_q(guess.split[-1])}}}   # rows to audit"] if guess.split else []
+    others = f"{{where: {{split: {_q(guess.split[0])}}}}}" if guess.split else ""
+    names = _names(guess.concepts)
     lines = [
         "version: 1",
-        f"audit: {q(Path(table).resolve().parent.name)}   # the seeds of all pictures follow from this name",
+        f"audit: {_q(guess.audit)}   # the seeds of all pictures follow from this name",
         "source:",
-        f"  images: {q(images)}",
-        f"  table: {q(table)}",
-        f"  image_column: {q(file_column)}",
-        f"  label_columns: [{q(label)}]",
-        *([f"  where: {{split: {q(split[-1])}}}   # rows to audit"] if split else []),
+        f"  images: {_q(guess.images)}",
+        f"  table: {_q(guess.table)}",
+        f"  image_column: {_q(guess.file)}",
+        f"  label_columns: [{_q(guess.label)}]",
+        *audited,
         "  rows: 200   # most rows to audit; a concept needs 30 per level",
         "concepts:   # what the model may rely on; role: core, context, nuisance, protected or artefact",
-    ]
-    for name, cells in concepts.items():
-        role = "core" if name == label else "nuisance"
-        phrases = ", ".join(f"{q(cell)}: {q(cell.replace('_', ' '))}" for cell in cells)
-        lines.append(f"  - {{name: {q(name)}, role: {role}, levels: {{{phrases}}}}}   # level: words in the caption")
-    template = "a photo, " + ", ".join("{" + name + "}" for name in concepts)
-    lines += [
-        f"template: {q(template)}",
+        *(_concept(names[column], column, cells, column == guess.label) for column, cells in guess.concepts.items()),
+        f"template: {_q('a photo, ' + ', '.join(f'{{{name}}}' for name in names.values()))}",
         "generator:",
         "  path: generator   # diffusers directory; `audit-plugin generator train` makes one from the rows below",
-        *([f"  train: {{where: {{split: {q(split[0])}}}, recipe: {{image_size: 64}}}}"] if split else []),
+        *([f"  train: {others}"] if others else []),
         "detector:",
-        "  path: detector.onnx",
-        *([f"  train: {{where: {{split: {q(split[0])}}}}}"] if split else []),
-        f"server: {{url: {q(url)}}}",
+        "  path: detector.onnx   # trained from the rows below by the first run",
+        *([f"  train: {others}"] if others else []),
+        f"server: {{url: {_q(guess.url)}}}",
         "models:",
-        f"  - model: {q(model)}",
-        f"    label: {q(label)}",
-        *([f"    labels: [{', '.join(q(name) for name in labels)}]"] if labels else []),
+        f"  - model: {_q(guess.model)}",
+        f"    label: {_q(guess.label)}",
+        *([f"    labels: [{', '.join(map(_q, guess.labels))}]"] if guess.labels else []),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _names(columns: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Column -> a name that a concept may have."""
+    names: dict[str, str] = {}
+    for column in columns:
+        plain = re.sub(r"\W+", "_", column).strip("_") or "concept"
+        taken = {*names.values(), "rest", "placebo"}
+        names[column] = next(name for name in (plain, *(f"{plain}_{at}" for at in range(2, 1000))) if name not in taken)
+    return names
+
+
+def _concept(name: str, column: str, cells: Sequence[str], core: bool) -> str:
+    phrases = ", ".join(f"{_q(cell)}: {_q(phrase)}" for cell, phrase in zip(cells, _phrases(column, cells), strict=True))
+    elsewhere = "" if name == column else f"column: {_q(column)}, "
+    return f"  - {{name: {_q(name)}, {elsewhere}role: {'core' if core else 'nuisance'}, levels: {{{phrases}}}}}   # level: words in the caption"
+
+
+def _phrases(column: str, cells: Sequence[str]) -> list[str]:
+    """Words for each cell: the cell's own, or column and cell where these would read the same."""
+    plain = [" ".join(re.sub(r"[_{}]+", " ", cell).split()) for cell in cells]
+    if len({phrase.casefold() for phrase in plain}) == len(plain):
+        return plain
+    return [f"{column} {at}" for at in range(len(cells))]
+
+
+def _q(text: str) -> str:
+    """A YAML string in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
