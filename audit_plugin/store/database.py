@@ -20,7 +20,10 @@ BUSY_SECONDS = 30
 """How long a SQLite writer waits for another one."""
 
 _CURES = (
-    (("disk is full", "no space left", "diskfull"), "no space is left; free space and run the same command again: it resumes"),
+    (
+        ("disk is full", "no space left", "diskfull", "ioerr_shmsize"),
+        "no space is left; free space and run the same command again: it resumes",
+    ),
     (
         ("malformed", "not a database", "disk image"),
         "the file is corrupt; move it away and restore a backup, or salvage it with `sqlite3 FILE .recover`",
@@ -83,10 +86,11 @@ def errors_as_ours(engine: Engine) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         where = engine.url.render_as_string(hide_password=True)
-        cause = str(getattr(error, "orig", None) or error)
+        orig = getattr(error, "orig", None)
+        cause = str(orig or error)
         if isinstance(error, IntegrityError):
             raise StoreError(f"store {where}: {cause}; this record is already there") from error
-        text = f"{type(getattr(error, 'orig', None)).__name__} {cause}".lower()
+        text = f"{type(orig).__name__} {getattr(orig, 'sqlite_errorname', '')} {cause}".lower()
         cure = next((cure for signs, cure in _CURES if any(sign in text for sign in signs)), "see the cause above")
         raise StoreError(f"store {where}: {cause}: {cure}") from error
 
