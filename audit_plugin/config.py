@@ -234,7 +234,7 @@ def parse(document: Mapping[str, Any], directory: Path) -> Loaded:
     return Loaded(
         config=_rooted(config, directory),
         document=_concepts(config, directory),
-        models=tuple(_model(model, config.server, directory, f"models.{at}") for at, model in enumerate(config.models)),
+        models=tuple(_model(config, at, directory) for at in range(len(config.models))),
         policy=_policy(config.policy, directory),
         text=yaml.safe_dump(
             masked(_CONFIG.dump_python(config, mode="json", exclude_none=True)), sort_keys=False, allow_unicode=True
@@ -314,13 +314,16 @@ def _rooted(config: Config, directory: Path) -> Config:
     )
 
 
-def _model(entry: Mapping[str, Any], server: Mapping[str, Any], directory: Path, where: str) -> AuditedModel:
+def _model(config: Config, at: int, directory: Path) -> AuditedModel:
     """``label``, ``positive`` and ``truth`` belong to the audit, all other keys to the target, before those that all models share."""
+    entry, columns, where = config.models[at], config.source.label_columns, f"models.{at}"
     own = {key: entry[key] for key in entry.keys() & _AUDIT_KEYS}
-    target = {**server, **{key: value for key, value in entry.items() if key not in own}}
+    target = {**config.server, **{key: value for key, value in entry.items() if key not in own}}
     if isinstance(target.get("version"), int):  # YAML reads the number of a version as a number
         target["version"] = str(target["version"])
     model: AuditedModel = _checked(_MODEL, {**own, "target": target}, AuditedModel, where)
+    if model.label not in columns:
+        raise ConfigError(f"{where}.label: {model.label!r} is not in `source.label_columns` ({', '.join(columns)}); add it there")
     return replace(model, target=_rooted_target(model.target, directory))
 
 

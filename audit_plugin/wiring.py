@@ -23,6 +23,7 @@ from audit_plugin.core.errors import AuditError, BankError, CaptionError, Config
 from audit_plugin.core.protocols import Images, Progress
 from audit_plugin.core.results import AuditResult
 from audit_plugin.core.seeds import digest, seed
+from audit_plugin.methods.depict import check_task
 from audit_plugin.perception.detectors import OnnxConceptDetector
 from audit_plugin.perception.quality import QualityFilter
 from audit_plugin.report.document import write_report, write_whole
@@ -216,7 +217,7 @@ class Installation:
         the first error is raised before anything is drawn.
         """
         models = self._models(only)
-        refusals = [_refusal(model) for model in models]
+        refusals = [self._refusal(model) for model in models]
         if refusals[0] is not None and all(refusals):
             raise refusals[0]
         evidence = self.evidence()
@@ -234,6 +235,15 @@ class Installation:
         if errors:
             raise errors[0]
         return results
+
+    def _refusal(self, model: AuditedModel) -> AuditError | None:
+        """Why the model cannot be asked, or its answers not be judged."""
+        try:
+            with TritonClassifier.connect(model.target) as classifier:
+                check_task(self.source.rows, label=model.label, classes=classifier.info.labels, positive=model.positive)
+        except AuditError as error:
+            return error
+        return None
 
     def _models(self, only: str | None) -> tuple[AuditedModel, ...]:
         found = tuple(model for model in self.loaded.models if only is None or model.target.model == only)
@@ -272,15 +282,6 @@ def parted(attempts: Iterable[AuditResult | AuditError]) -> tuple[tuple[AuditRes
     """Results and errors apart, when all have been made."""
     every = tuple(attempts)
     return tuple(one for one in every if isinstance(one, AuditResult)), tuple(one for one in every if isinstance(one, AuditError))
-
-
-def _refusal(model: AuditedModel) -> AuditError | None:
-    """Why the model cannot be asked now."""
-    try:
-        TritonClassifier.connect(model.target).close()
-    except AuditError as error:
-        return error
-    return None
 
 
 def _before(result: AuditResult, store: Store) -> AuditResult | None:

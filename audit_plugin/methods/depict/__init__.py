@@ -5,7 +5,7 @@ of permuted captions, and validity checks come before it.  Changed: one flip per
 uncertainty is over rows, every figure carries a placebo and a smallest detectable effect, and gates decide what may be said.
 """
 
-from audit_plugin.methods.depict.assemble import AuditArrays, assemble
+from audit_plugin.methods.depict.assemble import AuditArrays, assemble, check_task
 from audit_plugin.methods.depict.audit import DepictOptions, DepictReport, audit
 from audit_plugin.methods.depict.gates import GateOptions
 from audit_plugin.methods.depict.paper import PaperImportance, PaperResult, paper_importance
@@ -19,5 +19,6 @@ __all__ = [
     "PaperResult",
     "assemble",
     "audit",
+    "check_task",
     "paper_importance",
 ]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit_plugin.bank.table import BankTable, Shas
-from audit_plugin.core.errors import BankError, TableError, TargetOutputError
-from audit_plugin.core.values import Concept
+from audit_plugin.core.errors import BankError, ConfigError, TableError, TargetOutputError
+from audit_plugin.core.values import Concept, Row
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -118,7 +118,7 @@ def assemble(
     not there.
     """
     reader = _Reader(table=table, scores=scores, classes=tuple(classes))
-    labels = _labels(table, label, reader.classes)
+    labels = label_indices(table.rows, label, reader.classes)
     baseline = reader.scored(table.baseline, "baseline")
     usable = table.usable(table.baseline)
     if not usable.any():
@@ -211,14 +211,27 @@ class _Reader:
         )
 
 
-def _labels(table: BankTable, label: str, classes: Sequence[str]) -> Ints:
+def check_task(rows: Sequence[Row], *, label: str, classes: Sequence[str], positive: str | None) -> None:
+    """Raise TableError or ConfigError unless these rows can be judged against the classes; needs no picture."""
+    label_indices(rows, label, classes)
+    check_positive(positive, classes)
+
+
+def check_positive(positive: str | None, classes: Sequence[str]) -> None:
+    """Raise ConfigError for a favourable class that is none."""
+    if positive is not None and positive not in classes:
+        raise ConfigError(f"positive class {positive!r} is not among the model's classes {list(classes)}")
+
+
+def label_indices(rows: Sequence[Row], label: str, classes: Sequence[str]) -> Ints:
+    """``(n,)`` class of each row as an index into ``classes``.  Raises TableError for a label that is none."""
     known = {name: at for at, name in enumerate(classes)}
     if len(known) != len(classes) or len(classes) < 2:
         raise TableError(f"a model needs at least two different class names, got {list(classes)}")
-    named = [row.labels.get(label) for row in table.rows]
+    named = [row.labels.get(label) for row in rows]
     without = sum(name is None for name in named)
     if without:
-        columns = sorted({column for row in table.rows for column in row.labels})
+        columns = sorted({column for row in rows for column in row.labels})
         raise TableError(f"{without} of {len(named)} rows have no label {label!r}; label columns: {columns}")
     strange = sorted({name for name in named if name is not None and name not in known})
     if strange:

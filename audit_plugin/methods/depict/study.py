@@ -11,7 +11,7 @@ import numpy as np
 from audit_plugin.core.errors import ConfigError, TableError
 from audit_plugin.core.results import Estimate
 from audit_plugin.core.seeds import seed as seed_of
-from audit_plugin.methods.depict.assemble import Array, AuditArrays, FlipArrays, Ints, Mask
+from audit_plugin.methods.depict.assemble import Array, AuditArrays, FlipArrays, Ints, Mask, check_positive
 from audit_plugin.statistics.bootstrap import Bootstrap, bootstrap, unit_weights
 from audit_plugin.statistics.flip_table import FlipTable
 from audit_plugin.statistics.intervals import Interval
@@ -128,8 +128,7 @@ def from_interval(interval: Interval) -> Estimate:
 def _focus(arrays: AuditArrays, positive: str | None) -> AuditArrays:
     """Two columns (rest, favourable) when one class is favourable; two classes make the second one favourable by default."""
     classes = arrays.classes
-    if positive is not None and positive not in classes:
-        raise ConfigError(f"positive class {positive!r} is not among the model's classes {list(classes)}")
+    check_positive(positive, classes)
     if positive is None and len(classes) > 2:
         return arrays
     at = len(classes) - 1 if positive is None else classes.index(positive)
