@@ -11,6 +11,8 @@ from audit_plugin.demo.kit import Kit
 from audit_plugin.demo.server import TritonServer
 from tests.end_to_end.site import ROOT, Answer, RenderedGenerator, Site, make_site
 
+ENGINE = wiring.EngineGenerator
+
 
 @pytest.fixture(scope="session")
 def planted(triton_kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
@@ -52,3 +54,9 @@ def with_generator(site: Site) -> Site:
     (site.folder / "generator").mkdir()
     (site.folder / "generator" / "weights").write_text("of the renderer")
     return site
+
+
+@pytest.fixture
+def real_engine() -> type:
+    """The engine itself, whatever stands in its place."""
+    return ENGINE
