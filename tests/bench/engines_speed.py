@@ -49,7 +49,7 @@ def bench(name: str, device: str, contenders: dict[str, dict[str, str]], options
 
 
 def _diffusers(device: str, ours: TextToImage) -> Callable[[int], object]:
-    """diffusers' own call: DDIM with the same steps, no guidance, arrays out."""
+    """Diffusers' own call: DDIM with the same steps, no guidance, arrays out."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(GENERATOR, local_files_only=True, torch_dtype=torch.float32)
