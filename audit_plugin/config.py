@@ -365,7 +365,7 @@ def _problems(error: ValidationError, kind: type, where: str) -> Iterator[str]:
     """What is wrong, place by place; the alternatives of one place together."""
     said: dict[str, list[str]] = {}
     for detail in error.errors():
-        steps = [str(step) for step in detail["loc"] if step != "target" and not re.fullmatch(r"str|\w+\[.*\]", str(step))]
+        steps = [str(step) for step in detail["loc"] if step not in {"target", "str"} and "[" not in str(step)]
         place = ".".join([where, *steps] if where else steps) or "configuration"
         said.setdefault(place, []).append(_problem(detail["loc"], detail["type"], detail["msg"], kind))
     return (f"{place}: {' or '.join(dict.fromkeys(words))}" for place, words in said.items())
@@ -399,5 +399,5 @@ def _keys(kind: Any, loc: Sequence[int | str]) -> frozenset[str]:
 def _plain(value: Any) -> Any:
     """Mappings and sequences as dicts and lists all the way down, so that they can be changed and written as YAML."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {key: _plain(entry) for key, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

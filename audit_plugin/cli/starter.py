@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from audit_plugin.core.errors import AuditError, ConfigError, StoreError, TableError
 from audit_plugin.sources.table import Table, read_table
-from audit_plugin.target.options import TargetOptions
+from audit_plugin.target.options import PreprocessOptions, TargetOptions
 from audit_plugin.target.triton import TritonClassifier
 
 _MOST_LEVELS = 6
 """A column with more different cells is no concept."""
 _ASK_SECONDS = 5.0
+_LAYOUTS: tuple[Literal["NCHW", "NHWC"], ...] = ("NCHW", "NHWC")
 _FILE_COLUMNS = ("file", "image", "path", "filename", "image_path")
 _LABEL_COLUMNS = ("label", "class", "target")
 
@@ -28,6 +30,7 @@ class Guess:
     images: str
     url: str
     model: str
+    layout: str
     audit: str
     file: str
     label: str
@@ -42,7 +45,7 @@ def write_starter(path: Path, *, table: str, images: str, url: str, model: str) 
     """Write the configuration and return notes on what could not be found out.  Never touches a file that is there."""
     if path.exists():
         raise ConfigError(f"{path} is there already; give another --out, or remove it")
-    labels, notes = _ask(model, url)
+    labels, layout, notes = _ask(model, url)
     guess = _guess(
         read_table(table),
         labels,
@@ -50,6 +53,7 @@ def write_starter(path: Path, *, table: str, images: str, url: str, model: str) 
         images=_seen_from(path, images),
         url=url,
         model=model,
+        layout=layout,
         audit=Path(table).absolute().parent.name or "audit",
     )
     try:
@@ -60,17 +64,22 @@ def write_starter(path: Path, *, table: str, images: str, url: str, model: str) 
     return notes
 
 
-def _ask(model: str, url: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The model's labels, and why there are none."""
-    try:
-        options = TargetOptions(model=model, url=url, retries=0, deadline_seconds=_ASK_SECONDS)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    try:
-        with TritonClassifier.connect(options) as classifier:
-            return classifier.info.labels, ()
-    except AuditError as error:
-        return (), (f"the server told nothing, so check `models`: {error}",)
+def _ask(model: str, url: str) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+    """The model's labels and the layout that it takes, and why there are none."""
+    refusals = []
+    for layout in _LAYOUTS:
+        try:
+            options = TargetOptions(
+                model=model, url=url, retries=0, deadline_seconds=_ASK_SECONDS, preprocess=PreprocessOptions(layout=layout)
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        try:
+            with TritonClassifier.connect(options) as classifier:
+                return classifier.info.labels, layout, ()
+        except AuditError as error:
+            refusals.append(error)
+    return (), _LAYOUTS[0], (f"the server told nothing, so check `models`: {refusals[0]}",)
 
 
 def _seen_from(path: Path, where: str) -> str:
@@ -135,6 +144,7 @@ def _text(guess: Guess) -> str:
         f"  - model: {_q(guess.model)}",
         f"    label: {_q(guess.label)}",
         *([f"    labels: [{', '.join(map(_q, guess.labels))}]"] if guess.labels else []),
+        *([f"    preprocess: {{layout: {guess.layout}}}"] if guess.layout != _LAYOUTS[0] else []),
     ]
     return "\n".join(lines) + "\n"
 
