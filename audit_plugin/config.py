@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -30,6 +30,7 @@ from audit_plugin.target.options import TargetOptions
 ENVIRONMENT = "AUDIT_PLUGIN__"
 VERSION = 1
 MASK = "<masked>"
+T = TypeVar("T")
 
 _FORBID: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
 
@@ -264,6 +265,15 @@ def overridden(document: Mapping[str, Any], environment: Mapping[str, str]) -> d
         if name.startswith(ENVIRONMENT):
             _override(result, name, text)
     return result
+
+
+def options_of(kind: type[T], document: Mapping[str, Any], where: str) -> T:
+    """Options from a section that the configuration leaves open until they are needed.  Raises ConfigError."""
+    known = _keys(kind, ())
+    for key in document.keys() - known:
+        raise ConfigError(f"{where}.{key}: {_unknown(key, known)}")
+    checked: T = _checked(TypeAdapter(kind), document, kind, where)
+    return checked
 
 
 def _override(document: dict[str, Any], name: str, text: str) -> None:

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from audit_plugin.bank.build import BuildReport, Quality, build
 from audit_plugin.bank.plan import Cost, Plan, cost, plan
@@ -18,7 +17,7 @@ from audit_plugin.bank.real import RealImages, index_real
 from audit_plugin.bank.store import ProbeBank
 from audit_plugin.bank.verify import verify
 from audit_plugin.concepts.captions import caption
-from audit_plugin.config import AuditedModel, GeneratorOptions, LearnFrom, Loaded
+from audit_plugin.config import AuditedModel, GeneratorOptions, LearnFrom, Loaded, options_of
 from audit_plugin.core.errors import AuditError, BankError, CaptionError, ConfigError, GeneratorError
 from audit_plugin.core.protocols import Images, Progress
 from audit_plugin.core.results import AuditResult
@@ -344,12 +343,16 @@ def open_store(loaded: Loaded) -> Iterator[Store]:
 
 
 def learning_rows(loaded: Loaded, learn: LearnFrom) -> FolderSource:
-    """Rows to train on: the source with other filters, all of them."""
-    source = loaded.config.source
-    folder = replace(source, where={**source.where, **learn.where}, rows=0)
-    if folder.where == source.where:
-        raise ConfigError("train.where: choose rows that are not audited, e.g. `split: train`; it selects the audited ones now")
-    return open_folder(folder, loaded.document.columns)
+    """Rows to train on: the source with other filters, all of them.  Raises ConfigError when audited rows are among them."""
+    source, columns = loaded.config.source, loaded.document.columns
+    rows = open_folder(replace(source, where={**source.where, **learn.where}, rows=0), columns)
+    both = {row.id for row in rows.rows} & {row.id for row in open_folder(source, columns).rows}
+    if both:
+        raise ConfigError(
+            f"train.where: {len(both)} of the {len(rows.rows)} rows to train on are audited, e.g. {min(both)!r}; "
+            "choose rows that are not, e.g. `split: train`"
+        )
+    return rows
 
 
 def train_detector(loaded: Loaded, path: Path, *, progress: Progress) -> None:
@@ -388,11 +391,7 @@ def train_generator(loaded: Loaded, *, device: str, seconds: float, progress: Pr
     with _engine_errors():
         from engines.training import CaptionedImages, Recipe, train_pipeline
 
-        try:
-            recipe = TypeAdapter(Recipe).validate_python({**options.train.recipe, **budget})
-        except ValidationError as error:
-            problem = error.errors()[0]
-            raise ConfigError(f"generator.train.recipe.{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+        recipe = options_of(Recipe, {**options.train.recipe, **budget}, "generator.train.recipe")
         source = learning_rows(loaded, options.train)
         data = CaptionedImages(to_uint8(source.images(recipe.image_size)), _captions(loaded, source))
         work, compiled = out.with_name(out.name + ".work"), device.startswith("cuda")
