@@ -1,0 +1,92 @@
+"""One audit of one model, with a fake classifier on a bank of fakes."""
+
+from dataclasses import replace
+
+import pytest
+
+from audit_plugin.bank.build import build
+from audit_plugin.bank.plan import plan
+from audit_plugin.bank.real import RealImages
+from audit_plugin.bank.verify import verify
+from audit_plugin.core.results import RunState
+from audit_plugin.findings.policy import default_policy
+from audit_plugin.methods.depict import DepictOptions
+from audit_plugin.runner import Evidence, Question, audit_model
+from audit_plugin.store.store import Store
+from tests.bank.world import CONCEPTS, SMALL, FakeClassifier, FakeDetector, FakeGenerator, good, new_bank, rows, silent
+
+QUESTION = Question(
+    label="label",
+    positive="bright",
+    truth={"ruler": 0.0},
+    options=DepictOptions(resamples=50, adjusted_resamples=5),
+    policy=default_policy(),
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store.open(tmp_path / "store.sqlite", migrate=True)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def evidence(tmp_path):
+    """Twenty-four labelled rows, drawn and read."""
+    labelled = [replace(row, labels={"label": ("dark", "bright")[at % 2]}) for at, row in enumerate(rows(24))]
+    bank, detector = new_bank(tmp_path / "bank"), FakeDetector()
+    wanted = plan(labelled, CONCEPTS, generator="fake-1", audit="demo", options=SMALL)
+    built = build(bank, wanted, FakeGenerator(), good, progress=silent)
+    verify(bank, detector, progress=silent)
+    return Evidence(
+        audit="demo",
+        bank=bank,
+        real=RealImages(),
+        built=built,
+        detector=detector.fingerprint,
+        dataset_digest="data",
+        backend="fake",
+        backend_reason="because",
+        config_hash="config",
+        config="a: 1",
+    )
+
+
+def test_the_result_is_in_the_store_with_its_origin(evidence, store):
+    """Everything that the numbers depend on is named."""
+    result = audit_model(evidence, FakeClassifier(), QUESTION, store, progress=silent)
+    assert store.run(result.run) == result
+    origin = result.provenance
+    assert (origin.bank_digest, origin.generator, origin.detector) == (evidence.bank.digest, "fake-1", evidence.detector)
+    assert (origin.config_hash, origin.config, origin.dataset_digest) == ("config", "a: 1", "data")
+    assert origin.unet_evaluations == evidence.built.drawn * FakeGenerator.evaluations_per_image
+    assert origin.classifier_queries == len(evidence.bank.usable())
+    assert {"python", "numpy", "scipy"} <= origin.versions.keys()
+    assert (result.truth, result.state) == ({"ruler": 0.0}, RunState.INSUFFICIENT_DATA)
+
+
+def test_equal_evidence_gives_equal_numbers(evidence, store):
+    """A second audit asks nothing and finds the same; only run, times and costs differ."""
+    first = audit_model(evidence, FakeClassifier(), QUESTION, store, progress=silent)
+    classifier = FakeClassifier(lives=0)
+    second = audit_model(evidence, classifier, QUESTION, store, progress=silent)
+    assert second.provenance.classifier_queries == classifier.seen == 0
+    assert replace(second, run=first.run, provenance=first.provenance) == first
+    assert second.run > first.run
+
+
+def test_a_run_that_dies_leaves_only_scores(evidence, store):
+    """Nothing half done is stored, and what was paid for is not asked again."""
+    with pytest.raises(ConnectionError):
+        audit_model(evidence, FakeClassifier(lives=1), QUESTION, store, progress=silent)
+    assert store.runs() == ()
+    classifier = FakeClassifier()
+    result = audit_model(evidence, classifier, QUESTION, store, progress=silent)
+    assert result.provenance.classifier_queries == classifier.seen == len(evidence.bank.usable()) - 64
+
+
+def test_runs_on_the_same_rows_are_the_same_evidence(evidence, store):
+    """The digest of the rows does not depend on who is audited."""
+    runs = [audit_model(evidence, FakeClassifier(), QUESTION, store, progress=silent) for _ in range(2)]
+    assert len({run.provenance.rows_digest for run in runs}) == 1

@@ -1,0 +1,173 @@
+"""Concrete parts from a configuration, with the renderer for an engine."""
+
+import json
+import shutil
+
+import pytest
+
+from audit_plugin import wiring
+from audit_plugin.config import load
+from audit_plugin.core.errors import ConfigError, GeneratorError, StorageFullError
+from audit_plugin.wiring import Installation, directory_digest, known_fingerprint, learning_rows, parted, remember_fingerprint
+from tests.bank.world import silent
+from tests.end_to_end.site import RenderedGenerator, make_site
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """Four rows; pictures come from the renderer."""
+    monkeypatch.setattr(wiring, "EngineGenerator", RenderedGenerator)
+    site = make_site(tmp_path / "site", 4)
+    (site.folder / "generator").mkdir()
+    (site.folder / "generator" / "weights").write_text("first")
+    return site
+
+
+def installed(site):
+    return Installation(load(site.config, {}), silent)
+
+
+def test_building_and_auditing_share_the_evidence(site):
+    """What ``bank build`` has drawn, ``run`` finds complete."""
+    first, second = installed(site).evidence(), installed(site).evidence()
+    assert first.built.drawn == len(first.bank.images())
+    assert first.backend == "renderer"
+    assert (second.built.drawn, second.built.reused, second.backend) == (0, first.built.drawn, "none")
+    assert second.bank.digest == first.bank.digest
+
+
+def test_a_complete_bank_asks_for_no_engine(site, monkeypatch):
+    installed(site).evidence()
+    monkeypatch.setattr(wiring, "EngineGenerator", None)
+    assert installed(site).evidence().built.evaluations == 0
+    assert installed(site).price().draw == 0
+
+
+def test_more_rows_draw_only_what_is_new(site):
+    """A bank that grows keeps its pictures."""
+    site.change(source={"rows": 2})
+    drawn = installed(site).evidence().built.drawn
+    built = installed(site.change(source={"rows": 4})).evidence().built
+    assert 0 < built.reused <= drawn
+    assert built.drawn > 0
+
+
+@pytest.mark.parametrize("setting", [{"steps": 4}, {"guidance": 2.0}, {"sampler": "ddim"}])
+def test_other_settings_are_another_generator(site, setting):
+    """Whatever changes the pictures voids the note; where they are drawn does not."""
+    remember(site)
+    assert known_fingerprint(load(site.config, {})) == "f1"
+    assert known_fingerprint(load(site.change(generator={"device": "cuda", "batch": 3}).config, {})) == "f1"
+    assert known_fingerprint(load(site.change(generator=setting).config, {})) is None
+
+
+def test_other_weights_are_another_generator(site):
+    """Changed files void the note; a directory that is not there does not, for the bank may come from elsewhere."""
+    remember(site)
+    (site.folder / "generator" / "weights").write_text("second")
+    assert known_fingerprint(load(site.config, {})) is None
+    shutil.rmtree(site.folder / "generator")
+    assert known_fingerprint(load(site.config, {})) == "f1"
+
+
+@pytest.mark.parametrize("note", ["", "{", "[]", "{}", "null"])
+def test_a_damaged_note_is_no_note(site, note):
+    remember(site)
+    (site.folder / "bank" / "generator.json").write_text(note)
+    assert known_fingerprint(load(site.config, {})) is None
+
+
+def test_the_note_is_written_whole(site, monkeypatch):
+    """A full disk leaves the old one."""
+    remember(site)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StorageFullError):
+        remember_fingerprint(load(site.config, {}), "f2")
+    assert json.loads((site.folder / "bank" / "generator.json").read_text())["fingerprint"] == "f1"
+
+
+def remember(site):
+    (site.folder / "bank").mkdir()
+    remember_fingerprint(load(site.config, {}), "f1")
+
+
+def test_a_directory_is_named_by_its_content(site, tmp_path):
+    """Names and bytes count; the place does not."""
+    first = directory_digest(site.folder / "generator")
+    assert directory_digest(shutil.copytree(site.folder / "generator", tmp_path / "copy")) == first
+    (tmp_path / "copy" / "weights").rename(tmp_path / "copy" / "other")
+    assert directory_digest(tmp_path / "copy") != first
+    with pytest.raises(GeneratorError, match="is not there; give a diffusers directory"):
+        directory_digest(tmp_path / "nowhere")
+
+
+def test_reading_a_report_makes_no_bank(site):
+    """Pictures that are not there are None."""
+    assert installed(site).pictures()("0" * 64) is None
+    assert not (site.folder / "bank").exists()
+
+
+@pytest.mark.parametrize("where", [{}, {"ruler": ["absent", "present"]}])
+def test_the_audited_rows_are_not_learnt_from(site, where):
+    """Not one of them, whatever the filters look like."""
+    site.change(source={"where": {"ruler": "absent"}}, detector={"train": {"where": where}})
+    loaded = load(site.config, {})
+    with pytest.raises(ConfigError, match=r"rows to train on are audited.*choose rows that are not"):
+        learning_rows(loaded, loaded.config.detector.train)
+
+
+def test_rows_to_learn_from_are_never_cut(site):
+    site.change(source={"where": {"ruler": "present"}, "rows": 1}, detector={"train": {"where": {"ruler": "absent"}}})
+    loaded = load(site.config, {})
+    learnt = learning_rows(loaded, loaded.config.detector.train).rows
+    assert {row.values[-1] for row in learnt} == {0}
+    assert len(learnt) > 1
+
+
+def test_a_detector_is_trained_when_there_is_none(tmp_path):
+    """From the rows that are named, once; afterwards it is read from its file."""
+    site = make_site(tmp_path / "site", 100)
+    table = site.folder / "table.csv"
+    header, *lines = table.read_text().splitlines()
+    lines = [f"{line},{'test' if at < 5 else 'train'}" for at, line in enumerate(lines)]
+    table.write_text("\n".join([f"{header},split", *lines]) + "\n")
+    learn = {"path": "own.onnx", "train": {"where": {"split": "train"}}, "options": {"epochs": 1}}
+    site.change(source={"where": {"split": "test"}}, detector=learn)
+    assert installed(site).detector.fingerprint == installed(site).detector.fingerprint
+    assert (site.folder / "own.onnx").is_file()
+
+
+def test_duplicates_need_something_to_compare_with(site):
+    site.change(bank={"refuse_duplicates": True})
+    with pytest.raises(ConfigError, match=r"name the training rows as `detector\.train\.where`"):
+        installed(site).evidence()
+
+
+def test_an_unknown_model_is_named_before_any_work(site):
+    with pytest.raises(ConfigError, match=r"model 'x' is not in the configuration; it has shape_background_100, shape_clean"):
+        next(installed(site).attempts(None, only="x"))
+
+
+def test_results_and_errors_apart():
+    error = ConfigError("no")
+    assert parted([error]) == ((), (error,))
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (None, r"generator\.train\.where: name the rows"),
+        ({"where": {"ruler": "present"}, "recipe": {"image_siz": 64}}, r"generator\.train\.recipe\.image_siz"),
+        ({"where": {"ruler": "present"}, "recipe": {"image_size": "big"}}, r"generator\.train\.recipe\.image_size"),
+    ],
+)
+def test_training_that_cannot_start(site, train, message):
+    """The recipe is checked before any picture is read."""
+    if train:
+        site.change(generator={"train": train})
+    with pytest.raises(ConfigError, match=message):
+        wiring.train_generator(load(site.config, {}), device="cpu", seconds=0, progress=silent)
