@@ -171,3 +171,11 @@ def test_training_that_cannot_start(site, train, message):
         site.change(generator={"train": train})
     with pytest.raises(ConfigError, match=message):
         wiring.train_generator(load(site.config, {}), device="cpu", seconds=0, progress=silent)
+
+
+def test_images_may_lie_in_an_archive(site):
+    """The same rows and the same evidence as from the folder."""
+    before = installed(site).real.by_row
+    shutil.make_archive(str(site.folder / "photos"), "zip", site.folder / "scenes")
+    shutil.rmtree(site.folder / "scenes")
+    assert installed(site.change(source={"images": "photos.zip"})).real.by_row == before
