@@ -260,3 +260,14 @@ def test_few_changed_rows_are_said_and_tested_exactly():
     assert 0 < result.n_discordant < 20
     assert any("Clopper-Pearson" in note for note in result.notes)
     assert result.importance.low < 0 < result.importance.high
+
+
+@pytest.mark.parametrize("role", [Role.CORE, Role.CONTEXT])
+def test_a_shortcut_tied_to_what_defines_the_label_is_named(role):
+    """The label is concept 0, the model looks at concept 1, which copies it in 85 % of rows: conditioning on the label would hide that."""
+    rng = np.random.default_rng(9)
+    concepts = (binary("object", role), binary("shortcut", Role.NUISANCE))
+    world = build(300, rng, lambda shown, _: shown[:, 0].astype(float), concepts=concepts, copied=0.85)
+    result = run(world, linear((0, 3))).concept("shortcut")
+    assert result.verdict is Verdict.RELIES
+    assert not any("unusual combinations" in note for note in result.notes)

@@ -183,11 +183,17 @@ def _conditional(
 ) -> tuple[Bootstrap | None, int]:
     """Importance within strata of the other concepts (4.5), and how many flips were off support and left out.
 
-    It is the marginal importance when no other concept is related and every flip is supported.
+    It is the marginal importance when no other concept is related and every flip is supported.  What defines the label is not
+    conditioned on: within its strata every row has one label, so there any concept's importance is zero, also a shortcut's.
     """
-    others = [study.arrays.values[name][flip.usable] for name in study.arrays.names if name != flip.concept.name]
-    if not others:
+    if len(study.arrays.names) == 1:
         return None, 0
+    others = [
+        study.arrays.values[name][flip.usable]
+        for name in study.arrays.names
+        if name != flip.concept.name and study.arrays.flips[name].concept.role is not Role.CORE
+    ]
+    others = [values for values in others if not _settles(values, table.labels)]
     related = [values for values in others if _related(values, table.values, tests=len(others))]
     if not related and supported.allowed.all():
         return marginal, 0
@@ -195,6 +201,13 @@ def _conditional(
     weights = study.weights[:, flip.usable]
     boot = bootstrap(lambda w: drops(table, study.metric, w, factor, strata=strata, allowed=supported.allowed), weights)
     return boot, int((~supported.allowed & (factor > 0)).sum())
+
+
+def _settles(values: Ints, labels: Ints, *, share: float = 0.95) -> bool:
+    """Whether a concept defines the label, whatever its role says: knowing it, one guesses the label right in ``share`` of the rows."""
+    counts = np.zeros((int(values.max()) + 1, int(labels.max()) + 1))
+    np.add.at(counts, (values, labels), 1)
+    return float(counts.max(1).sum() / len(labels)) >= share
 
 
 def _related(first: Ints, second: Ints, *, tests: int) -> bool:
