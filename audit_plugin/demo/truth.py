@@ -181,11 +181,16 @@ def _measured(boot: Bootstrap) -> Measured:
     return Measured(value=round(boot.value, 6), se=round(boot.se, 6))
 
 
-def measure(suite: Sequence[Planted], *, rows: int = ROWS, seed: str = SEED, directory: Path = PLANTED) -> dict[str, Truth]:
+def measure(
+    suite: Sequence[Planted], *, rows: int = ROWS, seed: str = SEED, directory: Path = PLANTED, resamples: int = RESAMPLES
+) -> dict[str, Truth]:
     """Classifier -> what it relies on; all of them see the same scenes."""
     drawn = audit_rows(rows, seed)
     scores = flip_scores(drawn, {planted.name: predictor(onnx_path(planted.name, directory)) for planted in suite})
-    return {planted.name: truth_of(flip_tables(planted, drawn, scores[planted.name], seed), seed) for planted in suite}
+    return {
+        planted.name: truth_of(flip_tables(planted, drawn, scores[planted.name], seed), seed, resamples=resamples)
+        for planted in suite
+    }
 
 
 def onnx_path(name: str, directory: Path = PLANTED) -> Path:

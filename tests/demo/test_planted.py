@@ -22,7 +22,7 @@ BY_NAME = {planted.name: planted for planted in SUITE}
 @pytest.fixture(scope="module")
 def measured():
     """The truth about everybody, from few rows of another seed."""
-    return truths.measure(SUITE, rows=300, seed="measured again")
+    return truths.measure(SUITE, rows=200, seed="measured again", resamples=100)
 
 
 @pytest.mark.parametrize("name", BY_NAME)
