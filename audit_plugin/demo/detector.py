@@ -1,6 +1,6 @@
 """Train the independent concept detector of the scenes: rendered scenes in, one ONNX file with its card out.
 
-    python -m audit_plugin.demo.detector --out assets/detector/scenes.onnx
+python -m audit_plugin.demo.detector --out assets/detector/scenes.onnx
 """
 
 import argparse

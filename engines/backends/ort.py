@@ -78,6 +78,7 @@ def load(path: Path, spec: EngineSpec, *, device: str = "cpu", threads: int | No
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads must not take the cores from serving
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # the runtime's exceptions share no base class

@@ -1,13 +1,13 @@
 """The picture autoencoder: a small AutoencoderKL (Rombach et al. 2022) trained on mean absolute error, edges and a light divergence."""
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from engines.training.loop import Budget, Report, fit
+from engines.training.checkpoint import Spent
+from engines.training.loop import Budget, Report, Stage, StepRandomness, fit, seeded
 from engines.training.options import Recipe
 
 
@@ -56,20 +56,19 @@ class _Objective(nn.Module):
         return total
 
 
-def train_autoencoder(
-    images: Tensor, recipe: Recipe, *, saved: Path, report: Report, compiled: bool
-) -> tuple[Any, dict[str, float]]:
+def train_autoencoder(images: Tensor, recipe: Recipe, *, stage: Stage, report: Report, compiled: bool) -> tuple[Any, Spent]:
     """Fit on uint8 images ``(n, 3, h, w)`` that already lie on the training device; returns the averaged network and what was spent."""
-    torch.manual_seed(recipe.seed)
     device = images.device
-    network = build_autoencoder(recipe).to(device, memory_format=torch.channels_last)
+    with seeded(recipe.seed):
+        network = build_autoencoder(recipe).to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval()
     objective = _Objective(network, recipe.kl_weight)
     forward = torch.compile(objective) if compiled else objective
-    draw = torch.Generator(device=device).manual_seed(recipe.seed + 1)
-    side = recipe.image_size // 2 ** (len(recipe.autoencoder_channels) - 1)
+    randomness = StepRandomness(recipe.seed + 1, device)
+    side = recipe.image_size // recipe.shrinking
 
-    def loss(_step: int) -> Tensor:
+    def loss(step: int) -> Tensor:
+        draw = randomness.at(step)
         pick = torch.randint(len(images), (recipe.autoencoder_batch,), device=device, generator=draw)
         x = augment(images[pick], recipe, draw).contiguous(memory_format=torch.channels_last)
         noise = torch.randn(len(pick), recipe.latent_channels, side, side, device=device, generator=draw)
@@ -87,8 +86,7 @@ def train_autoencoder(
         budget=budget,
         peak_rate=recipe.autoencoder_rate,
         ema_decay=0.999,
-        saved=saved,
-        what="autoencoder",
+        stage=stage,
         report=report,
     )
     return average, spent

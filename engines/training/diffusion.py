@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from engines.training.loop import Budget, Report, fit
+from engines.errors import CaptionTooLongError
+from engines.training.checkpoint import Spent
+from engines.training.loop import Budget, Report, Stage, StepRandomness, fit, seeded
 from engines.training.options import Recipe
 
 
@@ -38,7 +39,7 @@ def build_unet(recipe: Recipe) -> Any:
     levels = len(recipe.unet_channels)
     factory: Any = UNet2DConditionModel
     return factory(
-        sample_size=recipe.image_size // 2 ** (len(recipe.autoencoder_channels) - 1),
+        sample_size=recipe.image_size // recipe.shrinking,
         in_channels=recipe.latent_channels,
         out_channels=recipe.latent_channels,
         down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (levels - 1),
@@ -79,11 +80,18 @@ class _Objective(nn.Module):
 
 
 def tokenise(tokenizer: Any, captions: Sequence[Sequence[str]], max_tokens: int) -> tuple[Tensor, Tensor]:
-    """All captions as token rows ``(m, max_tokens)``, and for each image its row numbers ``(n, most)``, repeated to fill."""
+    """All captions as token rows ``(m, max_tokens)``, and for each image its row numbers ``(n, most)``, repeated to fill.
+
+    Raises CaptionTooLongError for a caption that does not fit: cut, it would teach that its end means nothing.
+    """
     rows: dict[str, int] = {}
     most = max(len(variants) for variants in captions)
     table = [[rows.setdefault(v, len(rows)) for v in (list(variants) * most)[:most]] for variants in captions]
-    tokens = tokenizer(list(rows), padding="max_length", max_length=max_tokens, truncation=True, return_tensors="pt").input_ids
+    words = tokenizer(list(rows), padding=False, truncation=False, verbose=False).input_ids
+    for caption, row in zip(rows, words, strict=True):
+        if len(row) > max_tokens:
+            raise CaptionTooLongError(caption, len(row), max_tokens)
+    tokens = tokenizer.pad({"input_ids": words}, padding="max_length", max_length=max_tokens, return_tensors="pt").input_ids
     return tokens, torch.tensor(table)
 
 
@@ -106,24 +114,25 @@ def train_diffusion(
     tokenizer: Any,
     recipe: Recipe,
     *,
-    saved: Path,
+    stage: Stage,
     report: Report,
     compiled: bool,
-) -> tuple[Any, Any, dict[str, float]]:
+) -> tuple[Any, Any, Spent]:
     """Fit text encoder and UNet; returns their averages (text encoder, UNet) and what was spent."""
-    torch.manual_seed(recipe.seed + 2)
     device = latents.moments.device
-    text_encoder = build_text_encoder(recipe, len(tokenizer), start=tokenizer.bos_token_id, end=tokenizer.eos_token_id)
-    network = _Objective(text_encoder, build_unet(recipe)).to(device)
+    with seeded(recipe.seed + 2):
+        text_encoder = build_text_encoder(recipe, len(tokenizer), start=tokenizer.bos_token_id, end=tokenizer.eos_token_id)
+        network = _Objective(text_encoder, build_unet(recipe).to(memory_format=torch.channels_last)).to(device)
     average = copy.deepcopy(network).eval()
     forward = torch.compile(network) if compiled else network
     alphas = build_schedule().alphas_cumprod.to(device)
     tokens, table = (part.to(device) for part in tokenise(tokenizer, captions, recipe.max_tokens))
     empty = tokenizer([""], padding="max_length", max_length=recipe.max_tokens, return_tensors="pt").input_ids.to(device)
-    draw = torch.Generator(device=device).manual_seed(recipe.seed + 3)
+    randomness = StepRandomness(recipe.seed + 3, device)
     batch = recipe.diffusion_batch
 
-    def loss(_step: int) -> Tensor:
+    def loss(step: int) -> Tensor:
+        draw = randomness.at(step)
         pick = torch.randint(len(table), (batch,), device=device, generator=draw)
         variant = torch.randint(table.shape[1], (batch,), device=device, generator=draw)
         drop = torch.rand(batch, device=device, generator=draw) < recipe.caption_dropout
@@ -146,8 +155,7 @@ def train_diffusion(
         budget=budget,
         peak_rate=recipe.diffusion_rate,
         ema_decay=recipe.ema_decay,
-        saved=saved,
-        what="diffusion",
+        stage=stage,
         report=report,
     )
     return average.text_encoder, average.unet, spent

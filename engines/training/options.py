@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from engines.training.errors import TrainingError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -47,3 +49,39 @@ class Recipe:
     """Written into the pipeline as its default."""
     checkpoint_seconds: float = 60.0
     """How often the run is saved, so that a killed one goes on."""
+
+    def __post_init__(self) -> None:
+        problems = {
+            f"image_size {self.image_size} is not a positive multiple of {self.shrinking * 2 ** (len(self.unet_channels) - 1)}, "
+            "by which autoencoder and UNet shrink pictures": self.image_size < 1
+            or self.image_size % (self.shrinking * 2 ** (len(self.unet_channels) - 1)),
+            "channels must be multiples of 16, the groups that they are normalised in": any(
+                width < 16 or width % 16 for width in (*self.autoencoder_channels, *self.unet_channels)
+            ),
+            "unet_channels needs at least two resolutions: the first does not read the caption": len(self.unet_channels) < 2,
+            f"text_width {self.text_width} is not a multiple of the 4 attention heads": self.text_width < 4 or self.text_width % 4,
+            f"max_tokens {self.max_tokens} leaves no room between start and end": self.max_tokens < 3,
+            "steps, batches and seconds must be positive": min(self._amounts) <= 0,
+            f"caption_dropout {self.caption_dropout} is not a share below one": not 0 <= self.caption_dropout < 1,
+            f"shift {self.shift} must be at least 0 and less than the picture": not 0 <= self.shift < self.image_size,
+        }
+        for problem, holds in problems.items():
+            if holds:
+                raise TrainingError(f"recipe: {problem}")
+
+    @property
+    def shrinking(self) -> int:
+        """How many times smaller a latent is than its picture, per side."""
+        return int(2 ** (len(self.autoencoder_channels) - 1))
+
+    @property
+    def _amounts(self) -> tuple[float, ...]:
+        return (
+            self.autoencoder_steps,
+            self.diffusion_steps,
+            self.autoencoder_seconds,
+            self.diffusion_seconds,
+            self.autoencoder_batch,
+            self.diffusion_batch,
+            self.sampling_steps,
+        )

@@ -19,17 +19,18 @@ def build_tokenizer(captions: Iterable[str], *, vocabulary: int, max_tokens: int
         [pre_tokenizers.Split(words, behavior="removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    # A word may end in any byte, also one that no training caption ends in.  Listed here, before training, the last letters have
+    # fixed numbers; the trainer would number those it meets in the order of a hash table, and break ties between pairs by number.
+    last = [letter + "</w>" for letter in letters]
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary + 2 * len(letters) + 2,
-        special_tokens=[START, END],
+        special_tokens=[START, END, *last],
         initial_alphabet=letters,
         end_of_word_suffix="</w>",
         show_progress=False,
     )
     model.train_from_iterator(captions, trainer)
     vocab, merges = _tables(model)
-    for letter in letters:  # a word may end in any byte, also one that no training caption ends in
-        vocab.setdefault(letter + "</w>", len(vocab))
     factory: Any = CLIPTokenizer
     return factory(vocab=vocab, merges=merges, model_max_length=max_tokens, pad_token=END, unk_token=END)
 

@@ -1,0 +1,112 @@
+"""Train a small text-to-image pipeline from a folder of pictures and a table of captions.
+
+    python -m engines.training --images pictures --table captions.csv --out pipeline --device cuda --seconds 1800
+
+The table is CSV with the columns file and caption; a file may have several rows, one caption each.  Run the same command again after
+an interruption: it goes on where it was.  Exit codes: 0 done, 2 arguments or data cannot be used, 3 training failed, 130 interrupted.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from engines.errors import CaptionTooLongError, EngineError
+from engines.training.errors import TrainingDataError, TrainingError
+from engines.training.options import Recipe
+from engines.training.reading import read_captioned
+from engines.training.train import train_pipeline
+
+_SHARE = 0.33
+"""Of the seconds, what the autoencoder gets."""
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    first, usage = (__doc__ or "").split("\n\n", 1)
+    parser = argparse.ArgumentParser(
+        prog="python -m engines.training", description=first, epilog=usage, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    plain = Recipe()
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the pictures")
+    parser.add_argument("--table", type=Path, required=True, metavar="CSV", help="columns file and caption")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="pipeline directory to write")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="checkpoints (default: OUT.work)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument(
+        "--image-size", type=int, default=plain.image_size, metavar="PX", help="pixels per side (default: %(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="training time; a third goes to the autoencoder")
+    for name, what in (("autoencoder_steps", "most steps"), ("diffusion_steps", "most steps"), ("seed", "of weights and draws")):
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=int,
+            default=getattr(plain, name),
+            metavar="N",
+            help=f"{what} (default: %(default)s)",
+        )
+    parser.add_argument(
+        "--max-tokens", type=int, default=plain.max_tokens, metavar="N", help="longest caption (default: %(default)s)"
+    )
+    parser.add_argument("--mirror", action="store_true", help="left-right flips as augmentation; only where they change no caption")
+    parser.add_argument("--compile", action="store_true", help="compile the networks first; pays on long runs")
+    return parser
+
+
+def recipe_of(options: argparse.Namespace) -> Recipe:
+    """What the command line asks for."""
+    asked = {
+        name: getattr(options, name)
+        for name in ("image_size", "autoencoder_steps", "diffusion_steps", "max_tokens", "mirror", "seed")
+    }
+    return replace(
+        Recipe(), autoencoder_seconds=_SHARE * options.seconds, diffusion_seconds=(1 - _SHARE) * options.seconds, **asked
+    )
+
+
+def progress(every_seconds: float = 5.0) -> Callable[[int, int, str], None]:
+    """Lines on standard error, not too many."""
+    told = [float("-inf")]
+
+    def tell(done: int, total: int, what: str) -> None:
+        if done == total or time.monotonic() - told[0] >= every_seconds:
+            told[0] = time.monotonic()
+            print(f"{done:>7}/{total} {what}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run; the exit code is returned, errors are said in one line."""
+    options = arguments().parse_args(given)
+    work = options.work or options.out.with_name(options.out.name + ".work")
+    try:
+        recipe = recipe_of(options)
+        data = read_captioned(options.images, options.table, image_size=recipe.image_size)
+    except TrainingError as error:
+        return _fail(error, 2)
+    try:
+        spent = train_pipeline(
+            data, recipe, options.out, work=work, device=options.device, compiled=options.compile, report=progress()
+        )
+    except (TrainingDataError, CaptionTooLongError) as error:
+        return _fail(error, 2)
+    except EngineError as error:
+        return _fail(error, 3)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    seconds = spent.autoencoder.seconds + spent.diffusion.seconds
+    print(f"{options.out}: trained on {len(data)} images in {seconds:.0f} s", file=sys.stderr)
+    return 0
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
