@@ -1,0 +1,240 @@
+"""Writes what is taken from code and benchmarks: ``docs/configuration.md``, and two tables of the README.
+
+python docs/generate.py
+"""
+
+import ast
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from audit_plugin.bank.plan import PlanOptions
+from audit_plugin.config import AuditedModel, BankOptions, Config, DetectorOptions, GeneratorOptions, LearnFrom, ServeOptions
+from audit_plugin.findings.policy import Policy, Threshold
+from audit_plugin.methods.depict import DepictOptions
+from audit_plugin.methods.depict.gates import GateOptions
+from audit_plugin.metrics.names import SPECS
+from audit_plugin.perception.task import TrainingOptions
+from audit_plugin.sources.folder import FolderOptions
+from audit_plugin.target.options import PreprocessOptions, TargetOptions, TlsOptions
+from engines.training import Recipe
+
+ROOT = Path(__file__).parents[1]
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+README = ROOT / "README.md"
+BENCHMARKS = ROOT / "docs" / "benchmarks"
+
+SECTIONS: Mapping[str, type] = {
+    "(top level)": Config,
+    "source": FolderOptions,
+    "generator": GeneratorOptions,
+    "generator.train, detector.train": LearnFrom,
+    "generator.train.recipe": Recipe,
+    "detector": DetectorOptions,
+    "detector.options": TrainingOptions,
+    "bank": BankOptions,
+    "bank.plan": PlanOptions,
+    "models[]": AuditedModel,
+    "models[], server": TargetOptions,
+    "models[].preprocess": PreprocessOptions,
+    "models[].tls": TlsOptions,
+    "analysis": DepictOptions,
+    "analysis.gates": GateOptions,
+    "policy": Policy,
+    "policy.thresholds[]": Threshold,
+    "serve": ServeOptions,
+}
+"""Part of the file -> the dataclass that reads it."""
+
+_PLAIN: Mapping[tuple[type, str], str] = {
+    (Policy, "name"): "Shown in findings.",
+    (Policy, "thresholds"): "The first that applies to an estimate decides about it.",
+}
+
+CONCEPTS = """\
+## `concepts[]`
+
+A list here, or a file of its own (`concepts: concepts.yaml`, or a CSV table with the columns `name, level, phrase, role`).
+
+| key | type | default | meaning |
+|---|---|---|---|
+| `name` | text | required | Name in every result; letters, digits and underscores. |
+| `column` | text | the name | Column of the label table. |
+| `role` | core, context, nuisance, protected or artefact | context | What it is to the task; reliance on the last three can be a finding. |
+| `levels` | mapping or list | required | Level -> words in the caption; in a list each level is its own phrase. |
+| `kind` | categorical or numeric | categorical | Numeric: levels are quantile bins of the column, lowest first. |
+| `cells` | mapping | {} | Table cell -> level, where the two are spelled differently. |
+"""
+
+HEAD = """\
+# Configuration
+
+Written by `python docs/generate.py` from the code that reads the file; a test compares the two.
+
+One YAML file, read once. Unknown keys are errors that name the closest known one. Relative paths are relative to the file.
+`AUDIT_PLUGIN__SERVER__URL=triton:8001` in the environment replaces `server.url`, and so on for every key. Secrets are never in the file:
+`token_file` and `restricted_key_file` name files that hold them. `audit-plugin config check FILE` checks a file without a network,
+`audit-plugin config schema` prints a JSON Schema for editors.
+"""
+
+
+def configuration_page() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for name, kind in SECTIONS.items():
+        parts.append(_section(name, kind))
+        if kind is Config:
+            parts.append(CONCEPTS)
+    return "\n".join(parts)
+
+
+def metrics_table() -> str:
+    """The table of the README."""
+    lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for spec in SPECS:
+        labels = ", ".join(f"`{label}`" for label in spec.labels)
+        lines.append(f"| `{spec.name}` | {spec.kind} | {labels} | {_cell(spec.help)} |")
+    return "\n".join(lines)
+
+
+def documented(kind: type) -> dict[str, str]:
+    """Field -> the docstring below it; a field without one is left out."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found, last = {}, ""
+    for node in body.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            last = node.target.id
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and last:
+            found[last], last = " ".join(str(node.value.value).split()), ""
+        else:
+            last = ""
+    return found
+
+
+def meaning(kind: type, key: str, said: Mapping[str, str]) -> str:
+    """What a key means; what has only a telling name is said here in words."""
+    return said.get(key) or _PLAIN.get((kind, key)) or key.replace("_", " ").capitalize() + "."
+
+
+def _section(name: str, kind: type) -> str:
+    said = documented(kind)
+    title = "Top level" if kind is Config else f"`{name}`"
+    lines = [f"## {title}", "", _cell((kind.__doc__ or "").strip()), "", "| key | type | default | meaning |", "|---|---|---|---|"]
+    lines += [
+        f"| `{entry.name}` | {_type(entry)} | {_default(entry)} | {_cell(meaning(kind, entry.name, said))} |"
+        for entry in keys(kind)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def keys(kind: type) -> Iterator[Field[Any]]:
+    """Fields that a user writes; those of a model's target stand in a section of their own."""
+    assert is_dataclass(kind)
+    return (entry for entry in fields(kind) if not (kind is AuditedModel and entry.name == "target"))
+
+
+def _type(entry: Field[Any]) -> str:
+    kind = entry.type
+    name = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return " or ".join(str(one.value) for one in kind)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return "section"
+    return _cell(_words(name))
+
+
+def _words(name: str) -> str:
+    """An annotation in words that a writer of YAML knows."""
+    name = re.sub(r"\b(?:[a-z_]+\.)+([A-Za-z_]+)", r"\1", name)
+    name = re.sub(r"Literal\[([^]]*)\]", lambda found: found[1].replace("'", "").replace(", ", " or "), name)
+    name = re.sub(r"Optional\[(.*)\]$", r"\1 | None", name)
+    name = re.sub(r"Mapping\[\w+, [\w |]+(?:\[\w+\])?\]", "mapping", name)
+    name = re.sub(r"tuple\[tuple\[(\w+), \.\.\.\], \.\.\.\]", r"list of lists of \1", name)
+    name = re.sub(r"(?:tuple|Sequence)\[([\w ]+)(?:, \.\.\.)?\]", r"list of \1", name)
+    name = re.sub(r"tuple\[(\w+)(?:, \1)+\]", lambda found: f"{found[0].count(found[1])} × {found[1]}", name)
+    words = {"str": "text", "bool": "true or false", "int": "whole number", "float": "number", "Path": "path", "None": "nothing"}
+    words |= {"TlsOptions": "section", "LearnFrom": "section", "Threshold": "sections", "Role": "roles"}
+    return re.sub(r"\w+", lambda found: words.get(found[0], found[0]), name).replace(" | ", ", or ")
+
+
+def _default(entry: Field[Any]) -> str:
+    if entry.default is not MISSING:
+        value = entry.default
+    elif entry.default_factory is not MISSING:
+        value = entry.default_factory()
+    else:
+        return "required"
+    if is_dataclass(value):
+        return "see there"
+    if value is None:
+        return ""
+    if isinstance(value, float) and value == float("inf"):
+        return "no limit"
+    return _cell(f"`{json.dumps(value, default=str)}`")
+
+
+def _cell(text: str) -> str:
+    return text.replace("``", "`").replace("|", "\\|")
+
+
+def benchmarks_table() -> str:
+    """The benchmarks that ran, each by figures of the table that it wrote."""
+    lines = ["| audit | run time | what it found |", "|---|---|---|"]
+    for name, row in _FOUND.items():
+        page = BENCHMARKS / f"{name}.md"
+        if page.exists():
+            figures = {
+                key: float(value) for key, value in re.findall(r"^\| (\w+) \| (-?[\d.]+) \|$", page.read_text(), re.MULTILINE)
+            }
+            audit, time, found = row(figures)
+            lines.append(f"| [{audit}](docs/benchmarks/{name}.md) | {time} | {found} |")
+    return "\n".join(lines)
+
+
+def _planted(f: Mapping[str, float]) -> tuple[str, str, str]:
+    found, false = round(f["recall_strong"] * f["strong_cells"]), round(f["false_relies"] * f["idle_cells"])
+    return (
+        f"14 planted classifiers, 7 concepts, {f['rows']:.0f} rows, {f['images']:.0f} pictures from the shipped generator",
+        f"{f['audit_seconds']:.0f} s a classifier, pictures drawn before",
+        (
+            f"{found} of {f['strong_cells']:.0f} reliances with a true importance of 0.05 or more; {false} of {f['idle_cells']:.0f} idle "
+            f"concepts accused; worst error of an importance {f['worst_error']:.3f}"
+        ),
+    )
+
+
+def _quality(f: Mapping[str, float]) -> tuple[str, str, str]:
+    gates = sum(f[f"gates_{word}"] for word in ("pass", "warn", "fail"))
+    return (
+        f"the shipped generator, {f['rows']:.0f} scenes",
+        f"{f['images_per_second']:.1f} pictures a second",
+        (
+            f"{f['gates_pass']:.0f} of {gates:.0f} gates passed; at least {f['worst_obedience']:.1%} of asked-for changes made, "
+            f"at most {f['worst_leakage']:.1%} spilled into another concept"
+        ),
+    )
+
+
+_FOUND = {"depict_planted": _planted, "generator_quality": _quality}
+
+
+def current(readme: str) -> str:
+    """The README with its tables as they are now."""
+    for name, table in {"benchmarks": benchmarks_table(), "metrics": metrics_table()}.items():
+        begin, end = f"<!-- {name}: python docs/generate.py -->", f"<!-- end of {name} -->"
+        before, _, rest = readme.partition(begin)
+        _, _, after = rest.partition(end)
+        readme = f"{before}{begin}\n{table}\n{end}{after}"
+    return readme
+
+
+if __name__ == "__main__":
+    CONFIGURATION.write_text(configuration_page(), encoding="utf-8")
+    README.write_text(current(README.read_text(encoding="utf-8")), encoding="utf-8")
