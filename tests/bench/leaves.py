@@ -9,6 +9,7 @@ by the fields that the confounded classifier learnt from: healthy from GH and la
 
 import argparse
 import csv
+import json
 import random
 import shutil
 import sys
@@ -44,13 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_model(work / "repository", f"leaf_{kind}", model, CLASSES)
     with TritonServer(work / "repository", kit=ensure_kit(ROOT / ".kit"), log_file=work / "triton.log") as server:
         loaded = _configured(options, server.grpc_url)
-        if not Path(loaded.path(loaded.config.generator.path)).exists():
+        if not Path(loaded.config.generator.path).exists():
             train_generator(loaded, device=options.device, seconds=options.seconds, progress=_say)
         with open_store(loaded) as store:
             installation = Installation(loaded, _say)
             results = installation.audit(store)
             installation.report(results, store)
-    publish(_report(results), options)
+        seconds = {name: value for result in results for name, value in result.provenance.seconds.items()}
+    report = _report(results)
+    report.figures |= {"rows": float(results[0].n_rows), "audit_seconds": seconds["score"] + seconds["estimate"]}
+    report.notes.append(_trained(Path(loaded.config.generator.path)))
+    publish(report, options)
 
 
 def write_table(labels: Path, table: Path) -> None:
@@ -101,7 +106,7 @@ def _configured(options: argparse.Namespace, url: str) -> Loaded:
 def _report(results: Sequence[AuditResult]) -> Report:
     report = Report(
         name="leaves",
-        question="is the capture site found where it is used, and only there?",
+        question="Is the capture site found where it is used, and only there?",
         seeds={"rows": "0", "audit": "leaves"},
     )
     for result in results:
@@ -122,6 +127,16 @@ def _report(results: Sequence[AuditResult]) -> Report:
         report.figures[f"site_flip_rate_excess_{result.model}"] = site.flip_rate_excess.value
         report.notes.append(f"{result.model}: {result.state}; {result.headline}")
     return report
+
+
+def _trained(generator: Path) -> str:
+    """How the generator came about, from its own training record."""
+    record = json.loads((generator / "training.json").read_text())
+    spent = record["spent"]
+    parts = ", ".join(
+        f"{part} {spent[part]['steps']} steps in {spent[part]['seconds']:.0f} s" for part in ("autoencoder", "diffusion")
+    )
+    return f"generator: trained on {record['images']} photographs of the train split, {parts}, on {spent['device']}, torch {spent['torch']}."
 
 
 def _row(result: AuditResult, name: str) -> dict[str, Cell]:
