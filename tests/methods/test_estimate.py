@@ -271,3 +271,17 @@ def test_a_shortcut_tied_to_what_defines_the_label_is_named(role):
     result = run(world, linear((0, 3))).concept("shortcut")
     assert result.verdict is Verdict.RELIES
     assert not any("unusual combinations" in note for note in result.notes)
+
+
+def test_what_moves_the_metric_is_never_called_negligible():
+    """Two cues that nearly always agree: within strata of one the other does nothing, but permuting it does."""
+    rng = np.random.default_rng(11)
+    concepts = (binary("object"), binary("first", Role.NUISANCE), binary("second", Role.NUISANCE))
+    values = rng.integers(2, size=(300, 3))
+    values[:, 1] = np.where(rng.random(300) < 0.8, values[:, 0], values[:, 1])
+    values[:, 2] = np.where(rng.random(300) < 0.97, values[:, 1], 1 - values[:, 1])
+    world = build(300, rng, lambda shown, _: 0.1 + 0.8 * shown[:, 0], concepts=concepts, values=values)
+    result = run(world, linear((0, 1, 2))).concept("second")
+    assert result.importance.low > 0.1
+    assert abs(result.conditional.value) < result.margin
+    assert result.verdict is Verdict.INCONCLUSIVE

@@ -164,6 +164,9 @@ def _judged(gates: GateReport, figures: Figures, conduct: Conduct, p_holm: float
         if figures.excluded:
             notes.append(f"{figures.excluded} flips off support are left out of the conditional importance")
     word = verdict(wide, narrow, margin=margin, adjusted_p=p_holm, assessable=conduct.assessable, valid=conduct.valid)
+    if word == "negligible" and not figures.narrow.inside(margin):
+        word = "inconclusive"
+        notes.append("not negligible: it moves the metric, though not within the combinations that occur")
     if conduct.assessable and (conduct.leaks or conduct.weak) and figures.adjusted is not None:
         own = figures.adjusted
         second = verdict(own.interval(), own.interval(0.90), margin=margin, adjusted_p=p_holm, valid=conduct.valid)
