@@ -164,6 +164,8 @@ def _provenance(
         seconds={name: round(value, 2) for name, value in seconds.items()},
         config=evidence.config,
         rows_digest=digest("rows", *sorted(row.id for row in plan.rows)),
+        model_config_hash=info.config_hash,
+        endpoint_notes=info.notes,
     )
 
 

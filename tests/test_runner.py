@@ -60,6 +60,7 @@ def test_the_result_is_in_the_store_with_its_origin(evidence, store):
     origin = result.provenance
     assert (origin.bank_digest, origin.generator, origin.detector) == (evidence.bank.digest, "fake-1", evidence.detector)
     assert (origin.config_hash, origin.config, origin.dataset_digest) == ("config", "a: 1", "data")
+    assert (origin.model_config_hash, origin.endpoint_notes) == ("c", ("no cache",))
     assert origin.unet_evaluations == evidence.built.drawn * FakeGenerator.evaluations_per_image
     assert origin.classifier_queries == len(evidence.bank.usable())
     assert {"python", "numpy", "scipy"} <= origin.versions.keys()

@@ -218,6 +218,7 @@ class Provenance:
     versions: Mapping[str, str]
     server: str
     config_hash: str
+    """SHA-256 of the auditor's effective configuration."""
     scoring: str
     bank_digest: str
     generator: str
@@ -239,6 +240,10 @@ class Provenance:
     """Effective configuration as YAML, secrets masked."""
     rows_digest: str = ""
     """Digest of the audited row ids: runs on the same rows are the same evidence; empty falls back to the bank digest."""
+    model_config_hash: str = ""
+    """SHA-256 of the model's own configuration as the server showed it, or of its metadata where it shows none."""
+    endpoint_notes: tuple[str, ...] = ()
+    """What is special about the endpoint: version not pinned, response cache on, classes only."""
 
 
 @dataclass(frozen=True, kw_only=True)

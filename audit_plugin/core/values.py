@@ -129,6 +129,8 @@ class TargetInfo:
     """Class names in the order of the score columns."""
     scoring: str
     """Digest of preprocessing, output and activation: whatever changes the scores besides the model."""
+    notes: tuple[str, ...] = ()
+    """What the reader of a report should know about this endpoint; no part of its identity."""
 
     @property
     def id(self) -> str:

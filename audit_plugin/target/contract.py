@@ -48,8 +48,6 @@ class Contract:
     """0 where priorities have no effect and none is sent."""
     labels_only: bool
     """The endpoint tells classes, not scores: scores are one-hot."""
-    notes: tuple[str, ...]
-    """What the reader of a report should know about this endpoint."""
 
 
 def read_contract(wire: Wire) -> Contract:
@@ -79,6 +77,7 @@ def read_contract(wire: Wire) -> Contract:
             server=f"{server.get('name', 'unknown')} {server.get('version', '')}".strip(),
             labels=labels,
             scoring=digest(json.dumps(asdict(preprocess)), source.name, output.name, options.activation, json.dumps(labels)),
+            notes=(*notes, *_notes(config, priority=priority, only=only)),
         ),
         request_version=version,
         input=source,
@@ -89,7 +88,6 @@ def read_contract(wire: Wire) -> Contract:
         max_batch=_max_batch(options, source, config or {}, batch_axis=batch_axis),
         priority=priority,
         labels_only=only,
-        notes=(*notes, *_notes(config, priority=priority, only=only)),
     )
 
 

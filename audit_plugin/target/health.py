@@ -63,7 +63,7 @@ def _contract(wire: Wire) -> tuple[bool, str]:
         f"{info.server}, version {info.version}, {source.name} {source.datatype} {list(source.shape)} -> "
         f"{output.name} {output.datatype} {list(output.shape)}, {len(info.labels)} classes, up to {contract.max_batch} images a request"
     )
-    return True, "; ".join((facts, *contract.notes))
+    return True, "; ".join((facts, *info.notes))
 
 
 _QUESTIONS = {"server live": _live, "server ready": _ready, "model ready": _model, "model fits": _contract}

@@ -58,7 +58,7 @@ class TritonClassifier:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the reader of a report should know about this endpoint."""
-        return self.contract.notes
+        return self.contract.info.notes
 
     @property
     def labels_only(self) -> bool:

@@ -65,7 +65,9 @@ class FakeDetector:
 class FakeClassifier:
     """Two classes by brightness; dies after ``lives`` calls."""
 
-    info = TargetInfo(model="m", version="1", config_hash="c", server="fake", labels=("dark", "bright"), scoring="s")
+    info = TargetInfo(
+        model="m", version="1", config_hash="c", server="fake", labels=("dark", "bright"), scoring="s", notes=("no cache",)
+    )
 
     def __init__(self, lives=10**9) -> None:
         self.lives, self.seen, self.shapes = lives, 0, []

@@ -36,7 +36,7 @@ def test_a_report_travels_as_json(world):
     """Every number is finite, whatever was or was not measured."""
     report = run(world)
     texts = dict.fromkeys(Provenance.__dataclass_fields__, "x")
-    empty = {"versions": {}, "seconds": {}, "images": 0, "unet_evaluations": 0, "classifier_queries": 0}
+    empty = {"versions": {}, "seconds": {}, "images": 0, "unet_evaluations": 0, "classifier_queries": 0, "endpoint_notes": ()}
     result = AuditResult(
         run="1",
         state=report.state,

@@ -302,6 +302,8 @@ def provenance(**changes: object) -> Provenance:
         versions={"numpy": "2.4.6", "onnxruntime": "1.24.1", "tritonclient": "2.63.0"},
         server="triton 2.51.0",
         config_hash="3f6d1c09a4be5d7721aa90c1f3e2b8d4",
+        model_config_hash="77aa90c1f3e2b8d43f6d1c09a4be5d21",
+        endpoint_notes=("the response cache is on",),
         scoring="a1b2c3d4e5f60718293a4b5c6d7e8f90",
         bank_digest="90c1f3e2b8d43f6d1c09a4be5d7721aa",
         generator="stable-diffusion directory, 10 steps, sha256 51c0ffee",
