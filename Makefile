@@ -45,9 +45,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# All benchmarks, or one: make bench NAME=depict_planted.  QUICK= runs the long versions.
+# All benchmarks that need neither a GPU nor other data, or one: make bench NAME=depict_planted.  QUICK= runs the long versions.
 QUICK ?= --quick
-NAME ?= $(basename $(notdir $(shell grep -l '^if __name__' tests/bench/*.py)))
+NAME ?= $(filter-out engines_gpu leaves,$(basename $(notdir $(shell grep -l '^if __name__' tests/bench/*.py))))
 bench: $(VENV)/.installed-dev
 	set -e; for name in $(NAME); do $(BIN)/python -m tests.bench.$$name $(QUICK); done
 
