@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -10,7 +12,7 @@ from audit_plugin.config import load
 from audit_plugin.core.errors import ConfigError, GeneratorError, StorageFullError
 from audit_plugin.wiring import Installation, directory_digest, known_fingerprint, learning_rows, parted, remember_fingerprint
 from tests.bank.world import silent
-from tests.end_to_end.site import RenderedGenerator, make_site
+from tests.end_to_end.site import ROOT, RenderedGenerator, make_site
 
 
 @pytest.fixture
@@ -41,6 +43,31 @@ def test_a_complete_bank_asks_for_no_engine(site, monkeypatch):
     monkeypatch.setattr(wiring, "EngineGenerator", None)
     assert installed(site).evidence().built.evaluations == 0
     assert installed(site).price().draw == 0
+
+
+LIGHT = """
+import sys
+from pathlib import Path
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "diffusers", "transformers", "onnx"}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+sys.modules["onnxruntime"] = None
+from audit_plugin.config import load
+from audit_plugin.wiring import Installation
+print(Installation(load(Path(sys.argv[1]), {}), print).evidence().built.reused)
+"""
+
+
+def test_a_complete_bank_is_audited_by_the_light_installation(site):
+    """Where pictures and readings are there, neither an engine nor ONNX Runtime need be installed."""
+    drawn = installed(site).evidence().built.drawn
+    done = subprocess.run([sys.executable, "-c", LIGHT, site.config], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == str(drawn)
 
 
 def test_more_rows_draw_only_what_is_new(site):

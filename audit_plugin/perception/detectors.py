@@ -6,6 +6,7 @@ the audited model: neither network nor training (gate G5).
 """
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -70,7 +71,10 @@ class OnnxConceptDetector:
     """Reads concept levels from images with one ONNX file on the CPU."""
 
     def __init__(self, path: str | Path, *, threads: int = 0) -> None:
-        """Load ``path`` and its card; ``threads`` = 0 leaves the number to ONNX Runtime."""
+        """Load ``path`` and its card; ``threads`` = 0 leaves the number to ONNX Runtime.
+
+        Without ONNX Runtime the detector can be named but not asked: enough where its readings lie in the bank already.
+        """
         self.card = read_card(path)
         self._session = _open(Path(path), self.card, threads)
         self._outputs = [OUTPUT_PREFIX + name for name in self.card.concepts]
@@ -94,6 +98,8 @@ class OnnxConceptDetector:
         """Concept -> probabilities ``(n, levels)`` for images ``(n, 3, h, w)`` in [0, 1]."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise DetectorError(f"need images (n, 3, h, w), got {images.shape}")
+        if self._session is None:
+            raise DetectorError("reading concepts needs onnxruntime; install the 'cpu' or 'gpu' extra")
         answers = {name: np.zeros((len(images), len(levels))) for name, levels in self.card.concepts.items()}
         for start in range(0, len(images), _BATCH):
             batch = resize(np.asarray(images[start : start + _BATCH], np.float32), self.card.size)
@@ -103,18 +109,18 @@ class OnnxConceptDetector:
         return answers
 
 
-def _open(path: Path, card: DetectorCard, threads: int) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise DetectorError("reading concepts needs onnxruntime; install the 'cpu' or 'gpu' extra") from error
+def _open(path: Path, card: DetectorCard, threads: int) -> Any | None:
+    """A session on the checked file; None without ONNX Runtime."""
+    data = _checked(path, card)
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(_checked(path, card), options, providers=["CPUExecutionProvider"])
-    except DetectorError:
-        raise
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class
         raise DetectorError(f"detector {str(path)!r} cannot be loaded: {error}") from error
     missing = {OUTPUT_PREFIX + name for name in card.concepts} - {output.name for output in session.get_outputs()}

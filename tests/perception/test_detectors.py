@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -64,3 +65,13 @@ def test_images_of_another_layout_are_refused(path):
     """Channels last is the usual mistake."""
     with pytest.raises(DetectorError, match="3, h, w"):
         OnnxConceptDetector(path).read(np.zeros((1, 16, 16, 3), np.float32))
+
+
+def test_without_onnx_runtime_it_can_be_named_but_not_asked(path, monkeypatch):
+    """The fingerprint finds readings that are there; new ones need the library, and the error says which extra has it."""
+    there = OnnxConceptDetector(path).fingerprint
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    detector = OnnxConceptDetector(path)
+    assert detector.fingerprint == there
+    with pytest.raises(DetectorError, match="install the 'cpu' or 'gpu' extra"):
+        detector.read(np.zeros((1, 3, 16, 16), np.float32))
