@@ -139,6 +139,7 @@ def test_the_renderer_serves_a_plan_as_any_generator_does():
 
 @pytest.mark.slow
 @pytest.mark.triton
+@pytest.mark.timeout(900)
 def test_the_planted_benchmark_finds_what_is_planted(triton_kit, tmp_path, monkeypatch):
     """End to end with the renderer as generator: a real server, two classifiers, few rows."""
     monkeypatch.setattr(depict_planted, "ensure_kit", lambda: triton_kit)
