@@ -99,6 +99,7 @@ class Installation:
     @cached_property
     def generator(self) -> EngineGenerator:
         """The engine; loading it may take a while."""
+        generator_directory(self.loaded)
         self.progress(0, 1, "loading the generator")
         made = EngineGenerator(self.loaded.config.generator)
         self.progress(1, 1, "loading the generator")
@@ -149,7 +150,10 @@ class Installation:
 
     def evidence(self) -> Evidence:
         """A complete bank with readings.  Draws only what is missing; loads no engine when nothing is."""
-        complete, detector = self.complete_plan(), self.detector
+        complete = self.complete_plan()
+        if complete is None:
+            generator_directory(self.loaded)  # said before a detector is trained
+        detector = self.detector
         if complete is None:
             verify(self.bank, detector, progress=self.progress, real=self.real)  # a damaged file is found before hours of drawing
             built, (backend, reason) = self._drawn(), self.generator.backend
@@ -216,7 +220,7 @@ class Installation:
         the first error is raised before anything is drawn.
         """
         models = self._models(only)
-        refusals = [self._refusal(model) for model in models]
+        refusals = [self.refusal(model) for model in models]
         if refusals[0] is not None and all(refusals):
             raise refusals[0]
         evidence = self.evidence()
@@ -235,7 +239,7 @@ class Installation:
             raise errors[0]
         return results
 
-    def _refusal(self, model: AuditedModel) -> AuditError | None:
+    def refusal(self, model: AuditedModel) -> AuditError | None:
         """Why the model cannot be asked, or its answers not be judged."""
         try:
             with TritonClassifier.connect(model.target) as classifier:
@@ -319,6 +323,17 @@ def _settings(loaded: Loaded) -> str:
 
 def _weights(loaded: Loaded) -> str:
     return directory_digest(Path(loaded.config.generator.path))
+
+
+def generator_directory(loaded: Loaded) -> Path:
+    """The generator's directory.  Raises GeneratorError, naming the command that makes it, when it is still to be trained."""
+    directory = Path(loaded.config.generator.path)
+    if loaded.config.generator.train is not None and not directory.is_dir():
+        raise GeneratorError(
+            f"generator directory {str(directory)!r} is not there; `audit-plugin generator train` makes it "
+            "from the rows that `generator.train` names"
+        )
+    return directory
 
 
 def directory_digest(directory: Path) -> str:

@@ -9,7 +9,7 @@ from audit_plugin.core.errors import AuditError
 from audit_plugin.perception.detectors import read_card
 from audit_plugin.store.store import Store
 from audit_plugin.target.health import check_target
-from audit_plugin.wiring import Installation, directory_digest
+from audit_plugin.wiring import Installation, directory_digest, generator_directory
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,18 @@ class Finding:
 def examine(loaded: Loaded) -> Iterator[Finding]:
     """All checks, cheapest first; none of them changes anything."""
     installation = Installation(loaded, lambda _done, _total, _what: None)
-    yield _tried("source", "table and images", lambda: _source(installation))
+    source = _tried("source", "table and images", lambda: _source(installation))
+    yield source
     yield _tried("generator", "directory", lambda: _generator(loaded))
     yield _tried("detector", "file", lambda: _detector(loaded))
     yield _tried("bank", "pictures", lambda: _bank(installation))
     yield _tried("store", "database", lambda: _store(loaded))
     for model in loaded.models:
-        for check in check_target(model.target):
-            yield Finding(f"model {model.target.model}", check.check, check.ok, check.detail)
+        subject, checks = f"model {model.target.model}", check_target(model.target)
+        yield from (Finding(subject, check.check, check.ok, check.detail) for check in checks)
+        if source.ok and all(check.ok for check in checks):
+            refusal = installation.refusal(model)
+            yield Finding(subject, "classes", refusal is None, str(refusal or f"those of the table's column {model.label}"))
 
 
 def _tried(subject: str, check: str, work: Callable[[], str]) -> Finding:
@@ -48,7 +52,7 @@ def _source(installation: Installation) -> str:
 
 
 def _generator(loaded: Loaded) -> str:
-    return f"digest {directory_digest(Path(loaded.config.generator.path))[:12]}"
+    return f"digest {directory_digest(generator_directory(loaded))[:12]}"
 
 
 def _detector(loaded: Loaded) -> str:

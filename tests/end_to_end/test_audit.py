@@ -183,6 +183,26 @@ def test_status_and_doctor(copy):
     assert {check["subject"] for check in json.loads(doctor.out)} >= {"source", "generator", "bank", "store", f"model {CLEAN}"}
 
 
+def test_doctor_compares_table_and_classes(copy):
+    """Class names that the table does not spell are found before a run refuses them."""
+    copy.change(server={"labels": ["no", "yes"]})
+    doctor = copy.run("doctor", "--output", "json")
+    refused = [check for check in json.loads(doctor.out) if not check["ok"]]
+    assert (doctor.code, {check["check"] for check in refused}) == (3, {"classes"})
+    assert all("that are not among the model's classes" in check["detail"] for check in refused)
+
+
+def test_a_generator_to_be_trained_is_said_first(copy):
+    """Before a detector is trained: the command that makes the generator is named."""
+    shutil.rmtree(copy.folder / "generator")
+    shutil.rmtree(copy.folder / "bank")
+    copy.change(generator={"train": {"where": {"split": "train"}}}, detector={"path": "nowhere.onnx", "train": {}})
+    answer = copy.run("bank", "build")
+    assert answer.code == 3
+    assert "`audit-plugin generator train` makes it" in answer.err
+    assert not (copy.folder / "nowhere.onnx").exists()
+
+
 def test_a_dry_run_of_a_complete_bank(copy):
     """Nothing to draw: the price is nought and no engine is loaded."""
     answer = copy.run("run", "--dry-run", "--output", "json")
