@@ -4,7 +4,9 @@ Everything lies below one directory.  A second run draws nothing and asks the se
 """
 
 import json
+import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -235,9 +237,10 @@ def say(console: Console, results: Sequence[AuditResult], summary: Summary, repo
     console.print(f"\nspent    {drawn}; {summary.classifier_queries} classifier queries", highlight=False, soft_wrap=True)
     console.print(f"time     {seconds}", highlight=False, soft_wrap=True)
     console.print(f"report   {_shown(report)}\nsummary  {_shown(world.out / 'summary.json')}", highlight=False, soft_wrap=True)
+    command = "audit-plugin" if shutil.which("audit-plugin") else _shown(Path(sys.executable).with_name("audit-plugin"))
     console.print(
-        f"look on  audit-plugin demo --keep --out {_shown(world.out)}   (leaves the server and the metrics running)\n"
-        f"         audit-plugin serve {_shown(world.config)}   (meanwhile, in another terminal)",
+        f"look on  {command} demo --keep --out {_shown(world.out)}   (leaves the server and the metrics running)\n"
+        f"         {command} serve {_shown(world.config)}   (meanwhile, in another terminal)",
         highlight=False,
         soft_wrap=True,
     )
