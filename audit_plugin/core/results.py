@@ -126,6 +126,8 @@ class ConceptResult:
     margin: float
     """Effective practical margin that the verdict used."""
     verdict: Verdict
+    decided_by: Estimate | None = None
+    """The importance that the verdict rests on, where it is not ``importance`` itself but the conditional one."""
     validity: str
     """"valid", "weak_edit", "leaks_into=<concept>", "not_assessable", joined by ";"."""
     notes: tuple[str, ...] = ()

@@ -99,7 +99,7 @@ def _reliance(result: AuditResult, policy: Policy) -> Iterator[Finding]:
 
 
 def _concept_breach(result: AuditResult, concept: ConceptResult, threshold: Threshold) -> Finding | None:
-    quantity = concept.importance if threshold.metric == "importance" else concept.flip_rate_excess
+    quantity = (concept.decided_by or concept.importance) if threshold.metric == "importance" else concept.flip_rate_excess
     if concept.verdict is Verdict.NOT_ASSESSABLE or concept.n_rows < threshold.minimum_n or quantity.low <= threshold.threshold:
         return None
     tolerance = threshold.threshold

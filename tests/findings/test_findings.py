@@ -155,3 +155,11 @@ def test_an_acknowledgement_ends():
     states = [life_cycle(resolved=False, acknowledged_until=until, now=now) for until in (now + day, now - day, None)]
     assert states == [LifeCycle.ACKNOWLEDGED, LifeCycle.OPEN, LifeCycle.OPEN]
     assert life_cycle(resolved=True, acknowledged_until=now + day, now=now) is LifeCycle.RESOLVED
+
+
+def test_the_bound_that_decided_is_the_one_that_alerts():
+    """Where the conditional importance decided, the finding carries it, and a strong marginal one confirms nothing."""
+    deciding = Estimate(value=0.05, low=0.03, high=0.07)
+    (found,) = find(result(concepts=(replace(concept(role=Role.ARTEFACT), decided_by=deciding),)), POLICY)
+    assert (found.value, found.low, found.high) == (0.05, 0.03, 0.07)
+    assert not found.strong

@@ -15,6 +15,7 @@ from audit_plugin.methods.depict.gates import GateReport
 from audit_plugin.methods.depict.study import Study, estimate, from_interval
 from audit_plugin.statistics.adjust import compliance_scaled
 from audit_plugin.statistics.bootstrap import RankInterval, rank_intervals
+from audit_plugin.statistics.intervals import Interval
 from audit_plugin.statistics.multiplicity import benjamini_hochberg, holm
 from audit_plugin.statistics.verdicts import Word, agreed, verdict
 
@@ -113,7 +114,7 @@ def _result(
 ) -> ConceptResult:
     kappa = gates.compliance.get(figures.name)
     scaled = None if kappa is None else compliance_scaled(figures.importance, kappa)
-    word, said = _judged(gates, figures, conduct, p_holm)
+    word, deciding, said = _judged(gates, figures, conduct, p_holm)
     return ConceptResult(
         concept=figures.name,
         role=figures.role,
@@ -142,13 +143,14 @@ def _result(
         mde80=figures.mde,
         margin=gates.widened,
         verdict=Verdict(word),
+        decided_by=None if deciding is figures.wide else from_interval(deciding),
         validity=conduct.validity,
         notes=(*conduct.notes, *figures.notes, *said),
     )
 
 
-def _judged(gates: GateReport, figures: Figures, conduct: Conduct, p_holm: float) -> tuple[Word, tuple[str, ...]]:
-    """The verdict (6.3) and what must be said about how it came about.
+def _judged(gates: GateReport, figures: Figures, conduct: Conduct, p_holm: float) -> tuple[Word, Interval, tuple[str, ...]]:
+    """The verdict (6.3), the interval that it rests on, and what must be said about how it came about.
 
     The conditional importance decides where the marginal one rests on unusual combinations (4.5, G7).  The leak-adjusted one is a
     second opinion where G3a or G4 failed: it is linear, so where the edits are sound it has no vote.
@@ -175,4 +177,4 @@ def _judged(gates: GateReport, figures: Figures, conduct: Conduct, p_holm: float
         word = agreed(word, second)
     if word == "inconclusive" and not conduct.valid:
         notes.append("cannot be declared negligible: G2, G3a or G4 did not pass")
-    return word, tuple(notes)
+    return word, wide, tuple(notes)
