@@ -227,6 +227,7 @@ class Installation:
         for model in models:
             try:
                 with TritonClassifier.connect(model.target) as classifier:
+                    self._check_answers(classifier, model)
                     yield audit_model(evidence, classifier, self._question(model), store, progress=self.progress)
             except AuditError as error:
                 yield error
@@ -243,10 +244,20 @@ class Installation:
         """Why the model cannot be asked, or its answers not be judged."""
         try:
             with TritonClassifier.connect(model.target) as classifier:
-                check_task(self.source.rows, label=model.label, classes=classifier.info.labels, positive=model.positive)
+                self._check_answers(classifier, model)
         except AuditError as error:
             return error
         return None
+
+    def _check_answers(self, classifier: TritonClassifier, model: AuditedModel) -> None:
+        """Raise TableError or ConfigError unless the model's answers can be judged as configured."""
+        metric = self.loaded.config.analysis.metric
+        if classifier.labels_only and metric != "accuracy":
+            raise ConfigError(
+                f"model {model.target.model!r} answers with classes, without scores, which {metric} cannot judge; "
+                "set `analysis.metric: accuracy`, or name an output with scores"
+            )
+        check_task(self.source.rows, label=model.label, classes=classifier.info.labels, positive=model.positive)
 
     def _models(self, only: str | None) -> tuple[AuditedModel, ...]:
         found = tuple(model for model in self.loaded.models if only is None or model.target.model == only)

@@ -206,3 +206,12 @@ def test_images_may_lie_in_an_archive(site):
     shutil.make_archive(str(site.folder / "photos"), "zip", site.folder / "scenes")
     shutil.rmtree(site.folder / "scenes")
     assert installed(site.change(source={"images": "photos.zip"})).real.by_row == before
+
+
+@pytest.mark.triton
+def test_classes_without_scores_are_not_judged_by_a_rank_metric(site, triton_server):
+    """A ranking needs scores; the error comes before anything is drawn and names the way out."""
+    document = {"model": "colours", "url": triton_server.grpc_url, "label": "label", "output": "class", "version": "1"}
+    refused = installed(site.change(models=[document])).refusal(load(site.config, {}).models[0])
+    assert isinstance(refused, ConfigError)
+    assert "analysis.metric: accuracy" in str(refused)
