@@ -35,7 +35,9 @@ def test_a_perfect_renderer_passes(n, seed):
     world = build(n, np.random.default_rng([n, seed]), scorer, groups=(ALL,))
     report = run(world, scorer)
     assert not failed(report)
-    assert {found.status for found in report.gates if found.name in {"G1", "G3a", "G4", "G5", "G6", "G7", "G8", "G9"}} == {PASS}
+    assert {found.status for found in report.gates if found.name in {"G1", "G2", "G3a", "G4", "G5", "G6", "G7", "G8", "G9"}} == {
+        PASS
+    }
     assert report.state is RunState.SUCCEEDED
 
 

@@ -172,7 +172,8 @@ def _changes(study: Study, flip: FlipArrays, names: tuple[str, ...], youden: Map
     """Measured concept changes ``(n, K, p)`` and log-score changes ``(n, K, k)``, zero where no flip is."""
     parts = [(flip.readings[name] - study.arrays.readings[name][:, None, :])[:, :, 1:] / youden[name] for name in names]
     moved = np.concatenate(parts, axis=2)
-    shifted = log_scores(flip.scores) - log_scores(study.arrays.baseline)[:, None, :]
+    n, levels, k = flip.scores.shape
+    shifted = log_scores(flip.scores.reshape(-1, k)).reshape(n, levels, k) - log_scores(study.arrays.baseline)[:, None, :]
     cells = flip.drawn & np.isfinite(moved).all(-1) & np.isfinite(shifted).all(-1)
     return np.where(cells[..., None], moved, 0.0), np.where(cells[..., None], shifted, 0.0)
 

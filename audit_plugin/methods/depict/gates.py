@@ -1,9 +1,11 @@
 """The validity gates G0 to G9, evaluated before any importance is shown.
 
 Every figure carries a row-bootstrap interval except the counts of G0.  A gate whose interval crosses a threshold takes the worse status,
-by at most one step: uncertainty alone turns "pass" into "warn" and "warn" into "fail", never "pass" into "fail".  Two gates are judged by
-value, because at the usual few hundred rows their noise is as wide as their bands and a perfect renderer would not pass: G4, the largest
-of many noisy rates, which fails only if its interval also excludes the placebo's rate, and G8, a ratio of two skills.
+by at most one step: uncertainty alone turns "pass" into "warn" and "warn" into "fail", never "pass" into "fail".  Three figures are
+judged by value, because at the usual few hundred rows their noise is as wide as their bands and a perfect renderer would not pass: the
+gap of G2, a difference of two AUROCs of a rare level (the AUROC on generated images is judged with its interval); G4, the largest of
+many noisy rates, which fails only if its interval (Bonferroni over the other concepts) also excludes the placebo's rate; and G8, a
+ratio of two skills.
 """
 
 from collections.abc import Mapping
@@ -266,7 +268,7 @@ class _Judge:
         reference = real if real is not None else _constant(card, generated)
         gap = None if reference is None else minus(reference, generated)
         if gap is not None:
-            status = _worse(status, self.status(gap, self.options.concept_gap))
+            status = _worse(status, _ORDER[self.level(gap.value, self.options.concept_gap, least=False)])
         bound += f", and AUROC on generated images {_least(self.options.concept_auroc)} (is: {generated.value:.3f})"
         weak = (
             'the concept is drawn too faintly: its importance is "at least" what is shown, is not ranked and cannot be negligible'
@@ -318,7 +320,7 @@ class _Judge:
             GateStatus.FAIL: f"edits also change {worst}: the leak-adjusted importance must agree before it alerts",
         }
         at = self.level(others[worst].value, self.options.leakage, least=False)
-        status = _ORDER[at if others[worst].interval().low > 0 else min(at, 1)]
+        status = _ORDER[at if others[worst].interval(1 - 0.05 / len(others)).low > 0 else min(at, 1)]
         return _gate("G4", title, f"{name}->{worst}", status, others[worst], bound=bound, texts=said)
 
     def detector(self, name: str, card: float | None) -> Gate:
