@@ -31,9 +31,12 @@ def score(
     *,
     progress: Progress,
     real: RealImages | None = None,
-    batch: int = 64,
+    batch: int = 128,
 ) -> ScoreReport:
-    """Score every usable picture of the bank's plan, and the real images, that this target has not scored yet."""
+    """Score every usable picture of the bank's plan, and the real images, that this target has not scored yet.
+
+    A batch is what is committed together; it holds several requests, so that the target can keep more than one under way.
+    """
     start, target = time.monotonic(), classifier.info.id
     load = loaders(bank, real)
     known = table.known(target, load)

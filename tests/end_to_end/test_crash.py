@@ -41,7 +41,7 @@ def test_the_server_dies_and_comes_back(triton_kit, many, tmp_path):
         helper = threading.Thread(target=bring_back)
 
         def crash(done, _total, what):
-            if what == "scores" and done == 64:
+            if what == "scores" and done == 128:
                 server.kill()
                 helper.start()
 
@@ -55,7 +55,7 @@ def test_the_server_dies_and_comes_back(triton_kit, many, tmp_path):
         helper.join()
     scores = many.scores()
     assert len({sha for _, sha, _ in scores}) == len(scores) == result.provenance.classifier_queries
-    assert counted == len(scores) - 64
+    assert counted == len(scores) - 128
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
