@@ -3,11 +3,12 @@
 Interventional figures ask what the model does when the picture of the *same* row shows another level; they measure the
 direct-appearance effect, not counterfactual fairness in the strict causal sense, which would let descendants of the concept change
 too.  Observational figures compare different real rows.  A figure is of concern when its whole 95 % interval lies beyond the margin, and
-never while edits of the concept leak into others (G4 failed) or were not made (G3a failed).
+never while edits of the concept leak into others (G4 failed) or were not made (G3a failed).  A figure that is the largest of several gaps
+is lifted by noise alone; it is of concern when one of those gaps is, with Bonferroni over them.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -42,16 +43,31 @@ class _Concern:
     words: str
     margin: float | None = None
     floor: float | None = None
+    settled: bool = False
+    """Already decided by something else than the figure's own interval."""
 
     def met(self, interval: Interval) -> bool:
         """Whether the whole interval is of concern."""
         if self.margin is not None:
             return interval.low > self.margin or interval.high < -self.margin
-        return self.floor is not None and interval.high < self.floor
+        return self.settled or (self.floor is not None and interval.high < self.floor)
 
 
 def _beyond(name: str) -> _Concern:
     return _Concern(words=f"beyond ±{MARGINS[name]:g}", margin=MARGINS[name])
+
+
+def _any_beyond(name: str, gaps: Sequence[Interval]) -> _Concern:
+    """Concern for the largest of several gaps."""
+    each = _beyond(name)
+    return replace(each, margin=None, settled=any(each.met(gap) for gap in gaps))
+
+
+def _gaps(yes: Mask, groups: Ints, sides: Sequence[Mask]) -> Sequence[Interval]:
+    """Difference of favourable rates of every two groups within each of the sides, simultaneous at 95 %."""
+    pairs = [(side, a, b) for side in sides for a, b in combinations(np.unique(groups).tolist(), 2)]
+    level = 1 - 0.05 / max(1, len(pairs))
+    return [statistical_parity(yes[side & (groups == a)], yes[side & (groups == b)], level=level) for side, a, b in pairs]
 
 
 _NONE = _Concern(words="shown for reading the others")
@@ -98,8 +114,10 @@ class _Figures:
         yield show("flips_to_favourable", directed.to_favourable, _NONE, symmetric)
         yield show("flips_to_unfavourable", directed.to_unfavourable, _NONE, symmetric)
         yield show("counterfactual_parity_gap", parity_gap(first, second), _beyond("parity_gap"))
-        odds = odds_gap(first, second, study.arrays.labels[rows] == 1, study.weights[:, rows])
-        yield show("counterfactual_odds_gap", odds, _beyond("odds_gap"))
+        right = study.arrays.labels[rows] == 1
+        odds = odds_gap(first, second, right, study.weights[:, rows])
+        gaps = [parity_gap(first[side], second[side], level=0.975) for side in (right, ~right) if side.any()]
+        yield show("counterfactual_odds_gap", odds, _any_beyond("odds_gap", gaps))
 
     def _excess(self, rows: Mask, flipped: Mask, levels: tuple[int, int]) -> Iterator[FairnessFigure]:
         study, placebo = self.study, self.study.arrays.placebo
@@ -143,8 +161,10 @@ class _Figures:
         if study.binary and self._mixed(labels, groups[rows]):
             yes, right = chosen == 1, labels == 1
             interval = equal_opportunity(yes, right, groups[rows], weights)
-            yield show("equal_opportunity_difference", interval, _beyond("odds_gap"))
-            yield show("equalised_odds_difference", equalised_odds(yes, right, groups[rows], weights), _beyond("odds_gap"))
+            hits, both = _gaps(yes, groups[rows], (right,)), _gaps(yes, groups[rows], (right, ~right))
+            yield show("equal_opportunity_difference", interval, _any_beyond("odds_gap", hits))
+            odds = equalised_odds(yes, right, groups[rows], weights)
+            yield show("equalised_odds_difference", odds, _any_beyond("odds_gap", both))
         cells = pooled(labels * (int(groups.max()) + 1) + groups[rows])
         if len(np.unique(cells)) < 2:
             return
