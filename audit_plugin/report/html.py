@@ -99,8 +99,8 @@ def _environment() -> Environment:
         "detectors": gates.detectors, "concept_of": find, "apply": _apply,
     }  # fmt: skip
     environment.globals |= {
-        "marks": words.MARKS, "roles": words.ROLE_MEANINGS, "states": words.STATE_WORDS, "why": words.STATE_WHY,
-        "gate_words": words.GATE_WORDS, "verdicts": words.VERDICT_WORDS, "limits_of_method": words.LIMITS,
+        "marks": words.MARKS, "dagger": words.DAGGER_MEANING, "roles": words.ROLE_MEANINGS, "states": words.STATE_WORDS,
+        "why": words.STATE_WHY, "gate_words": words.GATE_WORDS, "verdicts": words.VERDICT_WORDS, "limits_of_method": words.LIMITS,
         "synthetic": words.SYNTHETIC, "gain": GAIN, "find": find, "shared": shared, "figures": fairness.figures,
         "families": fairness.FAMILIES, "readings": fairness.READINGS,
         "estimate_columns": columns.ESTIMATES, "provenance_fields": columns.PROVENANCE,

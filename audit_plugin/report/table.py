@@ -8,7 +8,7 @@ from rich.text import Text
 
 from audit_plugin.core.results import AuditResult, ConceptResult, Verdict
 from audit_plugin.report.ranking import find, order, suppressed
-from audit_plugin.report.words import MARKS, NOTHING, importance_words, mark, number, short_name
+from audit_plugin.report.words import DAGGER, DAGGER_MEANING, MARKS, NOTHING, importance_words, mark, number, short_name
 
 STYLES: Final = {
     "alert": "bold red",
@@ -42,6 +42,9 @@ def verdict_table(results: Sequence[AuditResult]) -> Table:
             model = [Text(short_name(result, results))] if several else []
             known = [Text(number(result.truth.get(name)))] if truth else []
             table.add_row(*names, *model, cells[0], *known, *cells[1:], end_section=index == len(found) - 1)
+    if any(concept.decided_by and not suppressed(result) for result in results for concept in result.concepts):
+        table.caption = f"{DAGGER} {DAGGER_MEANING}"
+        table.caption_justify = "left"
     return table
 
 

@@ -10,6 +10,11 @@ from audit_plugin.core.values import Role
 NOTHING: Final = "–"
 """Stands where there is no number."""
 
+DAGGER: Final = "†"
+DAGGER_MEANING: Final = (
+    "rests on combinations of concepts that hardly occur; the verdict goes by the importance within those that do (All estimates)"
+)
+
 VERDICT_WORDS: Final = {
     Verdict.RELIES: "relies",
     Verdict.HURTS: "hurts",
@@ -172,10 +177,11 @@ def leaks_into(concept: ConceptResult) -> tuple[str, ...]:
 
 
 def importance_words(concept: ConceptResult) -> str:
-    """The importance as the report prints it: nothing if not assessable, "at least" for weak edits."""
+    """The importance as the report prints it: nothing if not assessable, "at least" for weak edits, marked if another one decided."""
     if concept.verdict is Verdict.NOT_ASSESSABLE:
         return NOTHING
-    return f"at least {interval(concept.importance)}" if is_weak(concept) else interval(concept.importance)
+    said = f"at least {interval(concept.importance)}" if is_weak(concept) else interval(concept.importance)
+    return f"{said}{DAGGER}" if concept.decided_by else said
 
 
 def short_name(result: AuditResult, results: Sequence[AuditResult]) -> str:

@@ -14,7 +14,8 @@ from audit_plugin.report.fairness import squares
 from audit_plugin.report.grids import grids
 from audit_plugin.report.pictures import Album, difference
 from audit_plugin.report.ranking import order
-from audit_plugin.report.words import confirmation, detectable, mark, short_name
+from audit_plugin.report.table import verdict_table
+from audit_plugin.report.words import confirmation, detectable, importance_words, mark, short_name
 from audit_plugin.sources.images import is_marked_synthetic
 from tests.report import factory
 
@@ -196,3 +197,13 @@ def test_a_finding_says_whether_it_is_confirmed(changed, says):
     found = dataclasses.replace(factory.finding("m"), **{"strong": False, **changed})
     assert says in confirmation(found)
     assert confirmation(found).startswith("Not yet") == (not found.confirmed)
+
+
+def test_an_importance_that_did_not_decide_is_marked(gallery):
+    """Where the conditional importance decides, the table says so below."""
+    result = factory.planted(gallery)
+    first, *others = result.concepts
+    marked = dataclasses.replace(result, concepts=(dataclasses.replace(first, decided_by=first.importance), *others))
+    assert "†" not in str(verdict_table([result]).caption)
+    assert "hardly occur" in str(verdict_table([marked]).caption)
+    assert importance_words(marked.concepts[0]).endswith("†")
