@@ -11,8 +11,9 @@ from audit_plugin.methods.depict.assemble import ScoresBySha, assemble
 from audit_plugin.methods.depict.edits import detector_drop
 from audit_plugin.methods.depict.estimate import concept_results, group_results
 from audit_plugin.methods.depict.fairness import fairness_figures
-from audit_plugin.methods.depict.gates import GateOptions, GateReport, placebo_figures, run_gates, skill
+from audit_plugin.methods.depict.gates import GateOptions, GateReport, run_gates, skill
 from audit_plugin.methods.depict.pairs import choose_pairs
+from audit_plugin.methods.depict.placebo import placebo_figures
 from audit_plugin.methods.depict.study import Study, make_study
 from audit_plugin.statistics.verdicts import DEFAULT_MARGINS
 
@@ -158,7 +159,7 @@ def _headline(gates: GateReport, concepts: Sequence[ConceptResult], state: RunSt
     seen = max((result.mde80 for result in concepts if result.verdict is not Verdict.NOT_ASSESSABLE), default=0.0)
     clean = all(result.verdict is Verdict.NEGLIGIBLE for result in concepts) and gates.status("G8") is not GateStatus.FAIL
     word = "No reliance" if clean else "No reliance shown"
-    return f"{word}: {others}; a {metric} drop of {seen:.3f} would have been seen in 4 of 5 audits."
+    return f"{word}: {others}; a drop of {metric} by {seen:.3f} would have been seen in 4 of 5 audits."
 
 
 def _alerting_first(result: ConceptResult) -> tuple[bool, float]:
