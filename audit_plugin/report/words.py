@@ -12,7 +12,7 @@ NOTHING: Final = "–"
 
 DAGGER: Final = "†"
 DAGGER_MEANING: Final = (
-    "rests on combinations of concepts that hardly occur; the verdict goes by the importance within those that do (All estimates)"
+    "depends on combinations of concepts that hardly occur; the verdict goes by the importance within those that do (All estimates)"
 )
 
 VERDICT_WORDS: Final = {
