@@ -6,8 +6,6 @@ from audit_plugin.bank.table import BankTable
 from audit_plugin.core.values import Row
 from audit_plugin.methods.depict import DepictOptions, audit
 from audit_plugin.sources.scenes import coloured_shapes as shapes
-from audit_plugin.statistics.flip_table import FlipTable, importance
-from audit_plugin.statistics.metrics import METRICS
 
 
 def test_the_detector_reads_every_picture_right():
@@ -56,8 +54,57 @@ def test_a_perfect_generator_obeys_and_others_fail_as_told():
 
     assert obedience(shapes.ShapeGenerator()) == 1.0
     assert 0.6 < obedience(shapes.ShapeGenerator(obeys=(0.5,) * 6)) < 0.9
-    assert 0.9 < obedience(shapes.ShapeGenerator(leaks=0.3)) < 0.97
+    assert 0.85 < obedience(shapes.ShapeGenerator(leaks=0.3)) < 0.93
     assert obedience(shapes.ShapeGenerator(fade=0.6)) < 0.9
+
+
+def test_a_leak_flips_the_next_concept_in_its_share_of_flips_and_no_other():
+    """And an unknown word, as a placebo is, changes nothing."""
+    leaky, n = shapes.ShapeGenerator(leaks=0.3), 400
+    both = [leaky.generate([text] * n, range(n)) for text in ("", "green circle", "indeed")]
+    none, flipped, placebo = (np.stack([r.argmax(1) for r in shapes.ShapeDetector().read(images).values()], 1) for images in both)
+    shares = (none != flipped).mean(0)
+    assert shares[2] == 1.0
+    assert abs(shares[3] - 0.3) < 0.08
+    assert (shares[[0, 1, 4, 5]] == 0).all()
+    np.testing.assert_array_equal(none, placebo)
+
+
+def test_the_oracle_on_hand_made_cases():
+    """Four rows, scores without noise."""
+    values = np.zeros((4, 6), np.int64)
+    values[:, 0] = [0, 0, 1, 1]
+    labels, quiet = np.array([0, 0, 1, 1]), np.zeros(4)
+    drops = shapes.permutation_oracle(shapes.ShapeTarget((1.0, 0, 0, 0, 0, 0)), values, quiet, labels)
+    np.testing.assert_allclose(drops, [0.5, 0, 0, 0, 0, 0])  # a perfect model of one concept falls to chance
+    drops = shapes.permutation_oracle(shapes.ShapeTarget((-1.0, 0, 0, 0, 0, 0)), values, quiet, labels)
+    np.testing.assert_allclose(drops, [-0.5, 0, 0, 0, 0, 0])  # one that is always wrong gains as much
+    values[:, 1] = [0, 1, 1, 1]
+    drops = shapes.permutation_oracle(shapes.ShapeTarget((2.0, 1.0, 0, 0, 0, 0)), values, quiet, labels)
+    # Scores 0, 1 | 3, 3: concept 1 never crosses the gap that concept 0 makes.  With concept 0 permuted, negatives score 0 or 2 and
+    # 1 or 3, positives 3 or 1, equally often: a 3 wins 7 of 8 comparisons, a 1 wins 3 of 8, so the AUROC is 5/8.
+    np.testing.assert_allclose(drops, [1 - 5 / 8, 0, 0, 0, 0, 0])
+
+
+def test_the_oracle_is_the_mean_over_explicit_permutations():
+    """Two thousand shuffles of each column, to within their noise."""
+    rng = np.random.default_rng(5)
+    values, noise, target = shapes.draw_values(300, rng), rng.normal(0, 0.3, 300), shapes.ShapeTarget((3.0, -1.0, 0.5, 0, 2.0, 0))
+    labels = target.labels(values, rng)
+    oracle = shapes.permutation_oracle(target, values, noise, labels)
+
+    def auroc(shown):
+        ranks = rankdata(target.score(shown, noise))
+        ones = labels.sum()
+        return (ranks[labels == 1].sum() - ones * (ones + 1) / 2) / (ones * (len(labels) - ones))
+
+    for k in (0, 1, 3, 4):
+        shuffled = []
+        for _ in range(2000):
+            shown = values.copy()
+            shown[:, k] = rng.permutation(shown[:, k])
+            shuffled.append(auroc(shown))
+        assert oracle[k] == pytest.approx(auroc(values) - np.mean(shuffled), abs=2e-3)
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.7])
@@ -74,7 +121,7 @@ def test_audits_with_a_perfect_generator_agree_with_the_permutation_oracle(corre
             options=DepictOptions(resamples=50, adjusted_resamples=2),
         )  # fmt: skip
         ours = np.array([report.concept(concept.name).importance.value for concept in shapes.CONCEPTS])
-        oracle = np.array([_oracle(values, labels, target, noise, k) for k in range(6)])
+        oracle = shapes.permutation_oracle(target, values, noise, labels)
         assert spearmanr(rankdata(ours.round(9)), rankdata(oracle.round(9))).statistic >= 0.99
         assert ours.argmax() == oracle.argmax()
 
@@ -116,19 +163,3 @@ def _table(values, labels):
         Row(id=f"{row}", values=tuple(values[row].tolist()), labels={"task": ("no", "yes")[labels[row]]}) for row in rows
     )
     return BankTable(concepts=shapes.CONCEPTS, rows=described, baseline=baseline, flips=flips)
-
-
-def _oracle(values, labels, target, noise, k):
-    """Importance in concept space, with the known scoring function and exact flips."""
-
-    def two(shown):
-        p = 1 / (1 + np.exp(-target.score(shown, noise)))
-        return np.stack([1 - p, p], 1)
-
-    levels = []
-    for level in (0, 1):
-        shown = values.copy()
-        shown[:, k] = level
-        levels.append(two(shown))
-    table = FlipTable(baseline=two(values), flips=np.stack(levels, 1), values=values[:, k], labels=labels)
-    return importance(table, METRICS["auroc"])
