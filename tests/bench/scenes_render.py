@@ -1,30 +1,27 @@
-"""How fast scenes are drawn: `python tests/bench/scenes_render.py [--images 10000]`."""
+"""How fast are scenes drawn?  `python -m tests.bench.scenes_render [--quick] [--json FILE] [--markdown FILE]`."""
 
-import argparse
-import os
-import platform
 import time
 
 import numpy as np
 
 from audit_plugin.sources.scenes import SceneLaw, draw_values, render_many
+from tests.bench.report import Report, parser, publish
 
 
 def main() -> None:
-    """Print a table: workers, images, wall-clock seconds, images per second."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--images", type=int, default=10_000)
-    n = parser.parse_args().images
+    """One line per number of workers."""
+    options = parser(__doc__).parse_args()
+    n = 2_000 if options.quick else 10_000
     values = draw_values(n, SceneLaw(), np.random.default_rng(0))
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}"
-    )
-    print(f"{'workers':>8} {'images':>8} {'seconds':>8} {'images/s':>9}")
+    mode = "quick" if options.quick else "full"
+    report = Report(name="scenes_render", question="how fast are scenes drawn?", mode=mode, seeds={"values": "0"})
     for workers in (1, 2):
         started = time.perf_counter()
         render_many(range(n), values, workers=workers)
         seconds = time.perf_counter() - started
-        print(f"{workers:>8} {n:>8} {seconds:>8.1f} {n / seconds:>9.0f}")
+        report.rows.append({"workers": workers, "images": n, "seconds": seconds, "images_per_s": n / seconds})
+        report.figures[f"images_per_s_{workers}"] = n / seconds
+    publish(report, options)
 
 
 if __name__ == "__main__":
