@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from engines.cache import BuildCache
+from engines.certificate import certificate_note, read_certificate
+from engines.engine import Engine
 from engines.errors import BackendError, BackendUnavailableError, ParityError
-from engines.parity import Feeds, certificate_note, certify, read_certificate
-from engines.protocols import Backend, Engine
+from engines.parity import Feeds, certify
+from engines.protocols import Backend
 from engines.spec import EngineSpec, digest
 
 REPLAYS = 20
@@ -92,7 +94,7 @@ class Builder:
             self.cache.write_note(spec.key(), note, certificate_note(certificate))
         if certificate.failure is not None:
             raise ParityError(f"backend {backend.name!r} is not certified for {spec.name!r}: {certificate.failure}")
-        return engine
+        return engine.certified(certificate)
 
     def _ranking(self, engines: dict[str, Engine], spec: EngineSpec, batches: Callable[[], Sequence[Feeds]]) -> dict[str, float]:
         """Seconds per batch, measured once per machine, thread count and set of backends."""

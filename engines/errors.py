@@ -9,7 +9,12 @@ EngineError
 ├── BackendError                  a network cannot be run as asked
 │   ├── BackendUnavailableError   a pinned backend refuses, or all do; every reason is listed
 │   ├── ExportError               a network cannot be written as a graph
-│   └── ParityError               a backend computes other numbers than the reference
+│   ├── ArtifactError             a built artifact cannot be loaded, or is not what its manifest says
+│   ├── ParityError               a backend computes other numbers than the reference
+│   ├── NotRefittableError        an engine whose weights cannot be replaced
+│   └── OutOfMemoryError          the device has too little memory, also for smaller batches
+├── FeedError                     a name, type, shape or batch that the engine does not take
+├── ClosedEngineError             used after it was closed
 └── CacheError                    the build cache cannot be read or written
 
 Messages name the thing, what was wrong with it, and what to do.  A vendor's exception is mapped at the border with ``raise … from``.
@@ -76,8 +81,34 @@ class ExportError(BackendError):
     """A network cannot be written as a graph."""
 
 
+class ArtifactError(BackendError):
+    """A built artifact cannot be loaded, or is not what its manifest says."""
+
+
 class ParityError(BackendError):
     """A backend computes other numbers than the reference."""
+
+
+class NotRefittableError(BackendError):
+    """An engine whose weights cannot be replaced."""
+
+    def __init__(self, engine: str, why: str) -> None:
+        super().__init__(f"engine {engine!r} cannot take new weights: {why}; build it again from the changed module")
+
+
+class OutOfMemoryError(BackendError):
+    """The device has too little memory, also for smaller batches."""
+
+
+class FeedError(EngineError):
+    """A name, type, shape or batch that the engine does not take."""
+
+
+class ClosedEngineError(EngineError):
+    """Used after it was closed."""
+
+    def __init__(self, engine: str) -> None:
+        super().__init__(f"engine {engine!r} was closed; build or load it again")
 
 
 class CacheError(EngineError):

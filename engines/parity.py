@@ -1,20 +1,21 @@
 """Does a backend compute the numbers of the reference?  Measured on inputs like those it will meet, and kept as a certificate."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from engines.certificate import Certificate
+from engines.engine import Engine
 from engines.noise import start_noise
 from engines.precondition import NoiseLevels
-from engines.protocols import Denoiser, Engine
+from engines.protocols import Denoiser
 from engines.samplers import sample_ddim
 from engines.schedules import trailing_sigmas
+from engines.spec import TORCH_TYPES
 
-FORWARD_LIMITS = {"fp32": 1e-5, "tf32": 2e-3, "fp16": 5e-3, "bf16": 3e-2, "fp8": 8e-2}
-"""Largest relative error of an output row, by precision."""
+POISON = -12345.0
+"""Outputs are full of it before they are written."""
 
 ROWS = 8
 """Rows of the largest test batch."""
@@ -22,50 +23,52 @@ ROWS = 8
 Feeds = Mapping[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Certificate:
-    """What was measured when a backend was compared with the reference."""
-
-    backend: str
-    precision: str
-    error: float
-    """Largest ||a - b|| / ||b|| of a row, b being the reference."""
-    batch_error: float
-    """The same between a row alone and in its batch; 0 means bit for bit."""
-    finite: bool
-    batches: int
-
-    @property
-    def passed(self) -> bool:
-        """Whether the backend may be used."""
-        return self.failure is None
-
-    @property
-    def failure(self) -> str | None:
-        """Why the backend may not be used, or None."""
-        limit = FORWARD_LIMITS[self.precision]
-        if not self.finite:
-            return "its output is not finite"
-        if self.error > limit:
-            return f"its output differs from the reference by {self.error:.1e}, allowed is {limit:.0e}"
-        if self.batch_error > limit:
-            return f"a row differs by {self.batch_error:.1e} from itself in a batch, allowed is {limit:.0e}"
-        return None
-
-
 def certify(candidate: Engine, reference: Engine, batches: Sequence[Feeds]) -> Certificate:
-    """Compare on every batch, and the first row of the first batch with itself alone."""
-    output = reference.spec.outputs[0].name
-    pairs = [(candidate.run(feeds)[output].cpu(), reference.run(feeds)[output].cpu()) for feeds in batches]
-    alone = candidate.run({name: value[:1] for name, value in batches[0].items()})[output].cpu()
+    """Compare on every batch, the first batch twice, and its first row with itself alone; buffers are poisoned before."""
+    pairs = [(_poisoned(candidate, feeds), _host(reference.run(feeds))) for feeds in batches]
+    again = _poisoned(candidate, batches[0])
+    alone = _host(candidate.run({name: value[:1] for name, value in batches[0].items()}))
+    gradients = candidate.spec.gradients
+    primal = [each.name for each in candidate.spec.outputs if each.name not in gradients]
+    first = pairs[0][0]
     return Certificate(
         backend=candidate.backend,
         precision=candidate.spec.precision,
-        error=max(relative_error(ours, theirs) for ours, theirs in pairs),
-        batch_error=relative_error(alone, pairs[0][0][:1]),
-        finite=all(bool(ours.isfinite().all()) for ours, _ in pairs),
+        error=max((relative_error(ours[name], theirs[name]) for ours, theirs in pairs for name in primal), default=0.0),
+        batch_error=max(relative_error(value, first[name][:1]) for name, value in alone.items()),
+        gradient_error=max((relative_error(ours[n], theirs[n]) for ours, theirs in pairs for n in gradients), default=None),
+        gradient_cosine=min((least_cosine(ours[n], theirs[n]) for ours, theirs in pairs for n in gradients), default=None),
+        finite=all(bool(value.isfinite().all()) for _, value in _every(pairs)),
+        written=not any(bool((value == POISON).any()) for _, value in _every(pairs)),
+        deterministic=all(torch.equal(again[name], value) for name, value in first.items()),
         batches=len(batches),
     )
+
+
+def _poisoned(engine: Engine, feeds: Feeds) -> dict[str, Tensor]:
+    """Results in buffers that were full of a number no network computes."""
+    rows = len(next(iter(feeds.values())))
+    out = {
+        each.name: torch.full((rows, *each.row), POISON, dtype=TORCH_TYPES[each.dtype], device=engine.device)
+        for each in engine.spec.outputs
+    }
+    return _host(engine.run(feeds, out))
+
+
+def _host(results: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.cpu() for name, value in results.items()}
+
+
+def _every(pairs: Sequence[tuple[dict[str, Tensor], dict[str, Tensor]]]) -> Iterator[tuple[str, Tensor]]:
+    return ((name, value) for ours, _ in pairs for name, value in ours.items())
+
+
+def least_cosine(ours: Tensor, theirs: Tensor) -> float:
+    """Smallest cosine between corresponding rows, in float64; rows that are zero on both sides agree."""
+    a, b = ours.double().flatten(1), theirs.double().flatten(1)
+    norms = a.norm(dim=1) * b.norm(dim=1)
+    cosine = (a * b).sum(1) / norms.clamp(min=1e-30)
+    return float(torch.where((a.norm(dim=1) == 0) & (b.norm(dim=1) == 0), 1.0, cosine).min())
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:
@@ -74,18 +77,6 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
         return float("inf")
     a, b = ours.double().flatten(1), theirs.double().flatten(1)
     return float(((a - b).norm(dim=1) / b.norm(dim=1).clamp(min=1e-30)).max())
-
-
-def certificate_note(certificate: Certificate) -> dict[str, Any]:
-    """As it is stored."""
-    return asdict(certificate)
-
-
-def read_certificate(note: Mapping[str, Any] | None) -> Certificate | None:
-    """A stored certificate; a note of another form is none."""
-    if note is None or set(note) != {field.name for field in fields(Certificate)}:
-        return None
-    return Certificate(**note)
 
 
 def clean_latents(denoise: Denoiser, levels: NoiseLevels, shape: tuple[int, int, int]) -> Tensor:

@@ -20,13 +20,14 @@ from engines.backends.ort import OrtBackend
 from engines.build import BackendChoice, Builder
 from engines.cache import BuildCache, default_root
 from engines.directory import DEFAULTS, Parts, read_parts
+from engines.engine import Engine
 from engines.errors import PipelineError, UnsupportedPipelineError
 from engines.guidance import Guidance, guide
 from engines.networks import TextForward, UNetForward, VaeDecode, VaeEncode, decoder_spec, unet_spec
 from engines.noise import start_noise
 from engines.parity import ROWS, Feeds, clean_latents, noised_batches
 from engines.precondition import NoiseLevels, Prediction, noise_levels, precondition, prediction_of
-from engines.protocols import ConditionalDenoiser, Denoiser, Engine
+from engines.protocols import ConditionalDenoiser, Denoiser
 from engines.samplers import SAMPLERS, OnStep
 from engines.schedules import karras_sigmas, trailing_sigmas
 from engines.spec import Precision, Profile, digest

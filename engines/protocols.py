@@ -1,11 +1,21 @@
 """The seams of the engine layer.  Latents are float32 ``(n, c, h, w)``; images inside are float32 RGB in [-1, 1]."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
+import torch
 from torch import Tensor, nn
 
+from engines.capability import Capability
 from engines.spec import EngineSpec
+
+if TYPE_CHECKING:
+    from engines.engine import Engine
+
+Stream = torch.cuda.Stream
+Replay = Callable[[], None]
+"""One launch on the current stream over the tensors that were bound."""
 
 
 class Denoiser(Protocol):
@@ -48,21 +58,37 @@ class TextEncoder(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """One built network on one backend.  Not thread safe."""
+class Program(Protocol):
+    """A network on one vendor's runtime: the least that an :class:`engines.engine.Engine` drives.
+
+    It gets feeds that are as the spec says, with a batch that it takes; what its spec calls float32 is float32 on both sides,
+    whatever it computes in.
+    """
 
     @property
-    def spec(self) -> EngineSpec:
-        """What was built."""
+    def device(self) -> torch.device:
+        """Where outputs lie; feeds may lie elsewhere and are copied."""
         ...
 
     @property
-    def backend(self) -> str:
-        """Who runs it."""
+    def captures(self) -> int:
+        """Graphs captured so far."""
         ...
 
-    def run(self, feeds: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Named inputs to named outputs, as the spec says."""
+    def run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor] | None, stream: Stream | None) -> Mapping[str, Tensor]:
+        """Enqueue on the stream (None: the current one) and return; with ``out`` every output is written there."""
+        ...
+
+    def bind(self, feeds: Mapping[str, Tensor], outs: Mapping[str, Tensor]) -> Replay:
+        """Everything that can be settled once is settled: what is returned computes outs from feeds, in place."""
+        ...
+
+    def refit(self, weights: Mapping[str, Tensor]) -> None:
+        """Replace parameters, named as in the module.  Raises NotRefittableError."""
+        ...
+
+    def close(self) -> None:
+        """Give memory back.  Called once."""
         ...
 
 
@@ -74,10 +100,21 @@ class Backend(Protocol):
         """As users write it and reports show it."""
         ...
 
+    def probe(self) -> Capability:
+        """What it can do on this machine; safe to ask where its libraries or its driver are missing."""
+        ...
+
     def unusable(self, spec: EngineSpec) -> str | None:
         """Why this backend cannot run such a network here, or None."""
         ...
 
-    def build(self, module: nn.Module, spec: EngineSpec) -> Engine:
-        """The network, ready to run; an artifact that is already in the cache is loaded, not made again."""
+    def build(self, module: nn.Module, spec: EngineSpec) -> "Engine":
+        """The network, ready to run; an artifact that is already in the cache is loaded, not made again.
+
+        ``module`` takes the spec's inputs in order and returns its output, or a tuple of them in order.
+        """
+        ...
+
+    def load(self, artifact: Path, spec: EngineSpec) -> "Engine":
+        """An engine from an artifact's directory, without the module."""
         ...

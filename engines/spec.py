@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+import torch
+
 RECIPE_VERSION = 1
 """Raised whenever the way graphs are made changes, so that older artifacts are not found again."""
 
@@ -14,6 +16,18 @@ BATCH = "B"
 
 Kind = Literal["forward", "vjp", "guided", "loop"]
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8"]
+Dtype = Literal["float32", "float16", "bfloat16", "int64", "bool"]
+
+TORCH_TYPES: Mapping[Dtype, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int64": torch.int64,
+    "bool": torch.bool,
+}
+
+Tier = Literal["exact", "approximate"]
+"""Exact: the steps and the guidance of the reference plan on a certified engine.  Approximate: anything that saves by computing less."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +35,7 @@ class TensorSpec:
     """One named input or output."""
 
     name: str
-    dtype: Literal["float32", "float16", "bfloat16", "int64"]
+    dtype: Dtype
     shape: tuple[int | str, ...]
 
     def __post_init__(self) -> None:
@@ -47,6 +61,11 @@ class Profile:
         if not 1 <= self.min_b <= self.opt_b <= self.max_b:
             raise ValueError(f"need 1 <= min_b <= opt_b <= max_b, got {self.min_b}, {self.opt_b}, {self.max_b}")
 
+    @property
+    def static(self) -> bool:
+        """Whether the engine takes one batch size only."""
+        return self.min_b == self.max_b
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSpec:
@@ -55,6 +74,8 @@ class EngineSpec:
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    gradients: tuple[str, ...] = ()
+    """Those of the outputs that are gradients, judged by the bounds for gradients."""
     profile: Profile
     model_hash: str
     kind: Kind = "forward"

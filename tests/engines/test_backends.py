@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from engines.backends.eager import EagerBackend
-from engines.backends.ort import OrtBackend, load
+from engines.backends.ort import OrtBackend, open_graph
 from engines.build import Builder
 from engines.cache import BuildCache
+from engines.certificate import FORWARD_LIMITS, read_certificate
 from engines.errors import BackendUnavailableError, ExportError, ParityError
 from engines.export import check_operators, export_onnx
-from engines.parity import FORWARD_LIMITS, certify, read_certificate, relative_error
+from engines.parity import certify, relative_error
 from engines.pipeline import load_pipeline
 from engines.spec import EngineSpec, Profile, TensorSpec
 
@@ -140,7 +141,7 @@ def test_cuda_without_a_device_is_refused_not_replaced(small, ort, graphs):
         pytest.skip("this build of ONNX Runtime has CUDA")
     ort.build(small, SPEC)
     with pytest.raises(BackendUnavailableError, match="CUDAExecutionProvider"):
-        load(graphs / SPEC.key() / "model.onnx", SPEC, device="cuda")
+        open_graph(graphs / SPEC.key() / "model.onnx", SPEC, device="cuda")
     with pytest.raises(BackendUnavailableError, match="onnxruntime-gpu"):
         builder(ort, backends=(replace(ort, device="cuda"),)).build(small, SPEC, "ort", batches)
 
@@ -155,7 +156,7 @@ def test_a_session_on_another_provider_is_refused(small, ort, graphs, monkeypatc
     monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda _: ["CPUExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda path, options, **_: session(path, options))
     with pytest.raises(BackendUnavailableError, match="runs on CPUExecutionProvider"):
-        load(graphs / SPEC.key() / "model.onnx", SPEC, device="cuda")
+        open_graph(graphs / SPEC.key() / "model.onnx", SPEC, device="cuda")
 
 
 @pytest.mark.parametrize(("wanted", "message"), [("tensorrt", "none of that name"), ("ort", "bf16"), ("auto", "ort: .*bf16")])

@@ -1,0 +1,54 @@
+"""What a backend can do on this machine, found out without risk: the CUDA driver is asked before any library that needs it."""
+
+import ctypes
+from dataclasses import dataclass
+from functools import lru_cache
+
+from engines.spec import EngineSpec, Kind, Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capability:
+    """Answer to a probe."""
+
+    backend: str
+    reason: str | None = None
+    """Why the backend cannot be used here at all; None when it can."""
+    version: str = ""
+    """Of the library that does the work."""
+    device: str = "cpu"
+    precisions: tuple[Precision, ...] = ()
+    kinds: tuple[Kind, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Whether anything can be built with it."""
+        return self.reason is None
+
+    def refuses(self, spec: EngineSpec) -> str | None:
+        """Why such a network cannot be run, or None."""
+        if self.reason is not None:
+            return self.reason
+        if spec.precision not in self.precisions:
+            return f"precision {spec.precision} is not offered on {self.device}; use {' or '.join(self.precisions)}"
+        if spec.kind not in self.kinds:
+            return f"networks of kind {spec.kind} are not offered; only {', '.join(self.kinds)}"
+        return None
+
+
+@lru_cache(maxsize=1)
+def cuda_driver() -> str | None:
+    """Why no CUDA driver works here, or None.
+
+    Asked of the driver itself: vendors' runtimes return objects around null pointers, or end the process, where there is none.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "there is no CUDA driver (libcuda.so.1 is not on the loader's path)"
+    code = int(driver.cuInit(0))
+    if code != 0:
+        return f"the CUDA driver does not start (cuInit answers {code})"
+    count = ctypes.c_int()
+    code = int(driver.cuDeviceGetCount(ctypes.byref(count)))
+    return None if code == 0 and count.value > 0 else "the CUDA driver sees no device"
