@@ -22,14 +22,14 @@ from engines.cache import BuildCache, default_root
 from engines.directory import DEFAULTS, Parts, read_parts
 from engines.engine import Engine
 from engines.errors import PipelineError, UnsupportedPipelineError
-from engines.guidance import Guidance, guide
+from engines.guidance import guide
 from engines.networks import TextForward, UNetForward, VaeDecode, VaeEncode, decoder_spec, unet_spec
 from engines.noise import start_noise
 from engines.parity import ROWS, Feeds, clean_latents, noised_batches
+from engines.plan import SamplingPlan
 from engines.precondition import NoiseLevels, Prediction, noise_levels, precondition, prediction_of
 from engines.protocols import ConditionalDenoiser, Denoiser
 from engines.samplers import SAMPLERS, OnStep
-from engines.schedules import karras_sigmas, trailing_sigmas
 from engines.spec import Precision, Profile, digest
 from engines.text import ClipCaptions
 
@@ -45,41 +45,6 @@ PROFILE = Profile(1, 16, 1024)
 PROBE_CAPTIONS = ("", "a", "photo", "a photo")
 PROBE_SIZES = (ROWS, 1, 3, ROWS, 1, 3, 1, 2)
 """Batches a backend is compared on: full, single and ragged."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingPlan:
-    """How an image is drawn."""
-
-    steps: int = 20
-    """Steps of the sampler; each costs one network evaluation, two where it is guided."""
-    sampler: Literal["ddim", "dpmpp_2m"] = "dpmpp_2m"
-    """Order one or two."""
-    schedule: Literal["trailing", "karras"] = "trailing"
-    """Which noise levels are visited."""
-    guidance: float = 5.0
-    """Strength of classifier-free guidance; 1 is none."""
-    guidance_interval: tuple[float, float] | None = None
-    """Lowest and highest sigma that are guided; all when absent."""
-
-    def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise ValueError(f"sampler {self.sampler!r} is unknown; use one of {', '.join(SAMPLERS)}")
-        if self.schedule not in {"trailing", "karras"}:
-            raise ValueError(f"schedule {self.schedule!r} is unknown; use trailing or karras")
-        if self.steps < 1:
-            raise ValueError(f"a plan needs at least one step, got {self.steps}")
-        _ = self.guide  # which checks the interval
-
-    @property
-    def guide(self) -> Guidance:
-        """Scale and interval together."""
-        return Guidance(self.guidance, *(self.guidance_interval or ()))
-
-    def sigmas(self, levels: NoiseLevels) -> list[float]:
-        """Noise levels to visit, descending to 0."""
-        table = levels.sigmas
-        return trailing_sigmas(table, self.steps) if self.schedule == "trailing" else karras_sigmas(table[0], table[-1], self.steps)
 
 
 @dataclass(frozen=True, eq=False)
