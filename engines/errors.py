@@ -12,9 +12,15 @@ EngineError
 │   ├── ArtifactError             a built artifact cannot be loaded, or is not what its manifest says
 │   ├── ParityError               a backend computes other numbers than the reference
 │   ├── NotRefittableError        an engine whose weights cannot be replaced
-│   └── OutOfMemoryError          the device has too little memory, also for smaller batches
+│   ├── RepositoryError           a model repository of a Triton server cannot be written
+│   ├── ServerError               a Triton server does not answer, or with an error
+│   ├── ServedModelError          a served model is not the network that was asked for
+│   ├── OutOfMemoryError          the device has too little memory, also for smaller batches
+│   └── ProcessDiedError          a library ended its process, or did not come to an end
 ├── FeedError                     a name, type, shape or batch that the engine does not take
 ├── ClosedEngineError             used after it was closed
+├── WorkerDiedError               the thread that ran an engine ended before the request was served
+├── ProductionBusyError           production left a shared device no time for longer than we are patient
 └── CacheError                    the build cache cannot be read or written
 
 Messages name the thing, what was wrong with it, and what to do.  A vendor's exception is mapped at the border with ``raise … from``.
@@ -96,8 +102,24 @@ class NotRefittableError(BackendError):
         super().__init__(f"engine {engine!r} cannot take new weights: {why}; build it again from the changed module")
 
 
+class RepositoryError(BackendError):
+    """A model repository of a Triton server cannot be written."""
+
+
+class ServerError(BackendError):
+    """A Triton server does not answer, or with an error."""
+
+
+class ServedModelError(BackendError):
+    """A served model is not the network that was asked for."""
+
+
 class OutOfMemoryError(BackendError):
     """The device has too little memory, also for smaller batches."""
+
+
+class ProcessDiedError(BackendError):
+    """A library ended its process, or did not come to an end."""
 
 
 class FeedError(EngineError):
@@ -109,6 +131,23 @@ class ClosedEngineError(EngineError):
 
     def __init__(self, engine: str) -> None:
         super().__init__(f"engine {engine!r} was closed; build or load it again")
+
+
+class WorkerDiedError(EngineError):
+    """The thread that ran an engine ended before the request was served."""
+
+    def __init__(self, engine: str, why: BaseException) -> None:
+        super().__init__(f"the worker of engine {engine!r} ended by {type(why).__name__}: {why}; build the engine and its worker again")
+
+
+class ProductionBusyError(EngineError):
+    """Production left a shared device no time for longer than we are patient."""
+
+    def __init__(self, engine: str, seconds: float) -> None:
+        super().__init__(
+            f"engine {engine!r} has waited {seconds:.0f} s for a device that production needs; "
+            "audit at a quieter time, or give the audit a device of its own"
+        )
 
 
 class CacheError(EngineError):
