@@ -1,0 +1,1 @@
+"""What the ``engines`` commands do, apart from printing it."""
