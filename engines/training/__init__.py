@@ -1,9 +1,29 @@
-"""Train a small text-to-image pipeline from captioned images, and write it as a diffusers directory of the Stable Diffusion 1.x class."""
+"""Train a small text-to-image pipeline from captioned images, or fine-tune a large one, and write it as a diffusers directory."""
 
+from engines.training.captioned import CaptionedFolder, read_folder
 from engines.training.checkpoint import Spent
 from engines.training.data import CaptionedImages
 from engines.training.errors import TrainingDataError, TrainingError
+from engines.training.lora import train_lora
+from engines.training.lora_card import LoraReport
+from engines.training.lora_file import lora_delta, read_adapter
+from engines.training.lora_options import LoraRecipe
 from engines.training.options import Recipe
 from engines.training.train import TrainingReport, train_pipeline
 
-__all__ = ["CaptionedImages", "Recipe", "Spent", "TrainingDataError", "TrainingError", "TrainingReport", "train_pipeline"]
+__all__ = [
+    "CaptionedFolder",
+    "CaptionedImages",
+    "LoraRecipe",
+    "LoraReport",
+    "Recipe",
+    "Spent",
+    "TrainingDataError",
+    "TrainingError",
+    "TrainingReport",
+    "lora_delta",
+    "read_adapter",
+    "read_folder",
+    "train_lora",
+    "train_pipeline",
+]

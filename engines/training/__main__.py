@@ -2,19 +2,21 @@
 
     python -m engines.training --images pictures --table captions.csv --out pipeline --device cuda --seconds 1800
 
+To fine-tune a large pipeline instead: python -m engines.training lora --help
+
 The table is CSV with the columns file and caption; a file may have several rows, one caption each.  Run the same command again after
 an interruption: it goes on where it was.  Exit codes: 0 done, 2 arguments or data cannot be used, 3 training failed, 130 interrupted.
 """
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from engines.errors import CaptionTooLongError, EngineError
-from engines.training.errors import TrainingDataError, TrainingError
+from engines.training import lora_command
+from engines.training.console import ended, fail, progress
+from engines.training.errors import TrainingError
 from engines.training.options import Recipe
 from engines.training.reading import read_captioned
 from engines.training.train import train_pipeline
@@ -66,46 +68,27 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     )
 
 
-def progress(every_seconds: float = 5.0) -> Callable[[int, int, str], None]:
-    """Lines on standard error, not too many."""
-    told = [float("-inf")]
-
-    def tell(done: int, total: int, what: str) -> None:
-        if done == total or time.monotonic() - told[0] >= every_seconds:
-            told[0] = time.monotonic()
-            print(f"{done:>7}/{total} {what}", file=sys.stderr, flush=True)
-
-    return tell
-
-
 def main(given: Sequence[str] | None = None) -> int:
     """Run; the exit code is returned, errors are said in one line."""
+    given = sys.argv[1:] if given is None else given
+    if given[:1] == [lora_command.NAME]:
+        return lora_command.main(given[1:])
     options = arguments().parse_args(given)
     work = options.work or options.out.with_name(options.out.name + ".work")
     try:
         recipe = recipe_of(options)
         data = read_captioned(options.images, options.table, image_size=recipe.image_size)
     except TrainingError as error:
-        return _fail(error, 2)
-    try:
+        return fail(error, 2)
+
+    def run() -> str:
         spent = train_pipeline(
             data, recipe, options.out, work=work, device=options.device, compiled=options.compile, report=progress()
         )
-    except (TrainingDataError, CaptionTooLongError) as error:
-        return _fail(error, 2)
-    except EngineError as error:
-        return _fail(error, 3)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
-    seconds = spent.autoencoder.seconds + spent.diffusion.seconds
-    print(f"{options.out}: trained on {len(data)} images in {seconds:.0f} s", file=sys.stderr)
-    return 0
+        seconds = spent.autoencoder.seconds + spent.diffusion.seconds
+        return f"{options.out}: trained on {len(data)} images in {seconds:.0f} s"
 
-
-def _fail(error: Exception, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return code
+    return ended(run)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,15 @@ class CaptionedImages:
             total.update(("\x1f".join(variants) + "\x1e").encode())
         return total.hexdigest()[:16]
 
+    def picture(self, place: int, size: int) -> NDArray[np.uint8]:
+        """One picture, ``(size, size, 3)``.  Raises TrainingDataError when it is of another size."""
+        image: NDArray[np.uint8] = self.images[place]
+        if image.shape[:2] != (size, size):
+            raise TrainingDataError(
+                f"images are {image.shape[1]}x{image.shape[0]} pixels but {size} are trained on; resize them or change the image size"
+            )
+        return image
+
     def check_size(self, recipe: Recipe) -> None:
         """Raise TrainingDataError unless the pictures are of the recipe's size."""
         height, width = self.images.shape[1:3]

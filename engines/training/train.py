@@ -12,8 +12,8 @@ import torch
 from engines.training.autoencoder import encode_moments, train_autoencoder
 from engines.training.checkpoint import Spent
 from engines.training.data import CaptionedImages
+from engines.training.device import device_name, usable
 from engines.training.diffusion import Latents, tokenise, train_diffusion
-from engines.training.errors import TrainingError
 from engines.training.loop import Report, Stage
 from engines.training.options import Recipe
 from engines.training.tokenizer import build_tokenizer
@@ -65,7 +65,7 @@ def train_pipeline(
         tokenizer = build_tokenizer(data.different, vocabulary=recipe.vocabulary, max_tokens=recipe.max_tokens)
         tokenise(tokenizer, [data.different], recipe.max_tokens)
     run = _identity(data, recipe)
-    images = torch.from_numpy(data.images).permute(0, 3, 1, 2).to(_usable(device)).contiguous()
+    images = torch.from_numpy(data.images).permute(0, 3, 1, 2).to(usable(device)).contiguous()
     stage = Stage(what="autoencoder", saved=work / "autoencoder.safetensors", run=run)
     autoencoder, on_pictures = train_autoencoder(images, recipe, stage=stage, report=report, compiled=compiled)
     draw = torch.Generator(device=images.device).manual_seed(recipe.seed + 4)
@@ -80,7 +80,7 @@ def train_pipeline(
         Latents(moments, scale), list(data.captions) * passes, tokenizer, recipe, stage=stage, report=report, compiled=compiled
     )
     spent = TrainingReport(
-        autoencoder=on_pictures, diffusion=on_diffusion, device=_device_name(device), torch=str(torch.__version__)
+        autoencoder=on_pictures, diffusion=on_diffusion, device=device_name(device), torch=str(torch.__version__)
     )
     trained = Trained(autoencoder=autoencoder, text_encoder=text_encoder, unet=unet, tokenizer=tokenizer)
     with quiet():
@@ -108,15 +108,3 @@ def _card(data: CaptionedImages, recipe: Recipe, spent: TrainingReport) -> Mappi
         "data_digest": data.digest,
         "spent": asdict(spent),
     }
-
-
-def _usable(device: str) -> torch.device:
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise TrainingError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}); use cpu") from error
-    return torch.device(device)
-
-
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(0) if device.startswith("cuda") else device

@@ -1,0 +1,94 @@
+"""Adapters on a pipeline's networks, and their training on its own objective."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from engines.directory import Parts
+from engines.precondition import noise_levels, prediction_of
+from engines.training.adapters import Adapters, inject
+from engines.training.checkpoint import Spent
+from engines.training.denoising import min_snr_weight, process_of, stratified
+from engines.training.diffusion import Latents
+from engines.training.loop import Budget, Report, Stage, StepRandomness, fit, seeded
+from engines.training.lora_options import LoraRecipe
+from engines.training.words import TEXT_ENCODERS, Told, Words, predict, teller, told_once
+
+
+def adapted(parts: Parts, recipe: LoraRecipe) -> Adapters:
+    """Adapters on the networks that the recipe names, drawn by its seed."""
+    wanted = {"unet": recipe.targets, **(dict.fromkeys(TEXT_ENCODERS, recipe.text_targets) if recipe.text_encoder else {})}
+    parameters: dict[str, nn.Parameter] = {}
+    with seeded(recipe.seed):
+        for part, targets in wanted.items():
+            parameters |= inject(part, getattr(parts, part), rank=recipe.rank, alpha=recipe.factor * recipe.rank, targets=targets)
+    return Adapters(parameters)
+
+
+def fit_adapters(
+    parts: Parts, adapters: Adapters, latents: Latents, words: Words, *, recipe: LoraRecipe, stage: Stage, report: Report
+) -> tuple[Adapters, Spent]:
+    """Returns the adapters' moving average and what was spent."""
+    where = latents.moments.device
+    dtype = _dtype(recipe, where)
+    tell = _teller(parts, words, recipe, where, dtype)
+    _settle(parts.unet, where, dtype)
+    if recipe.gradient_checkpointing if recipe.gradient_checkpointing is not None else where.type == "cuda":
+        parts.unet.enable_gradient_checkpointing()
+    process = process_of(noise_levels(parts.scheduler), prediction_of(parts.scheduler), where)
+    weights = min_snr_weight(process, recipe.min_snr_gamma)
+    randomness = StepRandomness(recipe.seed + 1, where)
+
+    def loss(step: int) -> Tensor:
+        draw = randomness.at(step)
+        pick = torch.randint(len(latents.moments), (recipe.batch,), device=where, generator=draw)
+        rows = words.pick(pick % len(words.rows), recipe.caption_dropout, draw)
+        t = stratified(recipe.batch, len(weights), draw)
+        x0 = latents.sample(pick, draw)
+        noised, target = process.noised(x0, torch.randn(x0.shape, device=where, generator=draw), t)
+        with torch.autocast(where.type, dtype, enabled=dtype != torch.float32):
+            prediction = predict(parts.unet, noised, t, tell(rows))
+        errors = (prediction.float() - target).square().mean(dim=(1, 2, 3))
+        return (weights[t] * errors).mean()
+
+    average = copy.deepcopy(adapters)
+    spent = fit(
+        adapters,
+        loss,
+        average=average,
+        budget=Budget(steps=recipe.steps, seconds=recipe.seconds, checkpoint_seconds=recipe.checkpoint_seconds),
+        peak_rate=recipe.learning_rate,
+        ema_decay=recipe.ema_decay,
+        stage=stage,
+        report=report,
+    )
+    return average, spent
+
+
+def _teller(parts: Parts, words: Words, recipe: LoraRecipe, where: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Told]:
+    """What the UNet is told for rows of the table of captions; looked up, unless text encoders are trained."""
+    tell = teller(parts)
+    encoders = [getattr(parts, part) for part in TEXT_ENCODERS]
+    for encoder in encoders:
+        _settle(encoder, where, dtype if recipe.text_encoder else torch.float32)
+    if recipe.text_encoder:
+        return lambda rows: tell(words.tokens[rows])
+    table = told_once(tell, words.tokens)
+    for encoder in encoders:
+        encoder.to("cpu")
+    return lambda rows: {name: value[rows] for name, value in table.items()}
+
+
+def _settle(network: nn.Module, where: torch.device, dtype: torch.dtype) -> None:
+    """To the device; what is frozen also to the precision of arithmetic.  Parameters stay the same objects."""
+    network.to(where)
+    for value in network.parameters():
+        if not value.requires_grad:
+            value.data = value.data.to(dtype)
+
+
+def _dtype(recipe: LoraRecipe, where: torch.device) -> torch.dtype:
+    fits = where.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if recipe.precision == "bf16" or (recipe.precision == "auto" and fits) else torch.float32
