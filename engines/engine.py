@@ -152,7 +152,7 @@ class Engine:
         rows = self._rows(feeds)
         if rows < self.spec.profile.min_b:
             raise FeedError(f"engine {self.spec.name!r} is bound at {self.spec.profile.min_b} rows or more, got {rows}; pad them")
-        _check(self.spec.outputs, outs, self.spec.name, "output")
+        check_rows(self.spec.outputs, outs, self.spec.name, "output")
         return self.program.bind(feeds, outs)
 
     def refit(self, weights: Mapping[str, Tensor]) -> None:
@@ -186,14 +186,14 @@ class Engine:
             raise ClosedEngineError(self.spec.name)
 
     def _rows(self, feeds: Mapping[str, Tensor]) -> int:
-        rows = _check(self.spec.inputs, feeds, self.spec.name, "input")
+        rows = check_rows(self.spec.inputs, feeds, self.spec.name, "input")
         if rows > self.spec.profile.max_b:
             raise FeedError(f"engine {self.spec.name!r} takes at most {self.spec.profile.max_b} rows, got {rows}; cut the batch")
         return rows
 
 
-def _check(specs: tuple[TensorSpec, ...], tensors: Mapping[str, Tensor], engine: str, what: str) -> int:
-    """Rows of the batch, when every tensor is as the spec says."""
+def check_rows(specs: tuple[TensorSpec, ...], tensors: Mapping[str, Tensor], engine: str, what: str) -> int:
+    """Rows of the batch, when every tensor is as the spec says; else FeedError.  Does not look at the numbers."""
     wanted = {each.name for each in specs}
     if wanted != set(tensors):
         raise FeedError(

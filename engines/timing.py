@@ -1,0 +1,42 @@
+"""How long does a device work?  By events on a GPU, which the host need not wait for; by the clock on a CPU."""
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+Elapsed = Callable[[], float]
+"""Waits until the device is done, then says for how many seconds it worked."""
+
+
+def timed(device: torch.device, work: Callable[[], object]) -> Elapsed:
+    """Do the work, which on a GPU only enqueues it on the current stream, and measure it."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - start
+        return lambda: seconds
+    first, last = _event(), _event()
+    first.record()
+    work()
+    last.record()
+
+    def wait() -> float:
+        last.synchronize()
+        return float(first.elapsed_time(last)) / 1e3
+
+    return wait
+
+
+def median_seconds(device: torch.device, work: Callable[[], object], *, repeats: int, patience_seconds: float) -> float:
+    """Median of up to ``repeats`` runs after one that does not count; at least two, fewer when patience ends."""
+    timed(device, work)()
+    seconds: list[float] = []
+    while len(seconds) < 2 or (len(seconds) < repeats and sum(seconds) < patience_seconds):
+        seconds.append(timed(device, work)())
+    return median(seconds)
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch has no types for it
