@@ -1,145 +1,181 @@
-"""Read a diffusers text-to-image directory of the Stable Diffusion 1.x class: local files only, safetensors only, no code from it."""
+"""Read a diffusers directory: local files only, safetensors only, no code from it.  Which families: ``engines.pipelines.families``."""
 
-import hashlib
-import json
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
-from engines.errors import MissingFileError, PipelineError, UnsafeWeightsError, UnsupportedPipelineError
+from engines.errors import PipelineError, UnsupportedPipelineError
+from engines.pipelines.families import DDPM, STABLE_DIFFUSION, Family, check_network, components, family_of
+from engines.pipelines.files import PICKLES, check_pin, digest_files, read_json, weight_files
+from engines.pipelines.loading import load_model, load_tokenizer
 
-CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
-"""Components with weights, and the one class each may have."""
+__all__ = ["DEFAULTS", "PICKLES", "Parts", "directory_digest", "read_json", "read_parts"]
 
-SETTINGS = ("model_index.json", "scheduler/scheduler_config.json")
+INDEX = "model_index.json"
+SCHEDULER = "scheduler_config.json"
 DEFAULTS = "audit.json"
-PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Parts:
-    """What the directory holds, in float32 on the CPU, in evaluation mode."""
+    """What the directory holds; networks in float32 on the CPU, in evaluation mode."""
 
-    unet: Any
-    vae: Any
-    text_encoder: Any
-    tokenizer: Any
+    models: Mapping[str, nn.Module]
+    tokenizers: Mapping[str, Any]
     scheduler: Mapping[str, object]
     defaults: Mapping[str, object]
     digest: str
+    family: Family = STABLE_DIFFUSION
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """The rest of model_index.json."""
+
+    @property
+    def network(self) -> Any:
+        """What denoises, whatever its kind."""
+        return self.models[self.family.network]
+
+    @property
+    def unet(self) -> Any:
+        """The UNet."""
+        return self.models["unet"]
+
+    @property
+    def vae(self) -> Any:
+        """The autoencoder."""
+        return self.models["vae"]
+
+    @property
+    def text_encoder(self) -> Any:
+        """The first text encoder."""
+        return self.models["text_encoder"]
+
+    @property
+    def tokenizer(self) -> Any:
+        """The first tokenizer."""
+        return self.tokenizers["tokenizer"]
 
 
-def read_parts(directory: Path) -> Parts:
-    """Load every component.  The digest covers all files that decide what is drawn, except the recommended defaults."""
-    index = read_json(directory / "model_index.json", "it names the components of a diffusers pipeline")
-    for part, wanted in CLASSES.items():
-        found = (cast("list[Any]", index.get(part)) or [None, None])[-1]
-        if found != wanted:
-            raise UnsupportedPipelineError(
-                f"{directory}: {part} is {found!r}, supported is {wanted}; use a text-to-image pipeline of the Stable Diffusion 1.x class"
-            )
-    weights = {part: _weights(directory / part) for part in CLASSES}
-    scheduler = read_json(directory / SETTINGS[1], "it says how noise and timesteps belong together")
+@dataclass(frozen=True)
+class _Layout:
+    """Where everything lies."""
+
+    directory: Path
+    family: Family
+    index: Mapping[str, object]
+    kinds: Mapping[str, str]
+    folders: Mapping[str, Path]
+    weights: Mapping[str, list[Path]]
+    scheduler: Path
+
+    @property
+    def tokenizers(self) -> dict[str, Path]:
+        return {name: self.directory / name for name in self.family.tokenizers if name in self.kinds}
+
+    @property
+    def files(self) -> list[Path]:
+        """All that decide what is drawn."""
+        index = self.directory / INDEX
+        found = [self.scheduler, *([index] if index.is_file() else [])]
+        found += [folder / "config.json" for folder in self.folders.values()] + [
+            path for each in self.weights.values() for path in each
+        ]
+        return found + [path for folder in self.tokenizers.values() for path in folder.iterdir() if path.is_file()]
+
+
+def read_parts(directory: Path, pin: str | None = None) -> Parts:
+    """Load every component.  The digest covers all files that decide what is drawn, except the recommended defaults.
+
+    With a pin, nothing is read into a network unless the digest is that.  Raises PipelineError.
+    """
+    layout = _layout(directory)
+    scheduler = read_json(layout.scheduler, "it says how noise and timesteps belong together")
     defaults = read_json(directory / DEFAULTS, "") if (directory / DEFAULTS).is_file() else {}
-    return Parts(
-        unet=_diffusers_part(directory, "unet", weights["unet"]),
-        vae=_diffusers_part(directory, "vae", weights["vae"]),
-        text_encoder=_text_encoder(directory / "text_encoder", weights["text_encoder"]),
-        tokenizer=_tokenizer(directory / "tokenizer"),
+    digest = digest_files(directory, layout.files)
+    check_pin(directory, digest, pin)
+    parts = Parts(
+        models={part: load_model(layout.folders[part], layout.kinds[part], files) for part, files in layout.weights.items()},
+        tokenizers={name: load_tokenizer(folder) for name, folder in layout.tokenizers.items()},
         scheduler=scheduler,
         defaults=defaults,
-        digest=_digest(directory, weights),
+        digest=digest,
+        family=layout.family,
+        settings={key: value for key, value in layout.index.items() if not isinstance(value, list)},
     )
+    _check_tokenizers(parts)
+    return parts
 
 
-def read_json(path: Path, why: str) -> dict[str, object]:
-    """One JSON object; errors name the file."""
-    if not path.is_file():
-        raise MissingFileError(str(path), why)
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PipelineError(f"{path} is not valid JSON ({error}); copy the file again") from error
-    if not isinstance(value, dict):
-        raise PipelineError(f"{path} must hold a JSON object, found {type(value).__name__}")
-    return value
+def directory_digest(directory: str | Path) -> str:
+    """What to pin: the digest of a directory, without loading it."""
+    return digest_files(Path(directory), _layout(Path(directory)).files)
 
 
-def _weights(folder: Path) -> list[Path]:
-    """The weight files of one component: full precision before a half-precision variant, shards in order."""
-    found = sorted(folder.glob("*.safetensors"))
-    if not found:
-        pickled = sorted(path for path in folder.glob("*") if path.suffix in PICKLES)
-        if pickled:
-            raise UnsafeWeightsError(str(pickled[0]))
-        raise MissingFileError(str(folder / "*.safetensors"), "the weights of this component")
-    full = [path for path in found if ".fp16" not in path.name and ".non_ema" not in path.name]
-    return full or found
+def _layout(directory: Path) -> _Layout:
+    index = _index(directory)
+    family, kinds = family_of(index), components(index)
+    parts = [part for part in family.models if part in kinds]
+    folders = {part: _folder(directory, part, family) for part in parts}
+    configs = {part: read_json(folder / "config.json", f"the architecture of the {part}") for part, folder in folders.items()}
+    latent = cast("int | None", configs["vae"].get("latent_channels", 4)) if family.latent else None
+    check_network(family, configs[family.network], latent)
+    found = _Layout(
+        directory=directory,
+        family=family,
+        index=index,
+        kinds=kinds,
+        folders=folders,
+        weights={part: weight_files(folder) for part, folder in folders.items()},
+        scheduler=_scheduler(directory),
+    )
+    for name, folder in found.tokenizers.items():
+        read_json(folder / "tokenizer_config.json", f"it names the class of the {name} and its special tokens")
+    return found
 
 
-def _diffusers_part(directory: Path, part: str, weights: list[Path]) -> nn.Module:
-    import diffusers
-
-    read_json(directory / part / "config.json", f"the architecture of the {part}")
-    variant = "fp16" if ".fp16" in weights[0].name else None
-    with _vendor(directory / part):
-        loader: Any = getattr(diffusers, CLASSES[part])
-        model = loader.from_pretrained(
-            directory / part, use_safetensors=True, local_files_only=True, variant=variant, low_cpu_mem_usage=False
-        )
-    return cast("nn.Module", model.float().eval().requires_grad_(requires_grad=False))
-
-
-def _text_encoder(folder: Path, weights: list[Path]) -> nn.Module:
-    from safetensors.torch import load_file
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    config = read_json(folder / "config.json", "the architecture of the text encoder")
-    with _vendor(folder):
-        model: Any = CLIPTextModel(CLIPTextConfig.from_dict(config))
-        stored = {key.removeprefix("text_model."): value for path in weights for key, value in load_file(path).items()}
-        stored = {key: value for key, value in stored.items() if not key.endswith("position_ids")}
-        prefix = "text_model." if any(key.startswith("text_model.") for key in model.state_dict()) else ""
-        wanted = {key for key in model.state_dict() if not key.endswith("position_ids")}
-        if wanted != {prefix + key for key in stored}:
-            raise PipelineError(f"{folder}: the weights do not belong to this config.json; copy both from the same pipeline")
-        model.load_state_dict({prefix + key: value for key, value in stored.items()}, strict=False)
-    return cast("nn.Module", model.float().eval().requires_grad_(requires_grad=False))
+def _index(directory: Path) -> dict[str, object]:
+    """The content of model_index.json; a directory that holds nothing but a UNet2DModel may do without."""
+    if directory.is_file():
+        raise UnsupportedPipelineError(f"{directory} is a file; unpack it into a directory (diffusers: `save_pretrained`)")
+    bare = directory / "config.json"
+    if not (directory / INDEX).is_file() and bare.is_file():
+        kind = read_json(bare, "").get("_class_name")
+        if kind in DDPM.models["unet"]:
+            return {"unet": ["diffusers", kind]}
+        raise UnsupportedPipelineError(f"{bare} describes a {kind} alone; only a UNet2DModel can be drawn from without a {INDEX}")
+    return read_json(directory / INDEX, "it names the components of a diffusers pipeline")
 
 
-def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    read_json(folder / "tokenizer_config.json", "it names the tokenizer's class and its special tokens")
-    with _vendor(folder):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+def _folder(directory: Path, part: str, family: Family) -> Path:
+    """Older directories with one network keep it at the top."""
+    folder = directory / part
+    return directory if family is DDPM and not folder.is_dir() and (directory / "config.json").is_file() else folder
 
 
-@contextmanager
-def _vendor(where: Path) -> Iterator[None]:
-    """Loader warnings concern the vendors' own files; loader errors become ours."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except PipelineError:
-        raise
-    except Exception as error:  # the loaders raise whatever their own libraries do
-        raise PipelineError(f"{where} cannot be loaded: {error}") from error
+def _scheduler(directory: Path) -> Path:
+    top, usual = directory / SCHEDULER, directory / "scheduler" / SCHEDULER
+    return top if top.is_file() and not usual.is_file() else usual
 
 
-def _digest(directory: Path, weights: Mapping[str, list[Path]]) -> str:
-    files = [directory / name for name in SETTINGS]
-    files += [directory / part / "config.json" for part in CLASSES] + [path for paths in weights.values() for path in paths]
-    files += [path for path in (directory / "tokenizer").iterdir() if path.is_file()]
-    total = hashlib.sha256()
-    for path in sorted(files):
-        with path.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(f"{path.relative_to(directory).as_posix()} {content}\n".encode())
-    return total.hexdigest()
+def _check_tokenizers(parts: Parts) -> None:
+    """A tokenizer of another text encoder would draw other words, or reach past its vocabulary."""
+    for name, tokenizer in parts.tokenizers.items():
+        encoder: Any = parts.models[name.replace("tokenizer", "text_encoder")]
+        config = encoder.config
+        if len(tokenizer) > config.vocab_size:
+            raise PipelineError(
+                f"{name} has {len(tokenizer)} tokens, its text encoder knows {config.vocab_size}; copy both from the same pipeline"
+            )
+        if tokenizer.pad_token_id is None:
+            raise PipelineError(f"{name} has no padding token; set pad_token in its tokenizer_config.json as its pipeline does")
+        if config.model_type.startswith("clip") and config.eos_token_id not in {tokenizer.eos_token_id, _LEGACY_EOS}:
+            raise PipelineError(
+                f"{name} ends captions with token {tokenizer.eos_token_id}, its text encoder expects {config.eos_token_id}; "
+                "copy both from the same pipeline"
+            )
+
+
+_LEGACY_EOS = 2
+"""Older configurations of CLIP say this whatever the vocabulary is; the end is then found as the highest token."""

@@ -4,11 +4,15 @@ EngineError
 ├── PipelineError                 a pipeline directory cannot be used
 │   ├── MissingFileError          a file of the directory is not there
 │   ├── UnsafeWeightsError        the weights are pickles, which run code when read
+│   ├── DigestError               the directory's content is not what was pinned
 │   └── UnsupportedPipelineError  the directory holds another kind of model
 ├── CaptionTooLongError           the text encoder would cut a caption
 ├── BackendError                  a network cannot be run as asked
 │   ├── BackendUnavailableError   a pinned backend refuses, or all do; every reason is listed
 │   ├── ExportError               a network cannot be written as a graph
+│   │   └── PlanError             TensorRT cannot compile a graph
+│   ├── ExecutionError            a built engine refuses to run
+│   ├── CaptureError              work that cannot be recorded as a CUDA graph
 │   ├── ArtifactError             a built artifact cannot be loaded, or is not what its manifest says
 │   ├── ParityError               a backend computes other numbers than the reference
 │   ├── NotRefittableError        an engine whose weights cannot be replaced
@@ -56,6 +60,17 @@ class UnsafeWeightsError(PipelineError):
         self.path = path
 
 
+class DigestError(PipelineError):
+    """The directory's content is not what was pinned."""
+
+    def __init__(self, directory: str, pinned: str, found: str) -> None:
+        super().__init__(
+            f"{directory} has the digest {found}, pinned is {pinned}: some file differs; restore the directory, or pin the new digest "
+            "where the change is meant"
+        )
+        self.pinned, self.found = pinned, found
+
+
 class UnsupportedPipelineError(PipelineError):
     """The directory holds a model of another kind."""
 
@@ -85,6 +100,34 @@ class BackendUnavailableError(BackendError):
 
 class ExportError(BackendError):
     """A network cannot be written as a graph."""
+
+
+class PlanError(ExportError):
+    """TensorRT cannot compile a graph, or its builder died of it."""
+
+    def __init__(self, stage: str, reasons: Sequence[str]) -> None:
+        cure = {
+            "timeout": "raise the build's timeout_seconds, or lower its level",
+            "crash": "free host and device memory, or use backend torch",
+            "driver": "check the GPU driver",
+        }
+        said = "; ".join(reasons)
+        super().__init__(f"TensorRT cannot build the plan ({stage}): {said}; {cure.get(stage, 'use backend torch')}")
+        self.stage, self.reasons = stage, tuple(reasons)
+
+
+class ExecutionError(BackendError):
+    """A built engine refuses to run."""
+
+
+class CaptureError(BackendError):
+    """Work that cannot be recorded as a CUDA graph."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"the work cannot be recorded: {why}; it must not wait for the device, copy from the host or decide by numbers on the "
+            "device; use capture policy none to run it as it is"
+        )
 
 
 class ArtifactError(BackendError):
@@ -137,7 +180,9 @@ class WorkerDiedError(EngineError):
     """The thread that ran an engine ended before the request was served."""
 
     def __init__(self, engine: str, why: BaseException) -> None:
-        super().__init__(f"the worker of engine {engine!r} ended by {type(why).__name__}: {why}; build the engine and its worker again")
+        super().__init__(
+            f"the worker of engine {engine!r} ended by {type(why).__name__}: {why}; build the engine and its worker again"
+        )
 
 
 class ProductionBusyError(EngineError):

@@ -1,6 +1,6 @@
 """Classifier-free guidance (Ho and Salimans 2022) inside a noise interval (Kynkäänniemi et al. 2024), as a wrapper.
 
-D = D(x; null) + scale (D(x; context) - D(x; null)) where low <= sigma <= high, else D(x; context).  A clean estimate is affine in the
+D = D(x; null) + scale (D(x; told) - D(x; null)) where low <= sigma <= high, else D(x; told).  A clean estimate is affine in the
 network's output, so this is the usual combination of noise estimates.
 """
 
@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from engines.conditioning import Conditioning
 from engines.protocols import ConditionalDenoiser, Denoiser
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly the caption is followed, and where."""
+    """How strongly what was asked for is followed, and where."""
 
     scale: float = 1.0
     low: float = 0.0
@@ -40,18 +40,20 @@ class Guidance:
         return sum(1 + self.at(sigma) for sigma in sigmas[:-1])
 
 
-def guide(
-    denoise: ConditionalDenoiser, context: Float[Tensor, "n l d"], null: Float[Tensor, "l d"], guidance: Guidance
-) -> Denoiser:
-    """Fix the context and guide towards it; one call to the network per step, rows for null only where they are needed."""
+def guide(denoise: ConditionalDenoiser, conditioning: Conditioning, null: Conditioning | None, guidance: Guidance) -> Denoiser:
+    """Fix the conditioning and guide towards it; one call to the network per step, rows for null only where they are needed.
+
+    ``null`` is one row, and is None only where the scale is 1.
+    """
+    if null is None and guidance.scale != 1.0:
+        raise ValueError(f"guidance of {guidance.scale} needs a null condition to start from, and this model has none; use 1")
 
     def guided(x: Tensor, sigma: Tensor, /) -> Tensor:
         inside = (sigma >= guidance.low) & (sigma <= guidance.high) & (guidance.scale != 1.0)
-        if not inside.any():
-            return denoise(x, sigma, context)
-        rows = torch.cat([x, x[inside]])
-        contexts = torch.cat([context, null.expand(int(inside.sum()), -1, -1)])
-        clean = denoise(rows, torch.cat([sigma, sigma[inside]]), contexts)
+        if null is None or not inside.any():
+            return denoise(x, sigma, conditioning)
+        both = Conditioning.cat([conditioning, null.expand(int(inside.sum()))])
+        clean = denoise(torch.cat([x, x[inside]]), torch.cat([sigma, sigma[inside]]), both)
         result = clean[: len(x)].clone()
         result[inside] = torch.lerp(clean[len(x) :], result[inside], guidance.scale)
         return result

@@ -1,20 +1,22 @@
-"""The three networks of a pipeline as plain modules, tensors in and one tensor out, with the spec of each.
+"""The networks of a pipeline as plain modules, tensors in and one tensor out, with the spec of each.
 
-Timesteps are one per row in every graph, so that images at different positions can share a batch.
+Timesteps are one per row in every graph, so that images at different positions can share a batch.  What else a network is told are its
+inputs after ``sample`` and ``t``, named as in ``engines.conditioning``; ``engines.pipelines.denoisers`` has the networks of all families.
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from engines.spec import BATCH, EngineSpec, Precision, Profile, TensorSpec
+from engines.spec import BATCH, Dtype, EngineSpec, Precision, Profile, TensorSpec
 
 
 class UNetForward(nn.Module):
-    """Noise prediction: (sample (n c h w), t (n), context (n l d)) -> (n c h w)."""
+    """Stable Diffusion: the prediction for (sample (n c h w), t (n), context (n l d)), (n c h w)."""
 
     def __init__(self, unet: Any) -> None:
         super().__init__()
@@ -22,7 +24,7 @@ class UNetForward(nn.Module):
 
     def forward(self, sample: Float[Tensor, "n c h w"], t: Float[Tensor, " n"], context: Float[Tensor, "n l d"]) -> Tensor:
         """One prediction per row."""
-        return cast("Tensor", self.unet(sample, t, context, return_dict=False)[0])
+        return mean_half(self.unet(sample, t, context, return_dict=False)[0], sample)
 
 
 class VaeDecode(nn.Module):
@@ -62,30 +64,47 @@ class TextForward(nn.Module):
         return cast("Tensor", self.encoder(tokens, return_dict=False)[0])
 
 
+def mean_half(answer: Float[Tensor, "n k h w"], sample: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """The prediction without the variance that some networks learned beside it (Nichol and Dhariwal 2021)."""
+    channels = sample.shape[1]
+    return answer if answer.shape[1] == channels else answer[:, :channels]
+
+
 def latent_affine(vae: Any) -> tuple[float, float]:
     """Latents are (raw - shift) * scale."""
     return float(vae.config.scaling_factor), float(getattr(vae.config, "shift_factor", None) or 0.0)
 
 
-def unet_spec(module: UNetForward, length: int, profile: Profile, precision: Precision = "fp32") -> EngineSpec:
-    """Spec of the noise predictor at the resolution it was trained for."""
-    config = module.unet.config
-    size = config.sample_size
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
-    inputs = (
-        TensorSpec("sample", "float32", (BATCH, config.in_channels, height, width)),
-        TensorSpec("t", "float32", (BATCH,)),
-        TensorSpec("context", "float32", (BATCH, length, config.cross_attention_dim)),
-    )
-    outputs = (TensorSpec("prediction", "float32", (BATCH, config.out_channels, height, width)),)
-    return _spec("unet", module, (inputs, outputs), profile, precision)
+def denoiser_spec(
+    module: nn.Module, told: Mapping[str, Tensor], shape: tuple[int, int, int], profile: Profile, precision: Precision = "fp32"
+) -> EngineSpec:
+    """Spec of what denoises latents (or images) of one shape; ``told`` are conditioning tensors of any number of rows."""
+    inputs = [TensorSpec("sample", "float32", (BATCH, *shape)), TensorSpec("t", "float32", (BATCH,))]
+    inputs += [TensorSpec(name, _DTYPES[value.dtype], (BATCH, *value.shape[1:])) for name, value in told.items()]
+    outputs = (TensorSpec("prediction", "float32", (BATCH, *shape)),)
+    (name,) = dict(module.named_children())
+    return _spec(name, module, (tuple(inputs), outputs), profile, precision)
+
+
+_DTYPES: Mapping[torch.dtype, Dtype] = {torch.float32: "float32", torch.int64: "int64"}
 
 
 def decoder_spec(module: VaeDecode, latent: tuple[int, int, int], profile: Profile, precision: Precision = "fp32") -> EngineSpec:
-    """Spec of the decoder for latents of one shape."""
+    """Spec of the decoder for latents of one shape.
+
+    An autoencoder that says ``force_upcast`` (Stable Diffusion XL's first one) overflows in fp16 and is run in fp32 there.
+    """
     factor = 2 ** (len(module.vae.config.block_out_channels) - 1)
+    safe: Precision = "fp32" if precision == "fp16" and module.vae.config.get("force_upcast") else precision
     images = TensorSpec("images", "float32", (BATCH, module.vae.config.out_channels, latent[1] * factor, latent[2] * factor))
-    return _spec("vae_decoder", module, ((TensorSpec("latents", "float32", (BATCH, *latent)),), (images,)), profile, precision)
+    return _spec("vae_decoder", module, ((TensorSpec("latents", "float32", (BATCH, *latent)),), (images,)), profile, safe)
+
+
+def network_shape(network: Any) -> tuple[int, int, int]:
+    """Channels, height and width of what a network denoises, at the resolution it was trained for."""
+    size = network.config.sample_size
+    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    return int(network.config.in_channels), int(height), int(width)
 
 
 def state_digest(module: nn.Module) -> str:

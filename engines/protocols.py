@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.capability import Capability
+from engines.conditioning import Conditioning
 from engines.spec import EngineSpec
 
 if TYPE_CHECKING:
@@ -19,18 +20,21 @@ Replay = Callable[[], None]
 
 
 class Denoiser(Protocol):
-    """The only thing a sampler knows: noisy data in, expected clean data out."""
+    """The only thing a sampler knows: noisy data in, expected clean data out.
+
+    Levels are those of the process: x = clean + sigma * noise for diffusion, x = (1 - s) * clean + s * noise for a flow.
+    """
 
     def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor:
-        """Clean estimate (n c h w) for x = clean + sigma * noise (n c h w), sigma (n)."""
+        """Clean estimate (n c h w) for x (n c h w), which is noisy at the levels sigma (n)."""
         ...
 
 
 class ConditionalDenoiser(Protocol):
     """A denoiser that is told, row by row, what to draw."""
 
-    def __call__(self, x: Tensor, sigma: Tensor, context: Tensor, /) -> Tensor:
-        """Clean estimate (n c h w) for x (n c h w), sigma (n), context (n l d)."""
+    def __call__(self, x: Tensor, sigma: Tensor, conditioning: Conditioning, /) -> Tensor:
+        """Clean estimate (n c h w) for x (n c h w), sigma (n) and n rows of conditioning."""
         ...
 
 
@@ -46,15 +50,24 @@ class Codec(Protocol):
         ...
 
 
-class TextEncoder(Protocol):
-    """Between captions and what a conditional denoiser reads."""
+class Prompts(Protocol):
+    """Between what a user asks for (captions, classes, or nothing in particular) and what a conditional denoiser reads."""
 
-    def check(self, captions: Sequence[str]) -> None:
-        """Raise CaptionTooLongError for the first caption that would be cut."""
+    @property
+    def null(self) -> Conditioning | None:
+        """The one row that guidance starts from; None where the model has none."""
         ...
 
-    def encode(self, captions: Sequence[str]) -> Tensor:
-        """One context (l d) per caption, stacked (n l d)."""
+    def check(self, wanted: Sequence[str] | Sequence[int] | None) -> None:
+        """Raise EngineError for the first one that cannot be drawn: a caption that would be cut, a class that is not there."""
+        ...
+
+    def encode(self, wanted: Sequence[str] | Sequence[int] | None, rows: int) -> Conditioning:
+        """One row for each; ``rows`` of them are wanted."""
+        ...
+
+    def examples(self, rows: int) -> Conditioning:
+        """Rows of different kinds, on which backends are compared."""
         ...
 
 

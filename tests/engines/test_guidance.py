@@ -1,24 +1,26 @@
 import pytest
 import torch
 
+from engines.conditioning import Conditioning
 from engines.guidance import Guidance, guide
 
 
 class Recorder:
-    """A conditional denoiser whose estimate is the context, and which counts its rows."""
+    """A conditional denoiser whose estimate is its level, and which counts its rows."""
 
     def __init__(self):
         self.calls = []
 
-    def __call__(self, x, sigma, context):
+    def __call__(self, x, sigma, told):
+        assert len(x) == len(sigma) == len(told)
         self.calls.append(len(x))
-        return context[:, :1, :1, None].expand_as(x)
+        return told.tensors["level"][:, :, None, None].expand_as(x)
 
 
 def run(guidance, sigma):
     denoise, x = Recorder(), torch.randn(len(sigma), 1, 2, 2)
-    context = torch.full((len(sigma), 1, 1), 3.0)
-    return guide(denoise, context, torch.ones(1, 1), guidance)(x, torch.tensor(sigma))[:, 0, 0, 0].tolist(), denoise.calls
+    told, null = Conditioning.of(level=torch.full((len(sigma), 1), 3.0)), Conditioning.of(level=torch.ones(1, 1))
+    return guide(denoise, told, null, guidance)(x, torch.tensor(sigma))[:, 0, 0, 0].tolist(), denoise.calls
 
 
 def test_guidance_extrapolates_from_null_to_context():
@@ -46,3 +48,11 @@ def test_cost_is_predicted():
 def test_empty_interval_is_refused():
     with pytest.raises(ValueError, match="low <= high"):
         Guidance(2.0, 3.0, 1.0)
+
+
+def test_without_a_null_condition_there_is_no_guidance():
+    """Scale 1 needs none; any other is refused before anything is evaluated."""
+    told = Conditioning.of(level=torch.full((2, 1), 3.0))
+    assert guide(Recorder(), told, None, Guidance())(torch.zeros(2, 1, 1, 1), torch.ones(2)).flatten().tolist() == [3.0, 3.0]
+    with pytest.raises(ValueError, match="null condition"):
+        guide(Recorder(), told, None, Guidance(2.0))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from engines.conditioning import Conditioning
 from engines.errors import UnsupportedPipelineError
 from engines.precondition import noise_levels, precondition, prediction_of
 
@@ -53,7 +54,7 @@ def test_every_prediction_gives_the_same_clean_estimate(prediction):
         assert t.tolist() == [0, 300, 700, 999]
         return {"epsilon": noise, "sample": clean, "v_prediction": alpha * noise - spread * clean}[prediction]
 
-    found = precondition(network, levels, prediction)(clean + sigma.view(-1, 1, 1, 1) * noise, sigma, torch.zeros(4, 1, 1))
+    found = precondition(network, levels, prediction)(clean + sigma.view(-1, 1, 1, 1) * noise, sigma, Conditioning(rows=4))
     torch.testing.assert_close(found, clean, atol=2e-3, rtol=1e-3)
 
 

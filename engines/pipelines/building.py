@@ -1,0 +1,166 @@
+"""A directory's networks on engines: the one that denoises, and the decoder where there is one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from engines.backends.eager import EagerBackend
+from engines.backends.registry import all_backends
+from engines.build import BackendChoice, Builder
+from engines.cache import BuildCache, default_root
+from engines.conditioning import Conditioning
+from engines.course import Course
+from engines.directory import Parts
+from engines.engine import Engine
+from engines.errors import PipelineError, UnsupportedPipelineError
+from engines.networks import VaeDecode, VaeEncode, decoder_spec, denoiser_spec, network_shape
+from engines.parity import ROWS
+from engines.pipelines.codecs import KlCodec, PixelCodec
+from engines.pipelines.denoisers import denoiser_module
+from engines.pipelines.families import STABLE_DIFFUSION_3
+from engines.pipelines.probes import Probes
+from engines.pipelines.schedulers import Scheduler
+from engines.precondition import TimestepNetwork, noise_levels, prediction_of
+from engines.process import Diffusing, Flowing, Process
+from engines.protocols import Codec, Prompts
+from engines.spec import Precision, Profile
+
+PROFILE = Profile(1, 16, 1024)
+"""Graphs have a dynamic batch, so that one serves every batch size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """What networks are to run on."""
+
+    backend: str
+    device: str
+    precision: Precision
+    threads: int | None
+    batch: int
+    cache: Path | None
+
+    def builder(self) -> Builder:
+        """All backends of the device, torch being the reference."""
+        builds = BuildCache(self.cache or default_root())
+        return Builder(
+            reference=EagerBackend(self.device, self.threads),
+            backends=all_backends(builds, self.device, self.threads),
+            cache=builds,
+            rows=self.batch,
+            where={"device": self.device, "threads": str(self.threads or torch.get_num_threads())},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkOnEngine:
+    """What denoises, as processes want it; counts the rows that were really evaluated."""
+
+    engine: Engine
+    spent: list[int]
+
+    def __call__(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """One prediction per row."""
+        self.spent[0] += len(x)
+        return self.engine.run({"sample": x, "t": t, **conditioning.tensors})["prediction"]
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """The networks, ready to run."""
+
+    network: NetworkOnEngine
+    module: nn.Module
+    """What the denoising engine was built from, on the CPU."""
+    codec: Codec
+    choices: Mapping[str, BackendChoice]
+
+
+def build_networks(parts: Parts, process: Process, prompts: Prompts, where: Where) -> Built:
+    """Build, or take from the cache, what draws.  Raises BackendError."""
+    _check_precision(parts, where.precision)
+    module, shape = denoiser_module(parts.family, parts.network), network_shape(parts.network)
+    told = prompts.examples(ROWS)
+    spec = denoiser_spec(module, told.tensors, shape, PROFILE, where.precision)
+    builder, plain = where.builder(), NetworkOnEngine(EagerBackend().build(module, spec.at("fp32")), [0])
+    probes = Probes(plain, told, process, shape)
+    engine, choice = builder.build(module, spec, where.backend, probes.denoiser)
+    codec, decoder = _codec(parts, shape, builder, probes, where)
+    choices = {spec.name: choice} | ({} if decoder is None else {"vae_decoder": decoder})
+    return Built(NetworkOnEngine(engine, [0]), module, codec, choices)
+
+
+def _codec(
+    parts: Parts, shape: tuple[int, int, int], builder: Builder, probes: Probes, where: Where
+) -> tuple[Codec, BackendChoice | None]:
+    if not parts.family.latent:
+        return PixelCodec(shape[0]), None
+    decode = VaeDecode(parts.vae)
+    engine, choice = builder.build(decode, decoder_spec(decode, shape, PROFILE, where.precision), where.backend, probes.decoder)
+    return KlCodec(engine, VaeEncode(parts.vae)), choice
+
+
+def process_of(parts: Parts, scheduler: Scheduler) -> Process:
+    """A flow for Stable Diffusion 3, a diffusion for all others."""
+    if scheduler.flowing != (parts.family is STABLE_DIFFUSION_3):
+        raise UnsupportedPipelineError(
+            f"a {parts.family.name} pipeline cannot be drawn from by {scheduler.name}; the parts do not fit"
+        )
+    if scheduler.flowing:
+        return Flowing(int(scheduler.settings["num_train_timesteps"]))
+    return Diffusing(noise_levels(scheduler.settings), prediction_of(scheduler.settings))
+
+
+def course_of(parts: Parts, process: Process, scheduler: Scheduler, network: TimestepNetwork) -> Course:
+    """The way from noise to data."""
+    config = parts.network.config
+    _, height, width = network_shape(parts.network)
+    patch = int(config.get("patch_size") or 1)
+    return Course(
+        network=network,
+        process=process,
+        scheduler=scheduler,
+        tokens=(height // patch) * (width // patch),
+        distilled=distilled(parts),
+    )
+
+
+def distilled(parts: Parts) -> bool:
+    """Whether the network itself is told how strong guidance should be, so that it is evaluated once."""
+    return parts.network.config.get("time_cond_proj_dim") is not None
+
+
+def image_shape(parts: Parts) -> tuple[int, int, int]:
+    """Channels, height and width of what is drawn: of the resolution that the network was trained for."""
+    _, height, width = network_shape(parts.network)
+    factor = 2 ** (len(parts.vae.config.block_out_channels) - 1) if parts.family.latent else 1
+    return 3, height * factor, width * factor
+
+
+def differentiable(module: nn.Module, device: torch.device, precision: Precision) -> TimestepNetwork:
+    """The module in torch, on the device when it is first needed; in fp32 where fp16 would lose small gradients."""
+    safe: Precision = "fp32" if precision == "fp16" else precision
+    there = cache(lambda: module if device.type == "cpu" else _copied(module, safe, device))
+
+    def network(x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        answer: Tensor = there()(x, t, *conditioning.tensors.values())
+        return answer.to(x.dtype)
+
+    return network
+
+
+def _copied(module: nn.Module, precision: Precision, device: torch.device) -> nn.Module:
+    from engines.backends.eager import copied
+
+    return copied(module, precision, device)
+
+
+def _check_precision(parts: Parts, precision: Precision) -> None:
+    if precision == "fp16" and parts.network.config.get("upcast_attention"):
+        raise PipelineError(
+            "the attention of this network overflows in fp16 (upcast_attention, as in Stable Diffusion 2.1); use bf16 or fp32"
+        )
