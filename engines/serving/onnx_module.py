@@ -1,0 +1,123 @@
+"""A classifier's ONNX file as a torch module, so that gradients can be taken; float32, operators of ``onnx_operators`` only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engines.errors import ExportError
+from engines.serving.onnx_operators import OPERATORS, Attributes
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the graph; None for a free size."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class _Node:
+    operator: str
+    attributes: Attributes
+    inputs: tuple[str, ...]
+    output: str
+
+
+class OnnxModule(nn.Module):
+    """One input to one output of a graph.  Constants are folded when the graph is read, weights are buffers."""
+
+    def __init__(self, path: Path, output: str | None = None) -> None:
+        super().__init__()
+        model = _load(path)
+        constants = {each.name: _tensor(each) for each in model.graph.initializer}
+        inputs = [_port(each) for each in model.graph.input if each.name not in constants]
+        if len(inputs) != 1:
+            raise ExportError(f"{path} has {len(inputs)} inputs; a classifier takes one batch of images")
+        self.source, self.outputs = inputs[0], tuple(_port(each) for each in model.graph.output)
+        self.output = output or self.outputs[0].name
+        nodes = _needed([_node(each) for each in model.graph.node], self.output)
+        if unknown := sorted({node.operator for node in nodes} - set(OPERATORS)):
+            raise ExportError(
+                f"{path} holds {', '.join(unknown)}, which cannot be read as torch operators here; give the classifier's torch module "
+                "from Python, or export it with other operators"
+            )
+        self.nodes = self._folded(nodes, constants)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images as the graph takes them -> the chosen output."""
+        values: dict[str, Tensor | None] = {name: getattr(self, f"w{i}") for i, name in enumerate(self.weights)}
+        values |= {"": None, self.source.name: x}
+        for node in self.nodes:
+            values[node.output] = OPERATORS[node.operator](node.attributes, *(values[name] for name in node.inputs))
+        result = values[self.output]
+        assert result is not None
+        return result
+
+    def _folded(self, nodes: Sequence[_Node], constants: dict[str, Tensor]) -> tuple[_Node, ...]:
+        """Nodes that depend on the images; what depends on constants alone is computed now."""
+        left: list[_Node] = []
+        for node in nodes:
+            if all(name in constants or not name for name in node.inputs):
+                found = [constants.get(name) for name in node.inputs]
+                constants[node.output] = OPERATORS[node.operator](node.attributes, *found)
+            else:
+                left.append(node)
+        used = {name for node in left for name in node.inputs}
+        self.weights = tuple(name for name in constants if name in used)
+        for i, name in enumerate(self.weights):
+            value = constants[name]
+            self.register_buffer(f"w{i}", value.float() if value.is_floating_point() else value)
+        return tuple(left)
+
+
+def _load(path: Path) -> Any:
+    import onnx
+
+    try:
+        return onnx.load(str(path))
+    except Exception as error:  # onnx's and protobuf's errors share no base class
+        raise ExportError(f"{path} cannot be read as an ONNX graph: {error}") from error
+
+
+def _needed(nodes: Sequence[_Node], output: str) -> list[_Node]:
+    """Nodes that the output depends on, in order."""
+    wanted, needed = {output}, []
+    for node in reversed(nodes):
+        if node.output in wanted:
+            wanted.update(node.inputs)
+            needed.append(node)
+    return needed[::-1]
+
+
+def _node(node: Any) -> _Node:
+    from onnx import helper
+
+    attributes = {each.name: _attribute(helper.get_attribute_value(each)) for each in node.attribute}
+    operator = node.op_type if not node.domain else f"{node.domain}.{node.op_type}"
+    return _Node(operator, attributes, tuple(node.input), node.output[0])
+
+
+def _attribute(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    return _tensor(value) if hasattr(value, "raw_data") else value
+
+
+def _tensor(value: Any) -> Tensor:
+    from onnx import numpy_helper
+
+    return torch.from_numpy(np.array(numpy_helper.to_array(value)))
+
+
+def _port(value: Any) -> Port:
+    from onnx import TensorProto
+
+    sizes = tuple(size.dim_value if size.HasField("dim_value") else None for size in value.type.tensor_type.shape.dim)
+    return Port(value.name, TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower(), sizes)
