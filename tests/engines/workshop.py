@@ -1,7 +1,11 @@
 """A network that is known in closed form, on a program that can run out of memory, fail, wait and remember."""
 
+import os
+import signal
+from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from threading import Event
+from threading import Event, Thread
 
 import torch
 
@@ -80,6 +84,25 @@ def engine(program, lowest=1, most=64):
 def static_buckets(program, sizes, seconds=None):
     """Static engines of each size over one program; times proportional to 1 + size unless given."""
     return Buckets([engine(program, size, size) for size in sizes], seconds or {size: 1.0 + size for size in sizes})
+
+
+@contextmanager
+def interrupt_when(ready: Callable[[], bool]):
+    """Ctrl-C comes to this, the main thread as soon as it is so; also where the tests were started with interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def watch():
+        while not ready():
+            Event().wait(0.002)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
 
 
 def exact_buckets(program, largest=8):
