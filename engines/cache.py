@@ -70,7 +70,7 @@ class BuildCache:
         final = self.root / key
         with self._lock(key):
             if final.is_dir():
-                damage = _damage(final) or (_untrusted(final) if code else None)
+                damage = self.damage(key, code=code)
                 if damage is None:
                     _touch(final)
                     return final
@@ -86,9 +86,10 @@ class BuildCache:
         with self._lock(key):
             shutil.rmtree(self.root / key, ignore_errors=True)
 
-    def damage(self, key: str) -> str | None:
-        """What is wrong with an artifact, or None: every file is hashed."""
-        return _damage(self.root / key)
+    def damage(self, key: str, *, code: bool = False) -> str | None:
+        """What is wrong with an artifact, or None: every file is hashed; ``code`` as in :meth:`obtain`."""
+        final = self.root / key
+        return _damage(final) or (_untrusted(final) if code else None)
 
     def entries(self) -> tuple[Entry, ...]:
         """Every artifact, the least recently used first."""

@@ -1,9 +1,8 @@
 """What a backend can do on this machine, found out without risk: the CUDA driver is asked before any library that needs it."""
 
-import ctypes
 from dataclasses import dataclass
-from functools import lru_cache
 
+from engines.driver import cuda_driver as cuda_driver
 from engines.spec import EngineSpec, Kind, Precision
 
 
@@ -34,21 +33,3 @@ class Capability:
         if spec.kind not in self.kinds:
             return f"networks of kind {spec.kind} are not offered; only {', '.join(self.kinds)}"
         return None
-
-
-@lru_cache(maxsize=1)
-def cuda_driver() -> str | None:
-    """Why no CUDA driver works here, or None.
-
-    Asked of the driver itself: vendors' runtimes return objects around null pointers, or end the process, where there is none.
-    """
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "there is no CUDA driver (libcuda.so.1 is not on the loader's path)"
-    code = int(driver.cuInit(0))
-    if code != 0:
-        return f"the CUDA driver does not start (cuInit answers {code})"
-    count = ctypes.c_int()
-    code = int(driver.cuDeviceGetCount(ctypes.byref(count)))
-    return None if code == 0 and count.value > 0 else "the CUDA driver sees no device"
