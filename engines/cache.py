@@ -224,6 +224,8 @@ def _write_manifest(folder: Path, facts: Mapping[str, str]) -> None:
     manifest = folder / MANIFEST
     hashes = {path.name: _sha256(path) for path in files}
     manifest.write_text(json.dumps({"files": hashes, "facts": dict(facts)}, indent=1), encoding="utf-8")
+    for path in (*files, manifest):
+        path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))  # whatever the umask: see _untrusted
     _sync(manifest)
     _sync(folder)
 

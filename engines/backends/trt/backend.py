@@ -13,7 +13,7 @@ from torch import nn
 from engines.backends.trt.arena import Arena
 from engines.backends.trt.device import CudaDevice, Device, Queue
 from engines.backends.trt.opening import Library, open_plan, start_library
-from engines.backends.trt.plan import GRAPH, PLAN, WEIGHTS, PlanFacts, plan_facts, read_facts, write_facts
+from engines.backends.trt.plan import PLAN, PlanFacts, plan_facts, read_facts, write_facts
 from engines.backends.trt.program import TensorrtProgram
 from engines.backends.trt.refit import Weights, weights_of
 from engines.backends.trt.request import BuildOptions, BuildRequest, build_request
@@ -24,6 +24,7 @@ from engines.cache import BuildCache
 from engines.capability import Capability, cuda_driver
 from engines.engine import Engine
 from engines.errors import ArtifactError, BackendUnavailableError, ExportError, NotRefittableError, PlanError
+from engines.graphs.weights import GRAPH, WEIGHTS
 from engines.spec import EngineSpec, Precision
 
 LOG = logging.getLogger(__name__)
@@ -169,8 +170,6 @@ class TensorrtBackend:
         write_facts(plan_facts(spec, self.options, vendor, here, graph.name), empty)
         if self.options.refit:
             shutil.copyfile(graph / WEIGHTS, empty / WEIGHTS)
-        for path in empty.iterdir():
-            path.chmod(0o600)  # a plan is code
 
     def _open(self, library: Library, folder: Path, spec: EngineSpec) -> Engine:
         facts = read_facts(folder)

@@ -57,7 +57,7 @@ class Binding:
     def _recorded(self, contexts: Contexts, queue: Queue) -> Recorded:
         known, block = self.graphs.get(queue.cuda_stream), contexts.block(queue)
         if known is None or known.block is not block or known.weights != self.weights():
-            replay = self.device.capture(lambda: self._launch(lambda: contexts.enqueue(queue, self.staged.tensors)))
+            replay = self.device.capture(lambda handle: self._launch(lambda: contexts.enqueue(queue, self.staged.tensors, handle)))
             known = self.graphs[queue.cuda_stream] = Recorded(replay, block, self.weights())
             self.captured()
         return known

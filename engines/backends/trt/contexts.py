@@ -39,17 +39,20 @@ class Contexts:
         """Activation memory of this engine on a stream."""
         return self._arena.block(queue.cuda_stream, self._opened.memory_bytes)
 
-    def enqueue(self, queue: Queue, tensors: Mapping[str, Tensor]) -> None:
-        """Put the network on the stream, from and into these tensors.  Raises ExecutionError."""
+    def enqueue(self, queue: Queue, tensors: Mapping[str, Tensor], handle: int | None = None) -> None:
+        """Put the network on the stream, from and into these tensors.  Raises ExecutionError.
+
+        With a handle it is put on that stream, which nothing of the first one runs beside.
+        """
         slot = self._slots.get(queue.cuda_stream) or self._new(queue)
-        self._launch(slot, queue, tensors, self.block(queue))
+        self._launch(slot, queue.cuda_stream if handle is None else handle, tensors, self.block(queue))
 
     def enqueue_captured(self, queue: Queue, tensors: Mapping[str, Tensor]) -> None:
         """The same while somebody else captures the stream: no context can be made then, and activations are the graph's own memory."""
         slot = self._slots.get(queue.cuda_stream) or next(reversed(self._slots.values()), None)
         if slot is None:
             raise ExecutionError(f"engine {self._spec.name!r} has not run yet; run it once before it is captured in a graph")
-        self._launch(slot, queue, tensors, self._arena.temporary(self._opened.memory_bytes))
+        self._launch(slot, queue.cuda_stream, tensors, self._arena.temporary(self._opened.memory_bytes))
 
     def close(self) -> None:
         """Wait for what is under way, and give the contexts back."""
@@ -66,7 +69,7 @@ class Contexts:
         self._must(context.set_optimization_profile_async(0, queue.cuda_stream), "its profile cannot be chosen")
         return slot
 
-    def _launch(self, slot: Slot, queue: Queue, tensors: Mapping[str, Tensor], block: Block) -> None:
+    def _launch(self, slot: Slot, handle: int, tensors: Mapping[str, Tensor], block: Block) -> None:
         self._opened.library.heard.errors.clear()
         if slot.block is not block:
             slot.context.set_device_memory(block.address, block.size)
@@ -76,7 +79,7 @@ class Contexts:
             if slot.addresses.get(name) != tensor.data_ptr():
                 self._must(slot.context.set_tensor_address(name, tensor.data_ptr()), f"it refuses the address of {name!r}")
                 slot.addresses[name] = tensor.data_ptr()
-        self._must(slot.context.execute_async_v3(queue.cuda_stream), "it cannot be put on its stream")
+        self._must(slot.context.execute_async_v3(handle), "it cannot be put on its stream")
 
     def _tell_shapes(self, slot: Slot, tensors: Mapping[str, Tensor]) -> None:
         """Only what changed; outputs must come out in the shapes that there is room for."""

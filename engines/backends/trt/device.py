@@ -8,6 +8,7 @@ from typing import Protocol, cast
 
 import torch
 
+from engines.capture import record_cuda
 from engines.protocols import Replay, Stream
 
 
@@ -81,8 +82,11 @@ class Device(Protocol):
         """Whether the current stream is being captured into a graph by somebody else."""
         ...
 
-    def capture(self, launch: Callable[[], None]) -> Replay:
-        """Run twice, then record what is put on the current stream; what is returned puts it there again at one launch's cost."""
+    def capture(self, launch: Callable[[int], None]) -> Replay:
+        """Launch twice, then record it, on the stream of the handle that it is given, after what is on the current one.
+
+        What is returned puts it on the current stream at one launch's cost.  Raises CaptureError.
+        """
         ...
 
 
@@ -148,14 +152,9 @@ class CudaDevice:
         """As the driver sees it."""
         return bool(torch.cuda.is_current_stream_capturing())
 
-    def capture(self, launch: Callable[[], None]) -> Replay:
-        """On the current stream, which is not the default one; other threads may go on using the device."""
-        for _ in range(2):
-            launch()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
-            launch()
-        return graph.replay
+    def capture(self, launch: Callable[[int], None]) -> Replay:
+        """As everything is captured here."""
+        return record_cuda(lambda: launch(torch.cuda.current_stream().cuda_stream), self.torch)
 
     def _own_stream(self) -> Stream:
         if self._private is None:

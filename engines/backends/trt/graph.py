@@ -1,7 +1,5 @@
-"""The graph that a plan was compiled from: which weights it has, by name, and which parameters they are."""
+"""The weights of the graph that a plan was compiled from, by name."""
 
-import json
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from torch import Tensor
 
 
 class GraphWeights:
-    """Initialisers of an ONNX file, read one at a time."""
+    """Weights of an ONNX file, read one at a time: initialisers, and constants by the name of their node or its output."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -20,40 +18,18 @@ class GraphWeights:
         """As a tensor.  Raises KeyError, OSError."""
         import onnx
 
-        value = onnx.numpy_helper.to_array(self._initialisers[name], base_dir=str(self._path.parent))
+        value = onnx.numpy_helper.to_array(self._tensors[name], base_dir=str(self._path.parent))
         if value.dtype.name == "bfloat16":  # numpy has none of its own
             return torch.from_numpy(value.view("int16").copy()).view(torch.bfloat16)
         return torch.from_numpy(value.copy())
 
     @cached_property
-    def _initialisers(self) -> dict[str, Any]:
+    def _tensors(self) -> dict[str, Any]:
         import onnx
 
         graph = onnx.load(str(self._path), load_external_data=False).graph
-        return {each.name: each for each in graph.initializer}
-
-
-class WeightMap:
-    """``weights.json``: initialiser -> [parameter, transform], as written at export."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Parameters by name to initialisers by name.  Raises KeyError for a parameter that no initialiser holds."""
-        known = {parameter for parameter, _ in self._entries.values()}
-        for name in weights:
-            if name not in known:
-                raise KeyError(name)
-        return {
-            initialiser: _TRANSFORMS[transform](weights[parameter])
-            for initialiser, (parameter, transform) in self._entries.items()
-            if parameter in weights
-        }
-
-    @cached_property
-    def _entries(self) -> dict[str, tuple[str, str]]:
-        return {name: tuple(entry) for name, entry in json.loads(self._path.read_text(encoding="utf-8")).items()}
-
-
-_TRANSFORMS = {"same": lambda value: value, "transpose": lambda value: value.T}
+        constants = [
+            (node, each.t) for node in graph.node if node.op_type == "Constant" for each in node.attribute if each.name == "value"
+        ]
+        named = {name: tensor for node, tensor in constants for name in (node.name, node.output[0])}
+        return named | {each.name: each for each in graph.initializer}

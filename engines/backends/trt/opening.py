@@ -107,7 +107,9 @@ def _checked(trt: TensorRT, engine: ICudaEngine, spec: TensorSpec, network: Engi
 
 
 def _check_batches(engine: ICudaEngine, spec: TensorSpec, network: EngineSpec) -> None:
-    least, _, most = (next(iter(shape)) for shape in engine.get_tensor_profile_shape(spec.name, 0))
+    fixed = next(iter(engine.get_tensor_shape(spec.name)))
+    shapes = [(fixed,)] * 3 if fixed >= 0 else engine.get_tensor_profile_shape(spec.name, 0)
+    least, _, most = (next(iter(shape)) for shape in shapes)
     if least > network.profile.min_b or most < network.profile.max_b:
         raise ArtifactError(
             f"the plan of {network.name!r} takes {least} to {most} rows, asked for was {network.profile}; build it again"

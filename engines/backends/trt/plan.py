@@ -13,8 +13,6 @@ from engines.spec import EngineSpec
 
 PLAN = "plan"
 ABOUT = "plan.json"
-GRAPH = "model.onnx"
-WEIGHTS = "weights.json"
 
 AMPERE = 8
 

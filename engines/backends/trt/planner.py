@@ -26,7 +26,7 @@ def make_plan(trt: TensorRT, request: BuildRequest) -> None:
     read_graph(trt, network, heard, request.graph)
     config = builder.create_builder_config()
     configure(trt, config, request)
-    add_profile(builder, config, request.inputs)
+    add_profile(builder, network, config, request.inputs)
     use_timings(config, Path(request.timings))
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -72,11 +72,16 @@ def configure(trt: TensorRT, config: IBuilderConfig, request: BuildRequest) -> N
         config.hardware_compatibility_level = levels.SAME_COMPUTE_CAPABILITY if same else levels.AMPERE_PLUS
 
 
-def add_profile(builder: Builder, config: IBuilderConfig, inputs: Sequence[InputRange]) -> None:
-    """One profile: the batch sizes of the spec."""
+def add_profile(builder: Builder, network: INetworkDefinition, config: IBuilderConfig, inputs: Sequence[InputRange]) -> None:
+    """One profile: the batch sizes of the spec, for a graph whose batch is not fixed."""
+    found = [network.get_input(index) for index in range(network.num_inputs)]
+    free = {each.name for each in found if any(size < 0 for size in each.shape)}
+    if not free:
+        return
     profile = builder.create_optimization_profile()
     for each in inputs:
-        profile.set_shape(each.name, each.least, each.tuned, each.most)
+        if each.name in free:
+            profile.set_shape(each.name, each.least, each.tuned, each.most)
     if config.add_optimization_profile(profile) < 0:
         raise Refused("profile", [f"batch sizes {[each.least[0] for each in inputs]} and up do not suit the graph"])
 

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from engines.backends.trt.api import Refitter
 from engines.backends.trt.device import Queue
-from engines.backends.trt.graph import GraphWeights, WeightMap
+from engines.backends.trt.graph import GraphWeights
 from engines.backends.trt.messages import said
 from engines.backends.trt.opening import Opened, torch_types
-from engines.backends.trt.plan import WEIGHTS
 from engines.errors import NotRefittableError
+from engines.graphs.weights import WEIGHTS, read_weight_map
 
 Expand = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
-"""Parameters to initialisers.  Raises KeyError for a parameter that no initialiser holds."""
+"""Parameters to initialisers.  Raises KeyError for a parameter that no initialiser holds, ValueError where initialisers are unknown."""
 
 Original = Callable[[str], Tensor]
 """An initialiser of the graph.  Raises KeyError."""
@@ -40,6 +40,8 @@ class Weights:
             initialisers = self._expand(weights)
         except KeyError as error:
             raise NotRefittableError(self._name, f"the graph has no weights of {error.args[0]!r}") from error
+        except (ValueError, OSError) as error:
+            raise NotRefittableError(self._name, str(error)) from error
         self._set(initialisers, queue)
 
     def complete(self, queue: Queue) -> None:
@@ -96,4 +98,8 @@ class Weights:
 
 def weights_of(name: str, opened: Opened, device: torch.device, folder: Path, graph: Path) -> Weights:
     """Of a plan in a folder, by the map beside it and the graph it came from; nothing is read before it is needed."""
-    return Weights(name, opened, device, WeightMap(folder / WEIGHTS), GraphWeights(graph))
+
+    def expand(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return read_weight_map(folder / WEIGHTS).arrays(weights)
+
+    return Weights(name, opened, device, expand, GraphWeights(graph))

@@ -97,8 +97,15 @@ class INetworkDefinition:
         self._flags, self._model = flags, None
 
     @property
+    def num_inputs(self):
+        return len(self._model.graph.input)
+
+    @property
     def num_outputs(self):
         return len(self._model.graph.output)
+
+    def get_input(self, index):
+        return ITensor(self._model.graph.input[index])
 
     def get_output(self, index):
         return ITensor(self._model.graph.output[index])
@@ -139,12 +146,12 @@ class Builder:
         if major(self._version) == 10 and not network._flags & 1 << CREATION_FLAGS[10].index("STRONGLY_TYPED"):
             return told(self._log, "the network is not strongly typed")
         dynamic = [info.name for info in network._model.graph.input if -1 in shape_of(info)]
-        if not config._profiles or any(name not in config._profiles[0] for name in dynamic):
+        if any(name not in each for name in dynamic for each in config._profiles or [{}]):
             return told(self._log, "network has dynamic inputs, but no optimization profile has been defined")
         if any(node.op_type == "Explodes" for node in network._model.graph.node):
             return told(self._log, "could not find any implementation")
         head = {
-            "version": self._version, "flags": [BuilderFlag(flag).name for flag in config._flags], "profile": config._profiles[0],
+            "version": self._version, "flags": [BuilderFlag(flag).name for flag in config._flags], "profile": (config._profiles or [{}])[0],
             "level": config.builder_optimization_level, "aux": config.max_aux_streams, "threads": self.max_threads,
             "hardware": HardwareCompatibilityLevel(config.hardware_compatibility_level).name,
             "workspace": config._pools.get(MemoryPoolType.WORKSPACE),

@@ -42,7 +42,8 @@ class IExecutionContext:
         self._memory = (memory, size)
 
     def set_input_shape(self, name, shape):
-        low, _, high = self._engine._profile[name]
+        fixed = shape_of(self._engine._infos[name])
+        low, _, high = self._engine._profile.get(name, (fixed, fixed, fixed))
         fits = len(shape) == len(low) and all(a <= n <= b for a, n, b in zip(low, shape, high, strict=True))
         if fits:
             self._shapes[name] = tuple(shape)
@@ -117,7 +118,8 @@ class ICudaEngine:
         return shape_of(self._infos[name])
 
     def get_tensor_profile_shape(self, name, profile_index):
-        return [self._profile ][profile_index][name]  # fmt: skip
+        assert profile_index == 0
+        return self._profile[name]
 
     def create_execution_context(self, strategy=ExecutionContextAllocationStrategy.STATIC):
         assert strategy == ExecutionContextAllocationStrategy.USER_MANAGED

@@ -92,8 +92,9 @@ class HostDevice:
         return bool(RECORDING)
 
     def capture(self, launch):
-        launch()
-        launch()
+        """On a stream of its own, as CUDA graphs are recorded."""
+        launch(99)
+        launch(99)
         with Recording() as recording:
-            launch()
+            launch(99)
         return recording.replay

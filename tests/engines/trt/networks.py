@@ -47,8 +47,8 @@ def write_graph(module, spec, folder, *, kind=TensorProto.FLOAT, extra=()):
     }
     arrays = {name: (value.half() if half else value).contiguous().numpy() for name, value in values.items()}
     initialisers = [numpy_helper.from_array(value, name) for name, value in arrays.items()]
-    initialisers.append(numpy_helper.from_array(torch.tensor([1, 2]).numpy(), "axes"))
     nodes = [
+        helper.make_node("Constant", [], ["axes"], value=numpy_helper.from_array(torch.tensor([1, 2]).numpy())),
         helper.make_node("MatMul", ["x", "merged.q"], ["xq"], "to_q"),
         helper.make_node("MatMul", ["x", "merged.k"], ["xk"], "to_k"),
         helper.make_node("Add", ["xq", "xk"], ["sum"], "sum"),
@@ -57,14 +57,15 @@ def write_graph(module, spec, folder, *, kind=TensorProto.FLOAT, extra=()):
         *(helper.make_node(op, ["scaled"], [f"unused_{op}"], f"odd_{op}") for op in extra),
         helper.make_node("Add", ["scaled", "bias"], ["y"], "last"),
     ]
+    batch = spec.profile.max_b if spec.profile.static else "B"
     graph = helper.make_graph(
         nodes,
         spec.name,
-        [helper.make_tensor_value_info("x", kind, ["B", 2, 6]), helper.make_tensor_value_info("t", kind, ["B"])],
-        [helper.make_tensor_value_info("y", kind, ["B", 2, 6])],
+        [helper.make_tensor_value_info("x", kind, [batch, 2, 6]), helper.make_tensor_value_info("t", kind, [batch])],
+        [helper.make_tensor_value_info("y", kind, [batch, 2, 6])],
         initialisers,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", spec.opset)], ir_version=10)
     onnx.save(model, str(folder / "model.onnx"))
-    known = {"merged.q": ["q.weight", "transpose"], "merged.k": ["k.weight", "transpose"], "bias": ["bias", "same"]}
+    known = {"merged.q": ["q.weight", "transpose"], "merged.k": ["k.weight", "transpose"], "bias": ["bias", "identity"]}
     (folder / "weights.json").write_text(json.dumps(known))

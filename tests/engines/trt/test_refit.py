@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from engines.backends.trt.plan import WEIGHTS
 from engines.backends.trt.request import BuildOptions
 from engines.errors import NotRefittableError
+from engines.graphs.weights import WEIGHTS
 from tests.engines.trt import fake
 from tests.engines.trt.host import HostStream
 from tests.engines.trt.networks import SPEC, Small, feeds
@@ -14,6 +14,10 @@ from tests.engines.trt.networks import SPEC, Small, feeds
 @pytest.fixture
 def engine(make_backend, trt, module):
     return make_backend(trt, options=BuildOptions(refit=True)).build(module, SPEC)
+
+
+def maps(root):
+    return root.glob(f"cache/*/{WEIGHTS}")
 
 
 def close(engine, module):
@@ -78,6 +82,14 @@ def test_weights_that_do_not_fit_are_refused(engine, module, weights, message):
     with pytest.raises(NotRefittableError, match=message):
         engine.refit(weights)
     close(engine, module)
+
+
+def test_a_graph_with_strange_initialisers_is_not_refitted(engine, tmp_path):
+    """Which are no parameter in any layout that is known: guessing would be worse."""
+    for path in maps(tmp_path):
+        path.write_text('{"bias": ["bias", "identity"], "merged.q": null}')
+    with pytest.raises(NotRefittableError, match=r"merged\.q: no parameter"):
+        engine.refit({"bias": torch.zeros(6)})
 
 
 def test_folded_weights_are_refused(engine, monkeypatch):
