@@ -12,10 +12,11 @@ from audit_plugin import __version__
 from audit_plugin.bank.build import BuildReport
 from audit_plugin.bank.join import load_table
 from audit_plugin.bank.real import RealImages
+from audit_plugin.bank.reference import Twin, compare
 from audit_plugin.bank.score import ScoreReport, score
 from audit_plugin.bank.store import ProbeBank
 from audit_plugin.core.protocols import Classifier, Progress
-from audit_plugin.core.results import AuditResult, Provenance
+from audit_plugin.core.results import AuditResult, EngineCheck, Provenance
 from audit_plugin.core.seeds import digest
 from audit_plugin.core.values import TargetInfo
 from audit_plugin.findings.findings import conclude
@@ -44,8 +45,19 @@ class Evidence:
     dataset_digest: str
     backend: str
     backend_reason: str
+    savings: tuple[str, ...] = ()
+    """What the drawing plan left out of the generator's own."""
+    reference: bool = False
+    """Whether the reference drew the bank itself."""
+    twins: tuple[Twin, ...] = ()
+    """Pictures that the reference drew again."""
     config_hash: str
     config: str
+
+    @property
+    def shas(self) -> tuple[str, ...]:
+        """Of the twins."""
+        return tuple(twin.sha256 for twin in self.twins)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +77,7 @@ def audit_model(evidence: Evidence, classifier: Classifier, question: Question, 
     Killed in between, it goes on from the scores it has: each picture is asked about once per model version.
     """
     started, clock = _now(), time.monotonic()
-    scored = score(evidence.bank, classifier, store.scores, progress=progress, real=evidence.real)
+    scored = score(evidence.bank, classifier, store.scores, progress=progress, real=evidence.real, twins=evidence.shas)
     table = load_table(evidence.bank, detector=evidence.detector, real=evidence.real)
     info = classifier.info
     shas = {*evidence.bank.usable(), *evidence.real.paths}
@@ -81,10 +93,11 @@ def audit_model(evidence: Evidence, classifier: Classifier, question: Question, 
         detector_auroc=evidence.detector_auroc,
         options=question.options,
     )
+    check = compare(evidence.bank, evidence.twins, store.scores, info, label=question.label, metric=question.options.metric)
     progress(1, 1, f"estimates of {info.model}")
     seconds = {"build": evidence.built.seconds, "score": between - clock, "estimate": time.monotonic() - between}
     result = conclude(
-        _result(report, evidence, info, question, scored=scored, seconds=seconds, started=started),
+        _result(report, evidence, info, question, check, scored=scored, seconds=seconds, started=started),
         question.policy,
         store.past(info.model, question.label),
     )
@@ -97,6 +110,7 @@ def _result(
     evidence: Evidence,
     info: TargetInfo,
     question: Question,
+    check: EngineCheck | None,
     *,
     scored: ScoreReport,
     seconds: Mapping[str, float],
@@ -123,7 +137,7 @@ def _result(
         findings=(),
         pairs=report.pairs,
         not_tested=report.not_tested,
-        provenance=_provenance(evidence, info, question, scored=scored, seconds=seconds, started=started),
+        provenance=_provenance(evidence, info, question, check, scored=scored, seconds=seconds, started=started),
         truth=question.truth,
     )
 
@@ -132,12 +146,13 @@ def _provenance(
     evidence: Evidence,
     info: TargetInfo,
     question: Question,
+    check: EngineCheck | None,
     *,
     scored: ScoreReport,
     seconds: Mapping[str, float],
     started: str,
 ) -> Provenance:
-    plan = evidence.bank.plan()
+    plan, reasons = evidence.bank.plan(), _approximations(evidence, check)
     return Provenance(
         audit=evidence.audit,
         started_at=started,
@@ -165,8 +180,24 @@ def _provenance(
         config=evidence.config,
         rows_digest=digest("rows", *sorted(row.id for row in plan.rows)),
         model_config_hash=info.config_hash,
+        tier="approximate" if reasons else "exact",
+        tier_reasons=reasons,
+        engine_check=check,
         endpoint_notes=info.notes,
     )
+
+
+def _approximations(evidence: Evidence, check: EngineCheck | None) -> tuple[str, ...]:
+    """Why the bank is not exact, in words."""
+    if check is None:
+        unchecked = (
+            () if evidence.reference else ("no pictures of the reference to compare with; complete the bank again to draw them",)
+        )
+        return (*evidence.savings, *unchecked)
+    failed = (
+        f"on {check.pictures} pictures the model agrees with the reference in {check.same:.1%}, scores change by {check.change:.3f}"
+    )
+    return evidence.savings if check.passed else (*evidence.savings, failed)
 
 
 def _now() -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from audit_plugin.bank.build import BuildReport, Quality, build
 from audit_plugin.bank.plan import Cost, Plan, cost, plan
 from audit_plugin.bank.real import RealImages, index_real
+from audit_plugin.bank.reference import draw_twins, twins
 from audit_plugin.bank.store import ProbeBank
 from audit_plugin.bank.verify import verify
 from audit_plugin.concepts.captions import caption
@@ -42,7 +43,8 @@ class EngineGenerator:
 
     def __init__(self, options: GeneratorOptions) -> None:
         """Load the pipeline.  Raises GeneratorError when it, or what it needs, cannot be loaded."""
-        with _engine_errors():
+        self._options = options
+        with engine_errors():
             from engines.pipeline import load_pipeline
 
             self._pipeline = load_pipeline(
@@ -55,6 +57,7 @@ class EngineGenerator:
                 batch=options.batch,
                 threads=options.threads,
                 device=options.device,
+                precision=options.precision,
                 cache=options.cache,
             )
 
@@ -73,9 +76,23 @@ class EngineGenerator:
         """What runs the network, and why that."""
         return self._pipeline.choice.name, self._pipeline.choice.reason
 
+    @property
+    def savings(self) -> tuple[str, ...]:
+        """What the configured plan leaves out of the generator's own."""
+        return self._pipeline.savings
+
+    def reference(self) -> "EngineGenerator | None":
+        """What this one's pictures are checked against: the generator's own plan in torch; None where this is it."""
+        if self._pipeline.reference:
+            return None
+        plain = replace(
+            self._options, backend="torch", precision="fp32", steps=None, sampler=None, guidance=None, guidance_interval=None
+        )
+        return EngineGenerator(plain)
+
     def generate(self, captions: Sequence[str], seeds: Sequence[int]) -> Images:
         """One picture per (caption, seed)."""
-        with _engine_errors():
+        with engine_errors():
             return self._pipeline.generate(captions, seeds)
 
 
@@ -156,9 +173,9 @@ class Installation:
         detector = self.detector
         if complete is None:
             verify(self.bank, detector, progress=self.progress, real=self.real)  # a damaged file is found before hours of drawing
-            built, (backend, reason) = self._drawn(), self.generator.backend
+            built, (backend, reason), check = self._drawn(), self.generator.backend, self._checked()
         else:
-            built, backend, reason = self._reused(complete), "none", COMPLETE
+            built, backend, reason, check = self._reused(complete), "none", COMPLETE, known_check(self.loaded)
         verify(self.bank, detector, progress=self.progress, real=self.real)
         return Evidence(
             audit=self.loaded.config.audit,
@@ -170,6 +187,9 @@ class Installation:
             dataset_digest=self.source.digest,
             backend=backend,
             backend_reason=reason,
+            savings=check.savings,
+            reference=check.reference,
+            twins=twins(self.bank, self.bank.plan()),
             config_hash=self.loaded.digest,
             config=self.loaded.text,
         )
@@ -177,9 +197,17 @@ class Installation:
     def _drawn(self) -> BuildReport:
         wanted = self.plan(self.generator.fingerprint)
         batch = self.loaded.config.generator.batch
-        built = build(self.bank, wanted, self.generator, self._quality(), progress=self.progress, batch=batch)
-        remember_fingerprint(self.loaded, self.generator.fingerprint)
-        return built
+        return build(self.bank, wanted, self.generator, self._quality(), progress=self.progress, batch=batch)
+
+    def _checked(self) -> "DrawingCheck":
+        """Draw some pictures by the reference as well, unless the reference drew the bank; remembered beside the fingerprint."""
+        reference = self.generator.reference()
+        if reference is not None:
+            with self.bank.writer():
+                draw_twins(self.bank, self.bank.plan(), reference, progress=self.progress, batch=self.loaded.config.generator.batch)
+        check = DrawingCheck(savings=self.generator.savings, reference=reference is None)
+        remember_fingerprint(self.loaded, self.generator.fingerprint, check)
+        return check
 
     def _reused(self, complete: Plan) -> BuildReport:
         with self.bank.writer():
@@ -317,9 +345,30 @@ def known_fingerprint(loaded: Loaded) -> str | None:
         return None
 
 
-def remember_fingerprint(loaded: Loaded, fingerprint: str) -> None:
-    """Write what :func:`known_fingerprint` reads, into the bank's directory."""
-    note = {"settings": _settings(loaded), "weights": _weights(loaded), "fingerprint": fingerprint}
+@dataclass(frozen=True, kw_only=True)
+class DrawingCheck:
+    """How the bank was drawn, as far as it bears on whether it is exact."""
+
+    savings: tuple[str, ...] = ()
+    """What the plan left out of the generator's own."""
+    reference: bool = False
+    """Whether the reference itself drew it, so that there is nothing to compare."""
+
+
+def known_check(loaded: Loaded) -> DrawingCheck:
+    """What was remembered with the bank; a bank of an earlier version was not checked."""
+    try:
+        note = json.loads(_note(loaded).read_text(encoding="utf-8"))
+        return DrawingCheck(savings=tuple(note["savings"]), reference=bool(note["reference"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return DrawingCheck()
+
+
+def remember_fingerprint(loaded: Loaded, fingerprint: str, check: DrawingCheck | None = None) -> None:
+    """Write what :func:`known_fingerprint` and :func:`known_check` read, into the bank's directory."""
+    note: dict[str, object] = {"settings": _settings(loaded), "weights": _weights(loaded), "fingerprint": fingerprint}
+    if check is not None:
+        note |= {"savings": check.savings, "reference": check.reference}
     write_whole(_note(loaded), json.dumps(note, indent=2) + "\n")
 
 
@@ -329,7 +378,7 @@ def _note(loaded: Loaded) -> Path:
 
 def _settings(loaded: Loaded) -> str:
     options = loaded.config.generator
-    return digest(json.dumps([options.steps, options.sampler, options.guidance, options.guidance_interval]))
+    return digest(json.dumps([options.steps, options.sampler, options.guidance, options.guidance_interval, options.precision]))
 
 
 def _weights(loaded: Loaded) -> str:
@@ -414,7 +463,7 @@ def train_generator(loaded: Loaded, *, device: str, seconds: float, progress: Pr
     if options.train is None:
         raise ConfigError("generator.train.where: name the rows to train the generator on (rows that are not audited)")
     budget = {"autoencoder_seconds": seconds * 0.4, "diffusion_seconds": seconds * 0.6} if seconds else {}
-    with _engine_errors():
+    with engine_errors():
         from engines.training import CaptionedImages, Recipe, train_pipeline
 
         recipe = options_of(Recipe, {**options.train.recipe, **budget}, "generator.train.recipe")
@@ -434,7 +483,7 @@ def _captions(loaded: Loaded, source: FolderSource) -> list[list[str]]:
 
 
 @contextmanager
-def _engine_errors() -> Iterator[None]:
+def engine_errors() -> Iterator[None]:
     """What engines and their libraries raise, in the auditor's words."""
     from engines.errors import CaptionTooLongError, EngineError
 

@@ -33,7 +33,8 @@ from engines.precondition import TimestepNetwork
 from engines.process import Diffusing, Flowing, Velocity
 from engines.protocols import Codec, ConditionalDenoiser, Denoiser, Prompts
 from engines.samplers import OnStep
-from engines.spec import Precision, digest
+from engines.spec import Precision, Tier, digest
+from engines.tiers import savings
 
 Images = Float[np.ndarray, "n 3 h w"]
 Latents = Float[Tensor, "n c h w"]
@@ -54,6 +55,9 @@ class Pipeline:
     """Of the directory's files: what ``pin`` compares."""
     family: Family
     plan: SamplingPlan
+    own: SamplingPlan
+    """What the directory recommends: the reference that ``plan`` is measured against."""
+    precision: Precision
     course: Course
     sigmas: tuple[float, ...]
     """Noise levels that are visited."""
@@ -80,6 +84,21 @@ class Pipeline:
     def evaluations(self) -> int:
         """Rows the network has evaluated since loading."""
         return self.spent[0]
+
+    @property
+    def savings(self) -> tuple[str, ...]:
+        """What the plan leaves out of the directory's own."""
+        return savings(self.course, self.plan, self.own)
+
+    @property
+    def tier(self) -> Tier:
+        """Exact unless the plan saves something; every network is certified, or is the reference itself."""
+        return "approximate" if self.savings else "exact"
+
+    @property
+    def reference(self) -> bool:
+        """Whether these are the pictures that others are compared with: nothing saved, in torch, in single precision."""
+        return not self.savings and self.precision == "fp32" and {choice.name for choice in self.choices.values()} == {"torch"}
 
     @property
     def choice(self) -> BackendChoice:
@@ -205,6 +224,8 @@ def load_pipeline(
         digest=parts.digest,
         family=parts.family,
         plan=plan,
+        own=settle(parts, scheduler, {}, Path(directory)).plan,
+        precision=precision,
         course=course,
         sigmas=course.path(plan).sigmas,
         image_shape=shape,

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from audit_plugin.bank.build import build
 from audit_plugin.bank.plan import plan
 from audit_plugin.bank.real import RealImages
+from audit_plugin.bank.reference import draw_twins
 from audit_plugin.bank.verify import verify
 from audit_plugin.core.results import RunState
 from audit_plugin.findings.policy import default_policy
@@ -65,6 +67,39 @@ def test_the_result_is_in_the_store_with_its_origin(evidence, store):
     assert origin.classifier_queries == len(evidence.bank.usable())
     assert {"python", "numpy", "scipy"} <= origin.versions.keys()
     assert (result.truth, result.state) == ({"ruler": 0.0}, RunState.SUCCEEDED)
+
+
+class Darker(FakeGenerator):
+    """The same pictures, a little darker."""
+
+    def __init__(self, by):
+        super().__init__()
+        self.by = by
+
+    def _one(self, caption, seed):
+        return np.maximum(super()._one(caption, seed) - self.by, 0)
+
+
+@pytest.mark.parametrize(("by", "tier"), [(0.0, "exact"), (0.3, "approximate")])
+def test_the_model_is_asked_about_twins(evidence, store, by, tier):
+    """Equal pictures are equal to it; where it says something else of the reference's, the result says approximate and by how much."""
+    drawn = draw_twins(evidence.bank, evidence.bank.plan(), Darker(by), progress=silent)
+    result = audit_model(replace(evidence, twins=drawn), FakeClassifier(), QUESTION, store, progress=silent)
+    check = result.provenance.engine_check
+    assert (check.pictures, check.passed, result.provenance.tier) == (48, by == 0, tier)
+    assert check.change == pytest.approx(by, abs=0.05)
+    assert (check.metric_drawn == check.metric_reference) == (by == 0)
+    assert ("scores change by" in " ".join(result.provenance.tier_reasons)) == (by > 0)
+    assert store.run(result.run) == result
+
+
+def test_a_bank_without_comparison_is_not_called_exact(evidence, store):
+    """Nobody knows; drawn by the reference itself there is nothing to know."""
+    tiers = [
+        audit_model(replace(evidence, reference=reference), FakeClassifier(), QUESTION, store, progress=silent).provenance.tier
+        for reference in (False, True)
+    ]
+    assert tiers == ["approximate", "exact"]
 
 
 def test_equal_evidence_gives_equal_numbers(evidence, store):

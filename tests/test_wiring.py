@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from audit_plugin import wiring
@@ -36,6 +37,29 @@ def test_building_and_auditing_share_the_evidence(site):
     assert first.backend == "renderer"
     assert (second.built.drawn, second.built.reused, second.backend) == (0, first.built.drawn, "none")
     assert second.bank.digest == first.bank.digest
+
+
+class Sketches(RenderedGenerator):
+    """Draws as its reference does, but darker in the last bit of every pixel; saves a step."""
+
+    savings = ("1 step instead of the generator's own 2",)
+
+    def generate(self, captions, seeds):
+        return np.maximum(super().generate(captions, seeds) - 1 / 255, 0)
+
+    def reference(self):
+        return RenderedGenerator()
+
+
+def test_a_bank_that_the_reference_did_not_draw_has_twins(site, monkeypatch):
+    """One a row, drawn once; what was saved is remembered with the bank."""
+    monkeypatch.setattr(wiring, "EngineGenerator", Sketches)
+    first, second = installed(site).evidence(), installed(site).evidence()
+    assert len(first.twins) == 4
+    assert second.twins == first.twins
+    assert second.savings == first.savings == Sketches.savings
+    assert not first.reference
+    assert installed(site).evidence().built.drawn == 0
 
 
 def test_a_complete_bank_asks_for_no_engine(site, monkeypatch):

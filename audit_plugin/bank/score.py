@@ -5,6 +5,7 @@ this process dies, running again asks only for what is missing.
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from audit_plugin.bank.real import RealImages, loaders
@@ -31,14 +32,15 @@ def score(
     *,
     progress: Progress,
     real: RealImages | None = None,
+    twins: Iterable[str] = (),
     batch: int = 128,
 ) -> ScoreReport:
-    """Score every usable picture of the bank's plan, and the real images, that this target has not scored yet.
+    """Score every usable picture of the bank's plan, the real images and the twins, that this target has not scored yet.
 
     A batch is what is committed together; it holds several requests, so that the target can keep more than one under way.
     """
     start, target = time.monotonic(), classifier.info.id
-    load = loaders(bank, real)
+    load = loaders(bank, real) | dict.fromkeys(twins, bank.pictures.pixels)
     known = table.known(target, load)
     todo = [sha for sha in load if sha not in known]
     reused = done = len(load) - len(todo)

@@ -208,6 +208,22 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EngineCheck:
+    """What the audited model says of the same pictures drawn as the bank was, and drawn by the reference."""
+
+    pictures: int
+    same: float
+    """Share on which its first class is the same, in [0, 1]."""
+    change: float
+    """Mean absolute difference of a class score."""
+    passed: bool
+    """Same on 99 % or more, and changed by 0.01 or less."""
+    metric_drawn: float | None = None
+    """The audit's metric on these pictures as drawn; None where labels have one class only."""
+    metric_reference: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """What is needed to run the audit again and get the same numbers."""
 
@@ -244,6 +260,12 @@ class Provenance:
     """Digest of the audited row ids: runs on the same rows are the same evidence; empty falls back to the bank digest."""
     model_config_hash: str = ""
     """SHA-256 of the model's own configuration as the server showed it, or of its metadata where it shows none."""
+    tier: str = "exact"
+    """``exact``: drawn by the generator's own plan on certified engines, and the model agrees; else ``approximate``."""
+    tier_reasons: tuple[str, ...] = ()
+    """Why it is approximate."""
+    engine_check: EngineCheck | None = None
+    """None where the reference itself drew the bank."""
     endpoint_notes: tuple[str, ...] = ()
     """What is special about the endpoint: version not pinned, response cache on, classes only."""
 

@@ -129,6 +129,10 @@ def _state(result: AuditResult, interval_seconds: float | None) -> Iterator[Samp
     yield Sample("rows", labels, result.n_rows)
     yield Sample("images", labels, origin.images)
     yield Sample("unet_evaluations", labels, origin.unet_evaluations)
+    yield Sample("engine_tier", (*labels, origin.tier), 1)
+    if origin.engine_check is not None:
+        yield Sample("engine_agreement_ratio", labels, origin.engine_check.same)
+        yield Sample("engine_score_change_ratio", labels, origin.engine_check.change)
     yield Sample("last_completion_timestamp_seconds", labels, ended)
     yield Sample("last_duration_seconds", labels, max(0.0, ended - seconds(origin.started_at)))
     if interval_seconds is not None:

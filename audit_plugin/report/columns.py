@@ -4,7 +4,16 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from audit_plugin.core.results import AuditResult, ConceptResult, Estimate, Verdict
-from audit_plugin.report.words import VERDICT_WORDS, importance_words, interval, metric_name, number, p_value, thousands
+from audit_plugin.report.words import (
+    VERDICT_WORDS,
+    engine_check,
+    importance_words,
+    interval,
+    metric_name,
+    number,
+    p_value,
+    thousands,
+)
 
 
 def _mapping(values: Mapping[str, str]) -> str:
@@ -64,6 +73,8 @@ PROVENANCE: Final[tuple[tuple[str, Callable[[AuditResult], str]], ...]] = (
     ("Probe bank digest", lambda r: r.provenance.bank_digest),
     ("Generator", lambda r: r.provenance.generator),
     ("Generator backend", lambda r: f"{r.provenance.backend} ({r.provenance.backend_reason})"),
+    ("Drawn", lambda r: "; ".join((r.provenance.tier, *r.provenance.tier_reasons))),
+    ("Against the reference", lambda r: engine_check(r.provenance.engine_check, r.metric)),
     ("Detector", lambda r: r.provenance.detector),
     ("Concept set digest", lambda r: r.provenance.concept_set),
     ("Caption template digest", lambda r: r.provenance.caption_template),

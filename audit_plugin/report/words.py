@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from audit_plugin.core.results import AuditResult, ConceptResult, Estimate, Finding, GateStatus, RunState, Verdict
+from audit_plugin.core.results import AuditResult, ConceptResult, EngineCheck, Estimate, Finding, GateStatus, RunState, Verdict
 from audit_plugin.core.values import Role
 
 NOTHING: Final = "–"
@@ -152,6 +152,15 @@ def thousands(count: float) -> str:
     '234\u202f248'
     """
     return f"{count:,.0f}".replace(",", "\u202f")
+
+
+def engine_check(check: EngineCheck | None, metric: str) -> str:
+    """How the model takes the pictures as drawn and as the reference draws them."""
+    if check is None:
+        return "–"
+    both = f"; {metric_name(metric)} {number(check.metric_drawn)} as drawn, {number(check.metric_reference)} by the reference"
+    said = f"{check.pictures} pictures, same first class on {check.same:.1%}, scores change by {number(check.change, 4)}"
+    return said + (both if check.metric_drawn is not None else "")
 
 
 def confirmation(finding: Finding) -> str:

@@ -32,8 +32,13 @@ class RenderedGenerator(SceneRenderer):
     evaluations_per_image = 1
     backend = ("renderer", "drawn by the renderer")
 
+    savings = ()
+
     def __init__(self, _options: object = None) -> None:
         """Takes the options of the engine that it stands for."""
+
+    def reference(self) -> None:
+        """It is its own."""
 
 
 @dataclass(frozen=True)
