@@ -4,8 +4,11 @@ from engines.cache import BuildCache
 from engines.protocols import Backend
 
 
-def all_backends(cache: BuildCache, device: str = "cpu", threads: int | None = None) -> tuple[Backend, ...]:
-    """The backends of a device, whether or not they can be used here: each says so itself when it is asked."""
+def all_backends(cache: BuildCache, device: str = "cpu", threads: int | None = None, *, most: bool = False) -> tuple[Backend, ...]:
+    """The backends of a device, whether or not they can be used here: each says so itself when it is asked.
+
+    ``most`` lets those that search for fast kernels do so as long as they can.
+    """
     from engines.backends.eager import EagerBackend
     from engines.backends.ort import OrtBackend
 

@@ -17,6 +17,7 @@ from engines.course import Course
 from engines.directory import Parts
 from engines.engine import Engine
 from engines.errors import PipelineError, UnsupportedPipelineError
+from engines.network import Network
 from engines.networks import VaeDecode, VaeEncode, decoder_spec, denoiser_spec, network_shape
 from engines.parity import ROWS
 from engines.pipelines.codecs import KlCodec, PixelCodec
@@ -80,28 +81,28 @@ class Built:
     choices: Mapping[str, BackendChoice]
 
 
-def build_networks(parts: Parts, process: Process, prompts: Prompts, where: Where) -> Built:
-    """Build, or take from the cache, what draws.  Raises BackendError."""
-    _check_precision(parts, where.precision)
+def networks_of(parts: Parts, process: Process, prompts: Prompts, precision: Precision) -> tuple[Network, ...]:
+    """What denoises, and the decoder where there is one; each with what its engines are compared on."""
+    _check_precision(parts, precision)
     module, shape = denoiser_module(parts.family, parts.network), network_shape(parts.network)
     told = prompts.examples(ROWS)
-    spec = denoiser_spec(module, told.tensors, shape, PROFILE, where.precision)
-    builder, plain = where.builder(), NetworkOnEngine(EagerBackend().build(module, spec.at("fp32")), [0])
-    probes = Probes(plain, told, process, shape)
-    engine, choice = builder.build(module, spec, where.backend, probes.denoiser)
-    codec, decoder = _codec(parts, shape, builder, probes, where)
-    choices = {spec.name: choice} | ({} if decoder is None else {"vae_decoder": decoder})
-    return Built(NetworkOnEngine(engine, [0]), module, codec, choices)
-
-
-def _codec(
-    parts: Parts, shape: tuple[int, int, int], builder: Builder, probes: Probes, where: Where
-) -> tuple[Codec, BackendChoice | None]:
+    spec = denoiser_spec(module, told.tensors, shape, PROFILE, precision)
+    probes = Probes(NetworkOnEngine(EagerBackend().build(module, spec.at("fp32")), [0]), told, process, shape)
+    denoiser = Network(module, spec, probes.denoiser)
     if not parts.family.latent:
-        return PixelCodec(shape[0]), None
+        return (denoiser,)
     decode = VaeDecode(parts.vae)
-    engine, choice = builder.build(decode, decoder_spec(decode, shape, PROFILE, where.precision), where.backend, probes.decoder)
-    return KlCodec(engine, VaeEncode(parts.vae)), choice
+    return denoiser, Network(decode, decoder_spec(decode, shape, PROFILE, precision), probes.decoder)
+
+
+def build_networks(parts: Parts, process: Process, prompts: Prompts, where: Where) -> Built:
+    """Build, or take from the cache, what draws.  Raises BackendError."""
+    networks, builder = networks_of(parts, process, prompts, where.precision), where.builder()
+    built = [builder.build(each.module, each.spec, where.backend, each.batches) for each in networks]
+    (engine, _), *decoders = built
+    codec = KlCodec(decoders[0][0], VaeEncode(parts.vae)) if decoders else PixelCodec(network_shape(parts.network)[0])
+    choices = {each.spec.name: choice for each, (_, choice) in zip(networks, built, strict=True)}
+    return Built(NetworkOnEngine(engine, [0]), networks[0].module, codec, choices)
 
 
 def process_of(parts: Parts, scheduler: Scheduler) -> Process:

@@ -11,8 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from engines.backends.eager import borrowed_threads
 from engines.cache import BuildCache
 from engines.calibrate import calibrate, calibrated, fastest
-from engines.directory import read_parts
-from engines.networks import UNetForward, VaeDecode, decoder_spec, unet_spec
+from engines.networks import UNetForward, VaeDecode
 from engines.roof import Call, Roof, Work, work_of
 from engines.spec import EngineSpec, Precision, Profile, TensorSpec
 
@@ -95,24 +94,22 @@ def test_the_gradient_of_attention_is_five_products():
     assert backward.bytes == 4 * 3 * 2 * 16 * (3 * 10 + 2 * 12 + 10 + 2 * 12)
 
 
-@pytest.fixture(scope="module")
-def parts(pipeline_directory):
-    return read_parts(pipeline_directory)
+def test_a_whole_unet_agrees_with_torchs_counter(pipeline_directory):
+    from diffusers import UNet2DConditionModel
 
-
-def test_a_whole_unet_agrees_with_torchs_counter(parts):
-    module = UNetForward(parts.unet)
-    described = unet_spec(module, 12, Profile(1, 8, 8))
-    work = work_of(module, described, 3)
-    assert work.flops == counted(UNetForward(parts.unet), *(torch.empty(3, *each.row) for each in described.inputs))
+    module = UNetForward(UNet2DConditionModel.from_pretrained(pipeline_directory / "unet").eval())
+    rows = ((4, 8, 8), (), (12, 32))
+    work = work_of(module, spec(*rows), 3)
+    assert work.flops == counted(module, *(torch.empty(3, *row) for row in rows))
     assert {call.name for call in work.calls} >= {"convolution", "addmm", "_scaled_dot_product_flash_attention_for_cpu"}
 
 
-def test_a_whole_gradient_agrees_with_torchs_counter(parts):
+def test_a_whole_gradient_agrees_with_torchs_counter(pipeline_directory):
     """The counter sees attention written out; fused it costs one more product of scores per call."""
-    decode = VaeDecode(parts.vae)
-    described = decoder_spec(decode, (4, 8, 8), Profile(1, 8, 8))
-    work = work_of(Gradient(decode), described, 2)
+    from diffusers import AutoencoderKL
+
+    decode = VaeDecode(AutoencoderKL.from_pretrained(pipeline_directory / "vae").eval().requires_grad_(requires_grad=False))
+    work = work_of(Gradient(decode), spec((4, 8, 8)), 2)
     again = sum(call.flops for call in work.calls if call.name.endswith("for_cpu_backward")) / 5
     assert work.flops - again == counted(Gradient(decode), torch.empty(2, 4, 8, 8))
 

@@ -1,4 +1,4 @@
-"""A network with everything that building, judging and timing it needs."""
+"""A network before anybody has built it: with everything that building, judging and timing it needs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
