@@ -15,7 +15,7 @@ from engines.networks import TextForward
 from engines.pipelines.classes import Classes, Unconditional
 from engines.pipelines.families import DDPM, DIT, STABLE_DIFFUSION, STABLE_DIFFUSION_3, STABLE_DIFFUSION_XL
 from engines.protocols import Prompts
-from engines.text import Captions, Reader
+from engines.text import Captions, EncodeTokens, Reader
 
 T5_TOKENS = 256
 """Tokens that Stable Diffusion 3 was trained to read with its third text encoder."""
@@ -32,15 +32,24 @@ def prompts_of(parts: Parts, image: tuple[int, int, int], strength: float, null_
         return Classes(int(config.num_embeds_ada_norm) + 1, int(config.num_embeds_ada_norm))
     if parts.family is DDPM:
         return _classes(config.num_class_embeds, null_class)
-    encode, readers = _ENCODERS[parts.family.name](parts), _readers(parts)
     captions = Captions(
-        readers,
-        torch.no_grad()(encode),
-        constant=Conditioning(_constant(parts, image, strength), 1),
-        zero_null=bool(parts.settings.get("force_zeros_for_empty_prompt", parts.family is STABLE_DIFFUSION_XL)),
+        readers_of(parts),
+        torch.no_grad()(encoder_of(parts)),
+        constant=constant_of(parts, image, strength),
+        zero_null=zero_null(parts),
     )
     _check_widths(parts, captions.null)
     return captions
+
+
+def encoder_of(parts: Parts) -> EncodeTokens:
+    """Token numbers for each text encoder to what they tell the network, with gradients.  For families that draw captions."""
+    return _ENCODERS[parts.family.name](parts)
+
+
+def zero_null(parts: Parts) -> bool:
+    """Whether guidance starts from zeros, not from the empty caption."""
+    return bool(parts.settings.get("force_zeros_for_empty_prompt", parts.family is STABLE_DIFFUSION_XL))
 
 
 def guidance_embedding(strength: float, width: int) -> Float[Tensor, "1 d"]:
@@ -106,8 +115,8 @@ def _text_encoders(parts: Parts) -> list[Any]:
     return [parts.models[name] for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if name in parts.models]
 
 
-def _readers(parts: Parts) -> list[Reader]:
-    """CLIP reads as many tokens as it has positions; T5 has none, and reads as many as it was trained with."""
+def readers_of(parts: Parts) -> list[Reader]:
+    """One for each text encoder.  CLIP reads as many tokens as it has positions; T5 has none, and reads as many as it was trained with."""
     found = []
     for encoder, tokenizer in zip(_text_encoders(parts), parts.tokenizers.values(), strict=True):
         limit = getattr(encoder.config, "max_position_embeddings", T5_TOKENS)
@@ -115,8 +124,8 @@ def _readers(parts: Parts) -> list[Reader]:
     return found
 
 
-def _constant(parts: Parts, image: tuple[int, int, int], strength: float) -> dict[str, Tensor]:
-    """What does not depend on the caption.
+def constant_of(parts: Parts, image: tuple[int, int, int], strength: float) -> Conditioning:
+    """One row that does not depend on the caption.
 
     Stable Diffusion XL is told that the picture was as large as it is drawn, and not cropped: original size, crop from top and left, target
     size, all in pixels, height first.
@@ -126,7 +135,9 @@ def _constant(parts: Parts, image: tuple[int, int, int], strength: float) -> dic
     if parts.family is STABLE_DIFFUSION_XL:
         told["time_ids"] = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32)
     embedding = parts.network.config.get("time_cond_proj_dim")
-    return told if embedding is None else {**told, "timestep_cond": guidance_embedding(strength, int(embedding))}
+    if embedding is not None:
+        told["timestep_cond"] = guidance_embedding(strength, int(embedding))
+    return Conditioning(told, 1)
 
 
 def _check_widths(parts: Parts, told: Conditioning) -> None:

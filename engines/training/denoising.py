@@ -13,7 +13,7 @@ _Rows = Float[Tensor, "n c h w"]
 
 
 @dataclass(frozen=True, eq=False)
-class Process:
+class Noising:
     """The forward process x_t = alpha_t x_0 + sigma_t noise, by timestep."""
 
     alpha: Float[Tensor, " t"]
@@ -36,25 +36,25 @@ class Process:
         return alpha * x0 + sigma * noise, targets[self.prediction]()
 
 
-def process_of(levels: NoiseLevels, prediction: Prediction, device: torch.device) -> Process:
+def noising_of(levels: NoiseLevels, prediction: Prediction, device: torch.device) -> Noising:
     """The variance-preserving process with these levels, in float32: alpha^2 + sigma^2 = 1."""
     levels_squared = (2 * levels.log_sigmas).exp()
     alpha, sigma = (1 + levels_squared).rsqrt(), (levels_squared / (1 + levels_squared)).sqrt()
-    return Process(alpha.float().to(device), sigma.float().to(device), prediction)
+    return Noising(alpha.float().to(device), sigma.float().to(device), prediction)
 
 
-def min_snr_weight(process: Process, gamma: float | None) -> Float[Tensor, " t"]:
+def min_snr_weight(noising: Noising, gamma: float | None) -> Float[Tensor, " t"]:
     """Min-SNR-gamma weights of the squared error of the prediction (Hang et al. 2023, section 3.4); ones without a gamma.
 
     In terms of x_0 every timestep weighs min(SNR, gamma).  An error of epsilon is SNR times the error of x_0, one of v SNR + 1 times.
     """
-    snr = process.snr
+    snr = noising.snr
     if gamma is None:
         return torch.ones_like(snr)
-    if process.prediction == "epsilon":
+    if noising.prediction == "epsilon":
         return (gamma / snr).clamp(max=1)
     wanted = snr.clamp(max=gamma)
-    return wanted / (snr + 1) if process.prediction == "v_prediction" else wanted
+    return wanted / (snr + 1) if noising.prediction == "v_prediction" else wanted
 
 
 def stratified(batch: int, timesteps: int, draw: torch.Generator) -> Int[Tensor, " n"]:

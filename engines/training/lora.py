@@ -17,7 +17,9 @@ import torch
 
 from engines.directory import Parts, read_parts
 from engines.errors import UnsupportedPipelineError
-from engines.networks import latent_affine
+from engines.networks import latent_affine, network_shape
+from engines.pipelines.families import STABLE_DIFFUSION, STABLE_DIFFUSION_XL
+from engines.pipelines.schedulers import read_scheduler
 from engines.training.device import device_name, usable
 from engines.training.diffusion import Latents
 from engines.training.errors import TrainingError
@@ -78,6 +80,7 @@ def train_lora(
     check_room(out, layout)
     with quiet():
         parts = read_parts(base)
+        _check_family(parts)
         size = _size(parts, recipe)
         words = words_of(parts, data.captions, where)
         adapters = adapted(parts, recipe)
@@ -96,7 +99,14 @@ def train_lora(
             report=report,
         )
         trained, spent = fit_adapters(
-            parts, adapters, Latents(moments, latent_affine(parts.vae)[0]), words, recipe=recipe, stage=stage, report=report
+            parts,
+            adapters,
+            Latents(moments, latent_affine(parts.vae)[0]),
+            words,
+            size=size,
+            recipe=recipe,
+            stage=stage,
+            report=report,
         )
     done = LoraReport(
         spent=spent,
@@ -112,17 +122,24 @@ def train_lora(
     return done
 
 
+def _check_family(parts: Parts) -> None:
+    """Refuse what the objective does not fit."""
+    if parts.family not in (STABLE_DIFFUSION, STABLE_DIFFUSION_XL):  # families have no hash
+        raise UnsupportedPipelineError(
+            f"a {parts.family.name} pipeline cannot be fine-tuned here; use one of the Stable Diffusion 1.x, 2.x or XL class"
+        )
+    if parts.unet.config.time_cond_proj_dim is not None or read_scheduler(parts.scheduler).name == "LCMScheduler":
+        raise UnsupportedPipelineError(
+            "a latent consistency model would forget how to draw in few steps; fine-tune the model that it was distilled from"
+        )
+
+
 def _size(parts: Parts, recipe: LoraRecipe) -> int:
     """Pixels per side, checked against the networks."""
-    unet, vae = parts.unet.config, parts.vae.config
-    if not unet.in_channels == unet.out_channels == vae.latent_channels:
-        raise UnsupportedPipelineError(
-            f"the UNet reads {unet.in_channels} channels and makes {unet.out_channels} of latents with {vae.latent_channels}; "
-            "use a base that draws from captions alone, not one for inpainting or editing"
-        )
-    factor = 2 ** (len(vae.block_out_channels) - 1)
-    size = recipe.image_size or factor * (unet.sample_size if isinstance(unet.sample_size, int) else max(unet.sample_size))
-    if size % (multiple := factor * 2 ** (len(unet.block_out_channels) - 1)):
+    shrinking = 2 ** (len(parts.vae.config.block_out_channels) - 1)
+    size = recipe.image_size or shrinking * max(network_shape(parts.unet)[1:])
+    multiple = shrinking * 2 ** (len(parts.unet.config.block_out_channels) - 1)
+    if size % multiple:
         raise TrainingError(
             f"recipe: image_size {size} is not a multiple of {multiple}, by which autoencoder and UNet shrink pictures"
         )

@@ -62,13 +62,18 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--targets", nargs="+", default=plain.targets, metavar="LAYER", help="layers of the UNet that are adapted")
     parser.add_argument("--text-encoder", action="store_true", help="adapt the text encoder too")
     parser.add_argument("--mirror", action="store_true", help="left-right flips as augmentation; only where they change no caption")
+    parser.add_argument(
+        "--gradient-checkpointing",
+        action=argparse.BooleanOptionalAction,
+        help="less memory, more time; on CUDA devices, unless given",
+    )
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default=plain.precision, help="of frozen weights")
     return parser
 
 
 def recipe_of(options: argparse.Namespace) -> LoraRecipe:
     """What the command line asks for."""
-    asked = {name: getattr(options, name) for name in (*_NUMBERS, "text_encoder", "mirror", "precision")}
+    asked = {name: getattr(options, name) for name in (*_NUMBERS, "text_encoder", "mirror", "precision", "gradient_checkpointing")}
     return replace(LoraRecipe(), **asked | {"targets": tuple(options.targets), "min_snr_gamma": options.min_snr_gamma or None})
 
 

@@ -1,44 +1,51 @@
 """Adapters on a pipeline's networks, and their training on its own objective."""
 
 import copy
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from engines.directory import Parts
+from engines.pipelines.denoisers import denoiser_module
+from engines.pipelines.schedulers import read_scheduler
 from engines.precondition import noise_levels, prediction_of
 from engines.training.adapters import Adapters, inject
 from engines.training.checkpoint import Spent
-from engines.training.denoising import min_snr_weight, process_of, stratified
+from engines.training.denoising import min_snr_weight, noising_of, stratified
 from engines.training.diffusion import Latents
 from engines.training.loop import Budget, Report, Stage, StepRandomness, fit, seeded
 from engines.training.lora_options import LoraRecipe
-from engines.training.words import TEXT_ENCODERS, Told, Words, predict, teller, told_once
+from engines.training.words import Tell, Words, teller, told_once
+
+TEXT = "text_encoder"
+"""Names of the parts that read captions begin so."""
 
 
 def adapted(parts: Parts, recipe: LoraRecipe) -> Adapters:
     """Adapters on the networks that the recipe names, drawn by its seed."""
-    wanted = {"unet": recipe.targets, **(dict.fromkeys(TEXT_ENCODERS, recipe.text_targets) if recipe.text_encoder else {})}
+    texts = [part for part in parts.models if part.startswith(TEXT)] if recipe.text_encoder else []
+    wanted = {"unet": recipe.targets, **dict.fromkeys(texts, recipe.text_targets)}
     parameters: dict[str, nn.Parameter] = {}
     with seeded(recipe.seed):
         for part, targets in wanted.items():
-            parameters |= inject(part, getattr(parts, part), rank=recipe.rank, alpha=recipe.factor * recipe.rank, targets=targets)
+            parameters |= inject(part, parts.models[part], rank=recipe.rank, alpha=recipe.factor * recipe.rank, targets=targets)
     return Adapters(parameters)
 
 
 def fit_adapters(
-    parts: Parts, adapters: Adapters, latents: Latents, words: Words, *, recipe: LoraRecipe, stage: Stage, report: Report
+    parts: Parts, adapters: Adapters, latents: Latents, words: Words, *, size: int, recipe: LoraRecipe, stage: Stage, report: Report
 ) -> tuple[Adapters, Spent]:
-    """Returns the adapters' moving average and what was spent."""
+    """Minimise the error of the UNet's prediction at pictures of ``size`` pixels; returns the adapters' moving average."""
     where = latents.moments.device
     dtype = _dtype(recipe, where)
-    tell = _teller(parts, words, recipe, where, dtype)
-    _settle(parts.unet, where, dtype)
+    tell = _teller(parts, words, size, recipe, dtype)
+    network = denoiser_module(parts.family, parts.unet)
+    _settle(network, where, dtype)
     if recipe.gradient_checkpointing if recipe.gradient_checkpointing is not None else where.type == "cuda":
         parts.unet.enable_gradient_checkpointing()
-    process = process_of(noise_levels(parts.scheduler), prediction_of(parts.scheduler), where)
-    weights = min_snr_weight(process, recipe.min_snr_gamma)
+    settings = read_scheduler(parts.scheduler).settings
+    noising = noising_of(noise_levels(settings), prediction_of(settings), where)
+    weights = min_snr_weight(noising, recipe.min_snr_gamma)
     randomness = StepRandomness(recipe.seed + 1, where)
 
     def loss(step: int) -> Tensor:
@@ -47,10 +54,10 @@ def fit_adapters(
         rows = words.pick(pick % len(words.rows), recipe.caption_dropout, draw)
         t = stratified(recipe.batch, len(weights), draw)
         x0 = latents.sample(pick, draw)
-        noised, target = process.noised(x0, torch.randn(x0.shape, device=where, generator=draw), t)
+        noised, target = noising.noised(x0, torch.randn(x0.shape, device=where, generator=draw), t)
         with torch.autocast(where.type, dtype, enabled=dtype != torch.float32):
-            prediction = predict(parts.unet, noised, t, tell(rows))
-        errors = (prediction.float() - target).square().mean(dim=(1, 2, 3))
+            prediction: Tensor = network(noised, t.float(), *tell(rows).tensors.values())
+        errors: Tensor = (prediction.float() - target).square().mean(dim=(1, 2, 3))
         return (weights[t] * errors).mean()
 
     average = copy.deepcopy(adapters)
@@ -67,18 +74,19 @@ def fit_adapters(
     return average, spent
 
 
-def _teller(parts: Parts, words: Words, recipe: LoraRecipe, where: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Told]:
-    """What the UNet is told for rows of the table of captions; looked up, unless text encoders are trained."""
-    tell = teller(parts)
-    encoders = [getattr(parts, part) for part in TEXT_ENCODERS]
+def _teller(parts: Parts, words: Words, size: int, recipe: LoraRecipe, dtype: torch.dtype) -> Tell:
+    """By lookup, unless text encoders are trained."""
+    where = words.rows.device
+    encoders = [model for part, model in parts.models.items() if part.startswith(TEXT)]
     for encoder in encoders:
         _settle(encoder, where, dtype if recipe.text_encoder else torch.float32)
+    tell = teller(parts, words, size, where)
     if recipe.text_encoder:
-        return lambda rows: tell(words.tokens[rows])
-    table = told_once(tell, words.tokens)
+        return tell
+    told = told_once(tell, words)
     for encoder in encoders:
         encoder.to("cpu")
-    return lambda rows: {name: value[rows] for name, value in table.items()}
+    return told
 
 
 def _settle(network: nn.Module, where: torch.device, dtype: torch.dtype) -> None:

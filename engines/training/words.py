@@ -1,22 +1,20 @@
-"""What the UNet is told about a picture besides its noise: contexts of captions, computed once, or anew by an adapted text encoder."""
+"""What a network is told about a training picture besides its noise: captions, encoded once, or anew by text encoders that are trained."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from engines.conditioning import Conditioning
 from engines.directory import Parts
-from engines.networks import TextForward
-from engines.training.diffusion import tokenise
+from engines.errors import CaptionTooLongError
+from engines.pipelines.prompts import constant_of, encoder_of, readers_of, zero_null
+from engines.text import Reader
 
-Told = Mapping[str, Tensor]
-"""Tensors with one row per picture: context (n l d)."""
-
-TEXT_ENCODERS = ("text_encoder",)
-"""Parts that read captions."""
+Tell = Callable[[Int[Tensor, " b"]], Conditioning]
+"""Rows of the table of captions to what the network is told."""
 
 _AT_ONCE = 32
 """Captions encoded at once."""
@@ -26,40 +24,60 @@ _AT_ONCE = 32
 class Words:
     """All different captions as tokens, and which of them belong to which picture."""
 
-    tokens: Int[Tensor, "m l"]
+    tokens: tuple[Int[Tensor, "m l"], ...]
+    """For each text encoder; the last row is the empty caption."""
     rows: Int[Tensor, "n v"]
     """Of each picture its captions' rows, repeated to fill."""
-    empty: int
-    """Row of the empty caption."""
+
+    @property
+    def null(self) -> int:
+        """Row of what guidance starts from."""
+        return len(self.tokens[0]) - 1
 
     def pick(self, pictures: Int[Tensor, " b"], dropout: float, draw: torch.Generator) -> Int[Tensor, " b"]:
-        """For each picture the row of one of its captions, or of the empty one."""
+        """For each picture the row of one of its captions, or of what guidance starts from."""
         variant = torch.randint(self.rows.shape[1], pictures.shape, device=draw.device, generator=draw)
         drop = torch.rand(pictures.shape, device=draw.device, generator=draw) < dropout
-        return self.rows[pictures, variant].masked_fill(drop, self.empty)
+        return self.rows[pictures, variant].masked_fill(drop, self.null)
 
 
 def words_of(parts: Parts, captions: Sequence[Sequence[str]], device: torch.device) -> Words:
-    """Raises CaptionTooLongError for a caption that the text encoder would cut."""
-    length = min(int(parts.text_encoder.config.max_position_embeddings), parts.tokenizer.model_max_length)
-    tokens, rows = tokenise(parts.tokenizer, [*captions, [""]], length)
-    return Words(tokens.to(device), rows[:-1].to(device), int(rows[-1, 0]))
+    """Raises CaptionTooLongError for a caption that a text encoder would cut: its end would be taught to mean nothing."""
+    place = {caption: row for row, caption in enumerate(dict.fromkeys(each for variants in captions for each in variants))}
+    most = max(len(variants) for variants in captions)
+    rows = [[place[each] for each in (list(variants) * most)[:most]] for variants in captions]
+    tokens = [torch.cat([_tokens(reader, caption) for caption in (*place, "")]) for reader in readers_of(parts)]
+    return Words(tuple(each.to(device) for each in tokens), torch.tensor(rows, device=device))
 
 
-def teller(parts: Parts) -> Callable[[Tensor], Told]:
-    """Rows of tokens to what the UNet is told, by the pipeline's text encoder."""
-    text = TextForward(parts.text_encoder)
-    return lambda tokens: {"context": text(tokens)}
+def teller(parts: Parts, words: Words, size: int, device: torch.device) -> Tell:
+    """By the pipeline's text encoders, with gradients; pictures are ``size`` pixels high and wide."""
+    encode, constant = encoder_of(parts), constant_of(parts, (3, size, size), 1.0).to(device)
+    zeros = zero_null(parts)
+
+    def tell(rows: Int[Tensor, " b"]) -> Conditioning:
+        told = encode([tokens[rows] for tokens in words.tokens])
+        if zeros:
+            null = rows == words.null
+            told = Conditioning({name: value.masked_fill(_beside(null, value), 0) for name, value in told.tensors.items()})
+        return told.joined(constant)
+
+    return tell
 
 
 @torch.no_grad()
-def told_once(tell: Callable[[Tensor], Told], tokens: Tensor) -> Told:
-    """All rows together, without gradients."""
-    chunks = [tell(tokens[start : start + _AT_ONCE]) for start in range(0, len(tokens), _AT_ONCE)]
-    return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+def told_once(tell: Tell, words: Words) -> Tell:
+    """The same without gradients, from a table of all rows."""
+    every = torch.arange(words.null + 1, device=words.rows.device)
+    table = Conditioning.cat([tell(rows) for rows in every.tensor_split(list(range(_AT_ONCE, len(every), _AT_ONCE)))])
+    return lambda rows: table[rows]
 
 
-def predict(unet: Any, noised: Tensor, t: Tensor, told: Told) -> Tensor:
-    """The UNet's answer, ``(n, c, h, w)``."""
-    answer: Tensor = unet(noised, t, told["context"], return_dict=False)[0]
-    return answer
+def _tokens(reader: Reader, caption: str) -> Int[Tensor, "1 l"]:
+    if (count := reader.count(caption)) > reader.length:
+        raise CaptionTooLongError(caption, count, reader.length)
+    return reader.tokens(caption)
+
+
+def _beside(mask: Tensor, value: Tensor) -> Tensor:
+    return mask.view(-1, *[1] * (value.ndim - 1))

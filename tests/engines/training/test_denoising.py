@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 
 from engines.precondition import noise_levels, prediction_of
-from engines.training.denoising import min_snr_weight, process_of, stratified
+from engines.training.denoising import min_snr_weight, noising_of, stratified
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
@@ -23,7 +23,7 @@ def scheduler():
 
 def process(scheduler):
     config = dict(scheduler.config)
-    return process_of(noise_levels(config), prediction_of(config), torch.device("cpu"))
+    return noising_of(noise_levels(config), prediction_of(config), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)

@@ -1,13 +1,25 @@
 """`python -m engines.training lora`: a base and a folder in, a fine-tuned pipeline out."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
+from engines.training.__main__ import arguments as small_arguments
 from engines.training.__main__ import main
+from engines.training.adapters import Adapters, inject
 from engines.training.lora_command import arguments, recipe_of
 from engines.training.lora_options import LoraRecipe
+
+PAGE = Path(__file__).parents[3] / "docs" / "training.md"
+SIZES = {
+    "1.x": {"cross_attention_dim": 768, "attention_head_dim": 8},
+    "2.x": {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True},
+}
+"""What published UNets say beyond the defaults of their class; that of XL takes too long to build here."""
 
 
 @pytest.fixture
@@ -91,3 +103,26 @@ def test_the_help_names_both_uses(capsys):
         with pytest.raises(SystemExit, match="0"):
             main(given)
         assert said in capsys.readouterr().out
+
+
+def test_the_page_names_options_that_exist():
+    """Of either command."""
+    known = {
+        option for parser in (arguments(), small_arguments()) for action in parser._actions for option in action.option_strings
+    }
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE.read_text(encoding="utf-8"))) <= known
+
+
+def test_the_sizes_on_the_page_are_counted():
+    """Adapters of rank 16 and frozen weights of the published UNets, on the meta device."""
+    from diffusers import UNet2DConditionModel
+
+    adapters, frozen = [], []
+    for config in SIZES.values():
+        with torch.device("meta"):
+            unet = UNet2DConditionModel(**config)
+            frozen.append(sum(value.numel() for value in unet.parameters()) * 2 / 1e9)
+            adapters.append(Adapters(inject("unet", unet, rank=16, alpha=16.0, targets=LoraRecipe().targets)).size / 1e6)
+    page = " ".join(PAGE.read_text(encoding="utf-8").split())
+    assert "{:.1f} M parameters for Stable Diffusion 1.x, {:.1f} M for 2.x".format(*adapters) in page
+    assert "frozen UNets take {:.1f}, {:.1f} and".format(*frozen) in page
