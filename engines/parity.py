@@ -65,7 +65,7 @@ def _every(pairs: Sequence[tuple[dict[str, Tensor], dict[str, Tensor]]]) -> Iter
 
 def least_cosine(ours: Tensor, theirs: Tensor) -> float:
     """Smallest cosine between corresponding rows, in float64; rows that are zero on both sides agree."""
-    a, b = ours.double().flatten(1), theirs.double().flatten(1)
+    a, b = (each.double().reshape(len(each), -1) for each in (ours, theirs))
     norms = a.norm(dim=1) * b.norm(dim=1)
     cosine = (a * b).sum(1) / norms.clamp(min=1e-30)
     return float(torch.where((a.norm(dim=1) == 0) & (b.norm(dim=1) == 0), 1.0, cosine).min())
@@ -75,7 +75,7 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
     """Largest ||a - b|| / ||b|| over rows, in float64; infinite where shapes or finiteness differ."""
     if ours.shape != theirs.shape or not ours.isfinite().all():
         return float("inf")
-    a, b = ours.double().flatten(1), theirs.double().flatten(1)
+    a, b = (each.double().reshape(len(each), -1) for each in (ours, theirs))
     return float(((a - b).norm(dim=1) / b.norm(dim=1).clamp(min=1e-30)).max())
 
 

@@ -1,18 +1,19 @@
 """Plain torch: the reference that every other backend is measured against.  CPU in fp32, CUDA in fp32, tf32, fp16 or bf16."""
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from engines.backends.weights import Copies, check_weights, weights_of
 from engines.capability import Capability, cuda_driver
+from engines.capture import Recorder, recorder_for
 from engines.engine import Engine
-from engines.errors import ArtifactError, NotRefittableError
+from engines.errors import ArtifactError, FeedError
 from engines.protocols import Replay, Stream
 from engines.spec import EngineSpec, Kind, Precision, TensorSpec
 
@@ -25,38 +26,51 @@ DTYPES: Mapping[str, torch.dtype] = {
 CUDA_PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16")
 
 
-@dataclass(frozen=True, eq=False)
-class EagerProgram:
-    """A module on a device."""
+@dataclass(eq=False)
+class TorchProgram:
+    """A module on a device, called as it is or through something compiled from it."""
 
     spec: EngineSpec
-    module: nn.Module
+    weights: Mapping[str, Tensor]
+    """Parameters by the names they have in the module that was given."""
+    call: Callable[..., Tensor | tuple[Tensor, ...]]
     device: torch.device
-    threads: int | None
+    threads: int | None = None
+    recorder: Recorder | None = None
+    """Replaces CUDA graphs, and records on a CPU too."""
     captures: int = 0
 
     def run(self, feeds: Mapping[str, Tensor], out: Mapping[str, Tensor] | None, stream: Stream | None) -> Mapping[str, Tensor]:
-        """Inputs of floating point are cast to the engine's precision, outputs back to what the spec says."""
-        with on_stream(stream), _settings(self.spec.precision, self.threads):
-            inputs = [cast_in(each, feeds[each.name].to(self.device), self.spec.precision) for each in self.spec.inputs]
-            return handed(self.spec.outputs, self.module(*inputs), out)
+        """Feeds in pinned memory are copied while the host goes on: leave them alone until the results are there."""
+        with on_stream(stream), _settings(self.spec, self.device, self.threads):
+            inputs = [feeds[each.name].to(self.device, non_blocking=True) for each in self.spec.inputs]
+            return handed(self.spec.outputs, self.call(*inputs), out)
 
     def bind(self, feeds: Mapping[str, Tensor], outs: Mapping[str, Tensor]) -> Replay:
-        """Nothing can be settled ahead: a replay is a run into the bound tensors."""
-        return lambda: (self.run(feeds, outs, None), None)[1]
+        """On a GPU one CUDA graph, forward and backward together; it computes with the weights of the time of the replay."""
+        lie_on(self.device, feeds, outs, self.spec.name)
+        work = partial(self._into, feeds, outs)
+        replay = (self.recorder or recorder_for(self.device))(work)
+        self.captures += replay is not work
+        return replay
 
     def refit(self, weights: Mapping[str, Tensor]) -> None:
-        """Copied into the module's parameters, which on a CPU are the caller's own: give a copy to keep them."""
-        own = dict(self.module.named_parameters())
-        unknown = sorted(set(weights) - set(own))
-        if unknown:
-            raise NotRefittableError(self.spec.name, f"it has no parameter {', '.join(unknown[:3])}")
+        """Copied in place, so that recorded graphs see them.
+
+        On a CPU the parameters are the caller's own: give a copy to keep them.  On a GPU, engines that one backend built from one module
+        share their weights.
+        """
+        check_weights(self.spec.name, self.weights, weights)
         with torch.no_grad():
             for name, value in weights.items():
-                own[name].copy_(value)
+                self.weights[name].copy_(value)
 
     def close(self) -> None:
-        """The module goes with the engine."""
+        """Let go of the module; a GPU's memory is free when no other engine runs the same copy."""
+        self.call, self.weights = _closed, {}
+
+    def _into(self, feeds: Mapping[str, Tensor], outs: Mapping[str, Tensor]) -> None:
+        self.run(feeds, outs, None)
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,7 @@ class EagerBackend:
     device: str = "cpu"
     threads: int | None = None
     name: str = "torch"
+    _copies: Copies = field(default_factory=Copies, init=False, repr=False, compare=False)
 
     def probe(self) -> Capability:
         """Torch is always there; a GPU may not be."""
@@ -78,7 +93,8 @@ class EagerBackend:
     def build(self, module: nn.Module, spec: EngineSpec) -> Engine:
         """Nothing is compiled and nothing cached; the module given stays as it is, since it is the reference of others."""
         device = torch.device(self.device)
-        program = EagerProgram(spec, placed(module, device, spec.precision), device, self.threads)
+        placed = module if device.type == "cpu" else self._copies.of(module, spec, device)
+        program = TorchProgram(spec, weights_of(module, placed), placed, device, self.threads)
         return Engine(spec=spec, program=program, backend=self.name)
 
     def load(self, artifact: Path, spec: EngineSpec) -> Engine:
@@ -86,6 +102,10 @@ class EagerBackend:
         raise ArtifactError(
             f"backend {self.name!r} has no artifacts to load {spec.name!r} from ({artifact}); build it from its module"
         )
+
+
+def _closed(*_: Tensor) -> Tensor:
+    raise RuntimeError("the engine of this replay was closed")
 
 
 def torch_capability(name: str, device: str) -> Capability:
@@ -103,17 +123,11 @@ def torch_capability(name: str, device: str) -> Capability:
     )
 
 
-def placed(module: nn.Module, device: torch.device, precision: Precision) -> nn.Module:
-    """On a CPU the module itself, elsewhere a copy in the precision, channels last."""
-    if device.type == "cpu":
-        return module
-    moved: Any = copy.deepcopy(module).to(device, DTYPES[precision])
-    return cast("nn.Module", moved.to(memory_format=torch.channels_last))
-
-
-def cast_in(spec: TensorSpec, value: Tensor, precision: Precision) -> Tensor:
-    """What the spec calls float32 is computed in the engine's precision."""
-    return value.to(DTYPES[precision]) if spec.dtype == "float32" else value
+def lie_on(device: torch.device, feeds: Mapping[str, Tensor], outs: Mapping[str, Tensor], engine: str) -> None:
+    """Raise FeedError for a tensor elsewhere: an address on another device cannot be bound."""
+    for name, value in (*feeds.items(), *outs.items()):
+        if value.device.type != device.type or (device.index is not None and value.device.index != device.index):
+            raise FeedError(f"{name!r} of engine {engine!r} lies on {value.device}, and is bound on {device}; move it there")
 
 
 def handed(
@@ -137,13 +151,17 @@ def on_stream(stream: Stream | None) -> Iterator[None]:
 
 
 @contextmanager
-def _settings(precision: Precision, threads: int | None) -> Iterator[None]:
-    """TF32 only where it was asked for; everything that torch keeps globally is borrowed for one call."""
-    tf32 = precision == "tf32"
+def _settings(spec: EngineSpec, device: torch.device, threads: int | None) -> Iterator[None]:
+    """TF32 only where it was asked for; everything that torch keeps globally is borrowed for one call.
+
+    Convolutions are tuned by trying where there is one shape to tune for.
+    """
+    tf32 = spec.precision == "tf32"
+    tuned = device.type == "cuda" and spec.profile.static
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = tf32
     try:
-        with torch.no_grad(), borrowed_threads(threads), torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
+        with torch.no_grad(), borrowed_threads(threads), torch.backends.cudnn.flags(enabled=True, benchmark=tuned, allow_tf32=tf32):
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before

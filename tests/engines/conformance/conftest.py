@@ -1,0 +1,63 @@
+from dataclasses import dataclass, field
+
+import pytest
+
+from engines.cache import BuildCache
+from engines.engine import Engine
+from engines.errors import BackendError
+from engines.protocols import Backend
+from tests.engines.conformance.networks import Case, make_cases
+from tests.engines.conformance.registry import BACKENDS
+
+
+@dataclass(eq=False)
+class Subject:
+    """One backend and the engines that it has built; each case is built once and shared, so tests do not change them."""
+
+    backend: Backend
+    cache: BuildCache
+    cases: dict[str, Case] = field(default_factory=make_cases)
+    _built: dict[str, Engine | Exception | str] = field(default_factory=dict)
+
+    def __call__(self, name: str) -> tuple[Engine, Case]:
+        case = self.cases[name]
+        if name not in self._built:
+            self._built[name] = self._build(case)
+        built = self._built[name]
+        if isinstance(built, str):
+            pytest.skip(built)
+        if isinstance(built, Exception):
+            raise built
+        return built, case
+
+    def _build(self, case: Case) -> Engine | Exception | str:
+        """Once: a reason to skip or a failure is the same for every test."""
+        try:
+            return self.backend.unusable(case.spec) or self.backend.build(case.module, case.spec)
+        except BackendError as error:
+            return error
+
+    def fresh(self, name: str) -> tuple[Engine, Case]:
+        """An engine of its own, from a module of its own."""
+        self(name)
+        case = make_cases()[name]
+        return self.backend.build(case.module, case.spec), case
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory):
+    return BuildCache(tmp_path_factory.mktemp("conformance"))
+
+
+@pytest.fixture(scope="session", params=list(BACKENDS))
+def subject(request, shared_cache):
+    """Every backend in turn."""
+    backend = BACKENDS[request.param](shared_cache)
+    reason = backend.probe().reason
+    if reason is not None:
+        pytest.skip(reason)
+    made = Subject(backend, shared_cache)
+    yield made
+    for engine in made._built.values():
+        if isinstance(engine, Engine):
+            engine.close()
