@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Raised whenever the way graphs are made changes, so that older artifacts are not found again."""
 
 BATCH = "B"

@@ -21,7 +21,7 @@ SPEC = EngineSpec(
         {"precision": "bf16"},
         {"model_hash": "1" * 64},
         {"profile": Profile(1, 8, 64)},
-        {"recipe_version": 2},
+        {"recipe_version": 1},
     ],
 )
 def test_everything_a_graph_depends_on_changes_its_key(change):

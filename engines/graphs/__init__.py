@@ -1,0 +1,1 @@
+"""Networks, their gradients and guided steps as ONNX graphs.  ``export.export`` is the door; the other modules are its parts."""
