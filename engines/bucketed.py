@@ -86,7 +86,7 @@ class Buckets:
         return self._replays[size]
 
     def measure(self) -> dict[int, float]:
-        """Median seconds of every size, on noise."""
+        """Seconds of every size, on noise."""
         generator = torch.Generator(self.device).manual_seed(0)
         for value in self._fixed()[0].values():
             _ = value.normal_(generator=generator) if value.is_floating_point() else value.zero_()

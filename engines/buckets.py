@@ -18,7 +18,7 @@ from engines.errors import OutOfMemoryError
 from engines.memory import give_back, out_of_memory
 from engines.protocols import Replay
 from engines.spec import digest
-from engines.timing import median_seconds
+from engines.timing import least_seconds
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Batch sizes that are built, as far as memory goes."""
@@ -90,13 +90,13 @@ class BucketTimes:
 
 
 def measure_times(replay_at: Callable[[int], Replay], sizes: Sequence[int], device: torch.device) -> dict[int, float]:
-    """Median seconds of each size, ascending, as far as memory goes.  Raises OutOfMemoryError when even the smallest does not fit."""
+    """Seconds of each size, ascending, as far as memory goes.  Raises OutOfMemoryError when even the smallest does not fit."""
     seconds: dict[int, float] = {}
     for size in sorted(sizes):
         if seconds and max(seconds.values()) > LONGEST_SECONDS:
             break
         try:
-            seconds[size] = median_seconds(device, replay_at(size), repeats=REPEATS, patience_seconds=PATIENCE_SECONDS)
+            seconds[size] = least_seconds(device, replay_at(size), repeats=REPEATS, patience_seconds=PATIENCE_SECONDS)
         except Exception as error:  # every library has its own
             if not out_of_memory(error):
                 raise

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from statistics import median
 
 import torch
 
@@ -29,13 +28,16 @@ def timed(device: torch.device, work: Callable[[], object]) -> Elapsed:
     return wait
 
 
-def median_seconds(device: torch.device, work: Callable[[], object], *, repeats: int, patience_seconds: float) -> float:
-    """Median of up to ``repeats`` runs after one that does not count; at least two, fewer when patience ends."""
+def least_seconds(device: torch.device, work: Callable[[], object], *, repeats: int, patience_seconds: float) -> float:
+    """Least of up to ``repeats`` runs after one that does not count; at least three, fewer than asked when patience ends.
+
+    The least, since whatever else runs on the machine can only make work look longer.
+    """
     timed(device, work)()
     seconds: list[float] = []
-    while len(seconds) < 2 or (len(seconds) < repeats and sum(seconds) < patience_seconds):
+    while len(seconds) < 3 or (len(seconds) < repeats and sum(seconds) < patience_seconds):
         seconds.append(timed(device, work)())
-    return median(seconds)
+    return min(seconds)
 
 
 def _event() -> torch.cuda.Event:
