@@ -1,16 +1,15 @@
 """The commands."""
 
 import sys
-import traceback
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from audit_plugin import __version__
+from audit_plugin.cli.command import ConfigPath, Output, command
 from audit_plugin.cli.console import (
     ExitCode,
     Form,
@@ -21,11 +20,11 @@ from audit_plugin.cli.console import (
     print_facts,
     print_results,
     progress_bars,
-    quiet_vendors,
     say,
 )
+from audit_plugin.cli.engines import engines_app
 from audit_plugin.config import Loaded, load, schema
-from audit_plugin.core.errors import AuditError, StoreError
+from audit_plugin.core.errors import StoreError
 from audit_plugin.core.results import AuditResult, RunState
 
 if TYPE_CHECKING:  # loaded by the commands that need them
@@ -33,7 +32,6 @@ if TYPE_CHECKING:  # loaded by the commands that need them
     from audit_plugin.store.store import Store
     from audit_plugin.wiring import Installation
 
-P = ParamSpec("P")
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -47,31 +45,7 @@ generator_app = typer.Typer(no_args_is_help=True, help="Make a generator of your
 app.add_typer(config_app, name="config")
 app.add_typer(bank_app, name="bank")
 app.add_typer(generator_app, name="generator")
-
-ConfigPath = Annotated[Path, typer.Argument(help="YAML configuration.", show_default=False)]
-Output = Annotated[Form, typer.Option("--output", "-o", help="Form of the data on stdout.")]
-
-
-def command(function: Callable[P, int]) -> Callable[P, None]:
-    """A command that returns its exit code; our errors become one line on stderr and their own code."""
-
-    @wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        quiet_vendors()
-        try:
-            code = function(*args, **kwargs)
-        except AuditError as error:
-            complain(error)
-            code = error.exit_code
-        except KeyboardInterrupt:
-            say("interrupted; run the same command again to go on")
-            code = ExitCode.INTERRUPTED
-        except Exception:  # noqa: BLE001  (a mistake of ours must not end with 1, which means findings)
-            traceback.print_exc()
-            code = ExitCode.COULD_NOT_RUN
-        raise typer.Exit(int(code))
-
-    return run
+app.add_typer(engines_app, name="engines")
 
 
 def exit_code(results: Sequence[AuditResult]) -> ExitCode:

@@ -5,14 +5,16 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum, StrEnum
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Task as RichTask
+from rich.table import Table
 from rich.text import Text
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
@@ -145,6 +147,23 @@ def print_facts(facts: dict[str, object], form: Form) -> None:
         return
     for name, value in facts.items():
         out().print(f"{name.replace('_', ' '):28} {value}", markup=False)
+
+
+def print_rows(rows: Sequence[Mapping[str, object]], form: Form) -> None:
+    """A table on stdout, or the same rows as a document; columns that are empty in every row are left out of the table."""
+    if form is not Form.TABLE:
+        print_data([dict(row) for row in rows], form)
+        return
+    columns = [name for name in (rows[0] if rows else ()) if any(row[name] not in {None, ""} for row in rows)]
+    table = Table(*(name.replace("_", " ") for name in columns))
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in columns))
+    if rows:
+        out().print(table)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else escape(str(value))
 
 
 def print_data(data: object, form: Form) -> None:

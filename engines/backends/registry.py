@@ -3,13 +3,44 @@
 from engines.cache import BuildCache
 from engines.protocols import Backend
 
+MOST_LEVEL = 5
+"""TensorRT's highest: many times longer for a few per cent."""
+
 
 def all_backends(cache: BuildCache, device: str = "cpu", threads: int | None = None, *, most: bool = False) -> tuple[Backend, ...]:
     """The backends of a device, whether or not they can be used here: each says so itself when it is asked.
 
     ``most`` lets those that search for fast kernels do so as long as they can.
     """
+    from engines.backends.compiled import CompiledBackend
     from engines.backends.eager import EagerBackend
-    from engines.backends.ort import OrtBackend
+    from engines.backends.ort import OrtBackend, OrtTensorrtBackend
 
-    return (OrtBackend(cache, device, threads), EagerBackend(device, threads))
+    compiled, ort, plain = (
+        CompiledBackend(cache, device, threads),
+        OrtBackend(cache, device, threads),
+        EagerBackend(device, threads),
+    )
+    if device == "cpu":
+        return compiled, ort, plain
+    return _tensorrt(cache, device, threads, most=most), compiled, OrtTensorrtBackend(cache, device, threads), ort, plain
+
+
+def choosable(
+    wanted: str, cache: BuildCache, device: str = "cpu", threads: int | None = None, *, most: bool = False
+) -> tuple[Backend, ...]:
+    """Those that one is chosen from: all, except that ``auto`` compiles nothing for a CPU.
+
+    Torch compiles in every process anew, for tens of seconds a network there, which drawing a bank does not earn back.
+    """
+    every = all_backends(cache, device, threads, most=most)
+    return tuple(each for each in every if (wanted, device, each.name) != ("auto", "cpu", "torch-compiled"))
+
+
+def _tensorrt(cache: BuildCache, device: str, threads: int | None, *, most: bool) -> Backend:
+    from engines.backends.trt.backend import TensorrtBackend
+    from engines.backends.trt.device import CudaDevice
+    from engines.backends.trt.request import BuildOptions
+
+    options = BuildOptions(level=MOST_LEVEL) if most else BuildOptions()
+    return TensorrtBackend(cache, CudaDevice(device), options, threads)

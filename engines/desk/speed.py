@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from engines.engine import Engine
 from engines.parity import Feeds
 from engines.protocols import Replay
 from engines.spec import TORCH_TYPES
-from engines.timing import median_seconds
+from engines.timing import timed
 
 REPEATS, PATIENCE_SECONDS = 20, 1.0
 """Timing a batch ends after this many replays or seconds, whichever comes first."""
@@ -29,9 +30,13 @@ def bound(engine: Engine, feeds: Feeds) -> tuple[Replay, Mapping[str, Tensor]]:
 
 
 def batch_seconds(engine: Engine, feeds: Feeds, patience_seconds: float = PATIENCE_SECONDS) -> float:
-    """Median device time of a replay."""
+    """Median device time of a replay after one that does not count; at least three."""
     replay, _ = bound(engine, feeds)
-    return median_seconds(engine.device, replay, repeats=REPEATS, patience_seconds=patience_seconds)
+    timed(engine.device, replay)()
+    seconds: list[float] = []
+    while len(seconds) < 3 or (len(seconds) < REPEATS and sum(seconds) < patience_seconds):
+        seconds.append(timed(engine.device, replay)())
+    return median(seconds)
 
 
 def call_seconds(engine: Engine, feeds: Feeds) -> float:

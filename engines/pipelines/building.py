@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from engines.backends.eager import EagerBackend
-from engines.backends.registry import all_backends
+from engines.backends.registry import choosable
+from engines.backends.weights import copied
 from engines.build import BackendChoice, Builder
 from engines.cache import BuildCache, default_root
 from engines.conditioning import Conditioning
@@ -46,11 +47,11 @@ class Where:
     cache: Path | None
 
     def builder(self) -> Builder:
-        """All backends of the device, torch being the reference."""
+        """The backends that one is chosen from, torch being the reference."""
         builds = BuildCache(self.cache or default_root())
         return Builder(
             reference=EagerBackend(self.device, self.threads),
-            backends=all_backends(builds, self.device, self.threads),
+            backends=choosable(self.backend, builds, self.device, self.threads),
             cache=builds,
             rows=self.batch,
             where={"device": self.device, "threads": str(self.threads or torch.get_num_threads())},
@@ -145,19 +146,13 @@ def image_shape(parts: Parts) -> tuple[int, int, int]:
 def differentiable(module: nn.Module, device: torch.device, precision: Precision) -> TimestepNetwork:
     """The module in torch, on the device when it is first needed; in fp32 where fp16 would lose small gradients."""
     safe: Precision = "fp32" if precision == "fp16" else precision
-    there = cache(lambda: module if device.type == "cpu" else _copied(module, safe, device))
+    there = cache(lambda: module if device.type == "cpu" else copied(module, safe, device))
 
     def network(x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         answer: Tensor = there()(x, t, *conditioning.tensors.values())
         return answer.to(x.dtype)
 
     return network
-
-
-def _copied(module: nn.Module, precision: Precision, device: torch.device) -> nn.Module:
-    from engines.backends.eager import copied
-
-    return copied(module, precision, device)
 
 
 def _check_precision(parts: Parts, precision: Precision) -> None:

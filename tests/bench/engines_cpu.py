@@ -1,15 +1,35 @@
 """How fast does each CPU backend draw with the shipped generator, against diffusers' own call?
 
-python -m tests.bench.engines_cpu [--quick] [--json FILE] [--markdown FILE]
+python -m tests.bench.engines_cpu [--quick] [--cache DIR] [--json FILE] [--markdown FILE]
 """
 
-from tests.bench.engines_speed import bench
-from tests.bench.report import parser
+from collections.abc import Sequence
+from pathlib import Path
+
+from audit_plugin.cli.console import hush_warnings, quiet_vendors
+from engines.cache import BuildCache
+from engines.desk.place import Place
+from tests.bench.engines_speed import compare, host_microseconds
+from tests.bench.report import CACHE, Report, parser, publish
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    made = parser(__doc__)
+    made.add_argument("--cache", type=Path, default=CACHE / "engines", help="where built engines are kept")
+    options = made.parse_args(arguments)
+    quiet_vendors()
+    hush_warnings()
+    place = Place(BuildCache(options.cache), "cpu")
+    report = Report(
+        name="engines_cpu", question="how fast is each backend, against diffusers' own call, with which error?", seeds={"images": "0..31"}
+    )  # fmt: skip
+    report.mode = "quick" if options.quick else "full"
+    report.rows = compare(report, place, repeats=3 if options.quick else 9)
+    report.figures |= host_microseconds(place)
+    report.notes.append("host_us: host time of a bound call of an engine that does next to nothing")
+    publish(report, options)
+
 
 if __name__ == "__main__":
-    bench(
-        "engines_cpu",
-        "cpu",
-        {"torch fp32": {"backend": "torch"}, "onnxruntime fp32": {"backend": "ort"}},
-        parser(__doc__).parse_args(),
-    )
+    main()

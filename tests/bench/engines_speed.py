@@ -1,83 +1,179 @@
-"""What ``engines_cpu`` and ``engines_gpu`` share: the shipped generator by each backend, beside diffusers' own pipeline call, in one run."""
+"""The shipped generator on every backend beside diffusers' own pipeline call: same weights, steps and scheduler, in one run.
 
-import argparse
-import statistics
+Contenders take turns, so that what disturbs the machine disturbs all alike.
+"""
+
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
 
-from engines.pipeline import TextToImage, load_pipeline
-from tests.bench.report import CACHE, Report, publish
+from engines.certificate import FORWARD_LIMITS
+from engines.desk.place import Place, worst_error
+from engines.desk.samples import call_sample
+from engines.desk.speed import call_seconds
+from engines.errors import BackendError
+from engines.pipeline import Pipeline, load_pipeline
+from engines.spec import Precision
+from tests.bench.report import Cell, Report
 
-GENERATOR = Path(__file__).resolve().parents[2] / "audit_plugin" / "demo" / "assets" / "generator"
-CAPTION = "a large red circle on grass with a ruler in bright light"
 BATCHES = (1, 8, 32)
+PRECISIONS: Mapping[str, tuple[Precision, ...]] = {"cpu": ("fp32",), "cuda": ("fp32", "bf16")}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+Draw = Callable[[int], np.ndarray]
+"""So many images (n 3 h w) in [0, 1]."""
+Times = Mapping[tuple[str, int], list[float]]
+"""Contender and batch -> seconds of each repeat."""
 
 
-def bench(name: str, device: str, contenders: dict[str, dict[str, str]], options: argparse.Namespace) -> None:
-    """Draw batches of 1, 8 and 32 by every contender (arguments of ``load_pipeline``) and by diffusers; median of repeats."""
-    repeats = 3 if options.quick else 7
-    report = Report(
-        name=name, question="how fast is each backend, against diffusers' own call, with which error?", seeds={"images": "0..31"}
-    )
-    report.mode = "quick" if options.quick else "full"
-    reference = load_pipeline(GENERATOR, backend="torch", sampler="ddim", batch=max(BATCHES))
-    truth = reference.generate([CAPTION] * 32, range(32))
-    theirs = _diffusers(device, reference)
-    baseline = {batch: _seconds(lambda n=batch: theirs(n), repeats, device) for batch in BATCHES}
-    report.rows += [_row("diffusers StableDiffusionPipeline", batch, seconds, seconds, None) for batch, seconds in baseline.items()]
-    worst = 0.0
-    best = dict.fromkeys(BATCHES, 0.0)
-    for title, arguments in contenders.items():
-        ours = load_pipeline(GENERATOR, sampler="ddim", batch=max(BATCHES), device=device, cache=CACHE / "engines", **arguments)  # type: ignore[arg-type]
-        images = ours.generate([CAPTION] * 32, range(32))
-        error = float(np.linalg.norm(images - truth) / np.linalg.norm(truth))
-        exact = arguments.get("precision", "fp32") == "fp32"
-        worst = max(worst, error) if exact else worst
-        for batch in BATCHES:
-            seconds = _seconds(lambda p=ours, n=batch: p.generate([CAPTION] * n, range(n)), repeats, device)
-            best[batch] = max(best[batch], baseline[batch] / seconds)
-            report.rows.append(_row(title, batch, seconds, baseline[batch], error))
-    report.figures |= {f"speedup_over_diffusers_b{batch}": value for batch, value in best.items()} | {"max_parity_error": worst}
-    report.notes.append("parity error: norm of the difference of the images to torch float32 on the CPU, relative; fp32 rows count")
-    if device == "cuda":
-        report.notes.append(f"device: {torch.cuda.get_device_name(0)}")
-    publish(report, options)
+@dataclass(frozen=True)
+class Subject:
+    """What is drawn, and by which weights."""
+
+    directory: Path = Path(__file__).resolve().parents[2] / "audit_plugin" / "demo" / "assets" / "generator"
+    caption: str = "a large red circle on grass with a ruler in bright light"
+
+    def load(self, backend: str, place: Place, precision: Precision, batch: int) -> Pipeline:
+        """Our generator on a backend."""
+        return load_pipeline(
+            self.directory, backend=backend, sampler="ddim", guidance=1.0, batch=batch, device=place.device, precision=precision,
+            threads=place.threads, cache=place.cache.root,
+        )  # fmt: skip
 
 
-def _diffusers(device: str, ours: TextToImage) -> Callable[[int], object]:
-    """Diffusers' own call: DDIM with the same steps, no guidance, arrays out."""
+SHIPPED = Subject()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One way to draw."""
+
+    title: str
+    precision: Precision
+    draw: Draw
+    ours: bool
+    certificate_error: float | None = None
+    """Largest relative error of its networks' outputs; None for diffusers and for the reference."""
+
+
+def compare(
+    report: Report, place: Place, *, repeats: int, batches: Sequence[int] = BATCHES, subject: Subject = SHIPPED
+) -> list[dict[str, Cell]]:
+    """Rows of the race; figures and notes go to the report."""
+    most = max(batches)
+    reference = subject.load("torch", Place(place.cache, "cpu", place.threads), "fp32", most)
+    truth = reference.generate([subject.caption] * most, range(most))
+    racing = [*diffusers_calls(subject, place, reference.plan.steps), *our_calls(subject, place, most, report.notes)]
+    times = race(racing, batches, repeats)
+    errors = {each.title: _distance(each.draw(most), truth) for each in racing if each.ours}
+    best = {batch: min(_median(times, each, batch) for each in racing if not each.ours) for batch in batches}
+    exact = [each for each in racing if each.ours and each.precision == "fp32"]
+    report.figures |= {
+        f"speedup_over_diffusers_b{batch}": best[batch] / min(_median(times, each, batch) for each in racing if each.ours)
+        for batch in batches
+    }
+    report.figures |= {
+        "max_parity_error": max((each.certificate_error or 0.0 for each in exact), default=0.0),
+        "parity_bound": FORWARD_LIMITS["fp32"],
+        "max_image_error": max(errors[each.title] for each in exact),
+    }
+    report.notes += NOTES
+    return [_row(each, batch, times, best[batch], errors.get(each.title)) for batch in batches for each in racing]
+
+
+NOTES = (
+    "diffusers: its own pipeline call, arrays out; speed-up: over the fastest of its calls, medians of repeats taken in turns",
+    "captions are encoded once by us and on every call by diffusers, as in audits, where captions recur",
+    "parity error: of the networks, as in their certificates; in the figures the largest of the fp32 ones",
+    "image error: norm of the difference of whole images to torch fp32 on the CPU, relative",
+)
+
+
+def race(racing: Sequence[Contender], batches: Sequence[int], repeats: int) -> Times:
+    """Everybody warms up, then all take turns; who begins changes with every turn."""
+    times: dict[tuple[str, int], list[float]] = {}
+    for batch in batches:
+        for each in racing:
+            each.draw(batch)
+        for turn in range(repeats):
+            begins = turn % len(racing)
+            for each in (*racing[begins:], *racing[:begins]):
+                start = time.perf_counter()
+                each.draw(batch)  # arrays out, so that nothing is still under way
+                times.setdefault((each.title, batch), []).append(time.perf_counter() - start)
+    return times
+
+
+def diffusers_calls(subject: Subject, place: Place, steps: int) -> Iterator[Contender]:
+    """Diffusers' own call in each precision: DDIM with the directory's steps, no guidance, arrays out."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-    pipe = StableDiffusionPipeline.from_pretrained(GENERATOR, local_files_only=True, torch_dtype=torch.float32)
-    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    pipe.set_progress_bar_config(disable=True)
-    pipe = pipe.to(device)
-    return lambda n: pipe([CAPTION] * n, num_inference_steps=ours.plan.steps, guidance_scale=1.0, output_type="np").images
+    for precision in PRECISIONS[place.device]:
+        pipe = StableDiffusionPipeline.from_pretrained(subject.directory, local_files_only=True)
+        pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+        pipe.set_progress_bar_config(disable=True)
+        pipe = pipe.to(place.device, DTYPES[precision])
+
+        def draw(n: int, pipe: object = pipe) -> np.ndarray:
+            return pipe([subject.caption] * n, num_inference_steps=steps, guidance_scale=1.0, output_type="np").images
+
+        yield Contender(title=f"diffusers {precision}", precision=precision, draw=draw, ours=False)
 
 
-def _row(backend: str, batch: int, seconds: float, baseline: float, error: float | None) -> dict[str, str | int | float | None]:
+def our_calls(subject: Subject, place: Place, batch: int, notes: list[str]) -> Iterator[Contender]:
+    """Our generator on every backend in each precision; those that refuse leave a note."""
+    for backend in place.backends:
+        for precision in PRECISIONS[place.device]:
+            title = f"{backend.name} {precision}"
+            try:
+                pipeline = subject.load(backend.name, place, precision, batch)
+            except BackendError as error:
+                notes.append(f"{title}: {error}")
+                continue
+            worst = [worst_error(engine) for engine in (pipeline.course.network.engine, pipeline.codec.decoder)]
+            yield Contender(
+                title=title,
+                precision=precision,
+                draw=lambda n, pipeline=pipeline: pipeline.generate([subject.caption] * n, range(n)),
+                ours=True,
+                certificate_error=max((each for each in worst if each is not None), default=None),
+            )
+
+
+def host_microseconds(place: Place) -> dict[str, float]:
+    """Host time of a bound call on every backend that can be used."""
+    usable = [backend for backend in place.backends if backend.probe().usable]
+    found: dict[str, float] = {}
+    for backend in usable:
+        network = call_sample()
+        engine = place.certified(backend, network)
+        found[f"host_us_{backend.name}"] = 1e6 * call_seconds(engine, network.feeds(1, engine.device))
+    return found
+
+
+def _median(times: Times, contender: Contender, batch: int) -> float:
+    return median(times[contender.title, batch])
+
+
+def _distance(images: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.linalg.norm(images - truth) / np.linalg.norm(truth))
+
+
+def _row(contender: Contender, batch: int, times: Times, baseline: float, image_error: float | None) -> dict[str, Cell]:
+    seconds = times[contender.title, batch]
     return {
-        "backend": backend,
+        "contender": contender.title,
         "batch": batch,
-        "images_per_s": batch / seconds,
-        "speedup": baseline / seconds,
-        "parity_error": error,
+        "images_per_s": batch / median(seconds),
+        "ms": 1e3 * median(seconds),
+        "ms_min": 1e3 * min(seconds),
+        "ms_max": 1e3 * max(seconds),
+        "speedup": baseline / median(seconds),
+        "parity_error": contender.certificate_error,
+        "image_error": image_error,
     }
-
-
-def _seconds(work: Callable[[], object], repeats: int, device: str) -> float:
-    """Median wall time after one warm-up."""
-    return statistics.median(list(_times(work, repeats, device))[1:])
-
-
-def _times(work: Callable[[], object], repeats: int, device: str) -> Iterator[float]:
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        yield time.perf_counter() - start
