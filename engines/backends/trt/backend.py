@@ -76,6 +76,10 @@ class TensorrtBackend:
             kinds=("forward", "vjp", "guided"),
         )  # fmt: skip
 
+    def ready(self, spec: EngineSpec) -> bool:
+        """Building takes minutes, and even loading a while."""
+        return False
+
     def unusable(self, spec: EngineSpec) -> str | None:
         """No driver, no library, a precision the device lacks, or a runtime that only loads."""
         reason = self.probe().refuses(spec)
@@ -154,7 +158,7 @@ class TensorrtBackend:
             except ExportError as error:
                 if isinstance(error, PlanError) and error.stage != "parse":
                     raise
-                reasons.append(f"opset {opset}: {error}")
+                reasons.append(f"opset {opset}: {'; '.join(error.reasons) if isinstance(error, PlanError) else error}")
             else:
                 return
         raise PlanError("parse", reasons)

@@ -1,4 +1,4 @@
-"""A small network, and the same as an ONNX graph written by hand, since exporters take seconds."""
+"""Small networks; one of them also as an ONNX graph written by hand, since exporters take seconds."""
 
 import json
 
@@ -6,6 +6,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+from torch.nn import functional
 
 from engines.spec import EngineSpec, Profile, TensorSpec
 
@@ -69,3 +70,37 @@ def write_graph(module, spec, folder, *, kind=TensorProto.FLOAT, extra=()):
     onnx.save(model, str(folder / "model.onnx"))
     known = {"merged.q": ["q.weight", "transpose"], "merged.k": ["k.weight", "transpose"], "bias": ["bias", "identity"]}
     (folder / "weights.json").write_text(json.dumps(known))
+
+
+class Block(nn.Module):
+    """Convolution, group norm, attention and a linear layer, rows at their own time."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.conv, self.norm, self.mix = nn.Conv2d(2, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.Linear(4, 4)
+        self.eval().requires_grad_(requires_grad=False)
+
+    def forward(self, x, t):
+        tokens = self.norm(self.conv(x) * t[:, None, None, None].cos()).flatten(2).transpose(1, 2)[:, None]
+        return self.mix(functional.scaled_dot_product_attention(tokens, tokens, tokens)).mean((1, 2))
+
+
+BLOCK = EngineSpec(
+    name="block",
+    inputs=(TensorSpec("x", "float32", ("B", 2, 4, 4)), TensorSpec("t", "float32", ("B",))),
+    outputs=(TensorSpec("y", "float32", ("B", 4)),),
+    profile=Profile(1, 4, 8),
+    model_hash="e" * 64,
+)
+
+
+def block_feeds(rows):
+    return {"x": torch.randn(rows, 2, 4, 4, generator=torch.Generator().manual_seed(rows)), "t": torch.linspace(0, 3, rows)}
+
+
+class Still(Block):
+    """Whose time is the mean of its input."""
+
+    def forward(self, x):
+        return super().forward(x, x.flatten(1).mean(1))

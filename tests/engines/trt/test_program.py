@@ -109,6 +109,19 @@ def test_an_output_of_another_shape_is_not_written(engine, monkeypatch):
         engine.run(feeds(2))
 
 
+def test_shapes_are_told_again_after_a_refusal(engine, module, monkeypatch):
+    """One input was accepted, the other not: what the context has now is neither."""
+    engine.run(feeds(2))
+    accept = fake.IExecutionContext.set_input_shape
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            fake.IExecutionContext, "set_input_shape", lambda self, name, shape: name == "x" and accept(self, name, shape)
+        )
+        with pytest.raises(ExecutionError, match=r"refuses 't' of \(3,\)"):
+            engine.run(feeds(3))
+    same(engine.run(feeds(2))["y"], module, feeds(2))
+
+
 def test_a_replay_computes_from_what_is_in_the_feeds_then(engine, module):
     """One capture, however often it is launched."""
     given, out = feeds(4), outs(4)
@@ -160,7 +173,7 @@ def test_a_run_becomes_part_of_a_graph_of_somebody_else(engine, backend, module)
     with Recording() as loop:
         engine.run(given, out)
         replay()
-    backend._arena.block(3, 10 * fake.MEMORY_BYTES)
+    assert contexts(engine)[0].block.memory.data_ptr() in {each.data_ptr() for each in loop.held}
     given["x"].copy_(feeds(4, seed=7)["x"])
     loop.replay()
     same(out["y"], module, given)
