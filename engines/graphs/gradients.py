@@ -32,7 +32,7 @@ class Vjp(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor, cotangent: Tensor, *conditioning: Tensor) -> tuple[Tensor, Tensor]:
-        """x (n ...), cotangent like the output (n ...); what conditions the network has no gradient."""
+        """Of x (n ...), cotangent like the output (n ...); what conditions the network has no gradient."""
         y, back = pull_back(self.network, x, *conditioning)
         return y, back(cotangent)
 

@@ -29,7 +29,7 @@ class Half(nn.Module):
         self.network, self.dtype = network.to(dtype), dtype
         for name, part in network.named_modules():
             if name.rpartition(".")[2] in TIME_EMBEDDINGS:
-                part.float().register_forward_pre_hook(_to_float)
+                part.float().register_forward_pre_hook(self._to_float)
                 part.register_forward_hook(self._to_half)
             elif isinstance(part, _BatchNorm):
                 part.float()  # a variance may be too large for float16
@@ -38,6 +38,9 @@ class Half(nn.Module):
         """Numbers per row, such as timesteps, are not cast: neighbouring ones would become equal."""
         outputs = self.network(*(x.to(self.dtype) if x.is_floating_point() and x.ndim > 1 else x for x in inputs))
         return tuple(y.float() for y in outputs) if isinstance(outputs, tuple) else outputs.float()
+
+    def _to_float(self, part: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(x.float() if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs)
 
     def _to_half(self, part: nn.Module, inputs: object, output: Tensor) -> Tensor:
         return output.to(self.dtype)
@@ -66,7 +69,3 @@ def parameter_names(module: nn.Module, cast: nn.Module) -> dict[int, str]:
     """Identity of each tensor that is saved with the cast module -> its name in the module itself; the first of several."""
     tensors = cast.state_dict(keep_vars=True).values()
     return {id(tensor): name for name, tensor in reversed(list(zip(module.state_dict(), tensors, strict=True)))}
-
-
-def _to_float(part: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(x.float() if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs)

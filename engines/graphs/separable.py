@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.utils._python_dispatch import _disable_current_modes
 
 Change = Callable[[Tensor], Tensor]
@@ -24,8 +24,8 @@ def matrix_of(change: Change, size: int) -> Float[Tensor, "out size"]:
 
 def along_both(x: Float[Tensor, "n c h w"], rows: Float[Tensor, "H h"], columns: Float[Tensor, "W w"]) -> Float[Tensor, "n c H W"]:
     """Apply one matrix along the height and one along the width, each from the right, so that none is repeated for the batch."""
-    across = F.linear(x, columns.to(x))
-    return F.linear(across.transpose(-2, -1).contiguous(), rows.to(x)).transpose(-2, -1)
+    across = functional.linear(x, columns.to(x))
+    return functional.linear(across.transpose(-2, -1).contiguous(), rows.to(x)).transpose(-2, -1)
 
 
 real_tensors = _disable_current_modes

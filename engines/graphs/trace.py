@@ -26,7 +26,7 @@ def trace(
     fakes = [_fake(mode, value, free) for value, free in zip(inputs, dynamic, strict=True)]
 
     def function(*args: Tensor) -> Any:
-        with Portable(attention=not native_attention):
+        with Portable(native_attention=native_attention):
             return module(*args)
 
     options: dict[str, Any] = {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True}
@@ -48,32 +48,29 @@ def depends_on_batch(traced: fx.GraphModule) -> bool:
 
 def name_weights(traced: fx.GraphModule, names: Mapping[int, str]) -> None:
     """Give the traced module's tensors the names that their parameters have, by identity; what has no name stays a constant."""
+    renamed: set[str] = set()
     for node in traced.graph.nodes:
-        value = getattr(traced, node.target, None) if node.op == "get_attr" else None
+        value = getattr(traced, node.target) if node.op == "get_attr" else None
         if value is not None and id(value) in names:
-            path, _, last = names[id(value)].rpartition(".")
-            owner = _container(traced, path)
-            if isinstance(value, nn.Parameter):
-                owner.register_parameter(last, value)
-            else:
-                owner.register_buffer(last, value)
+            renamed.add(node.target)
             node.target = names[id(value)]
-    traced.delete_all_unused_submodules()
-    for left in [name for name in (*traced._parameters, *traced._buffers) if name.startswith("_") and not _used(traced, name)]:
-        delattr(traced, left)
+            _hold(traced, names[id(value)], value)
+    for name in renamed:
+        delattr(traced, name)
     traced.recompile()
 
 
-def _used(traced: fx.GraphModule, name: str) -> bool:
-    return any(node.op == "get_attr" and node.target == name for node in traced.graph.nodes)
-
-
-def _container(root: nn.Module, path: str) -> nn.Module:
-    for part in path.split(".") if path else []:
-        if part not in root._modules:
+def _hold(root: nn.Module, name: str, value: Tensor) -> None:
+    """Register a tensor under a dotted name."""
+    *path, last = name.split(".")
+    for part in path:
+        if part not in dict(root.named_children()):
             root.add_module(part, nn.Module())
         root = root.get_submodule(part)
-    return root
+    if isinstance(value, nn.Parameter):
+        root.register_parameter(last, value)
+    else:
+        root.register_buffer(last, value)
 
 
 def _fake(mode: FakeTensorMode, value: Tensor, free: bool) -> Tensor:
