@@ -1,6 +1,7 @@
 """Torch, compiled: one kernel where eager torch runs many.  Inductor on a CPU needs a C++ compiler, on a GPU Triton and a C compiler.
 
-A dynamic engine compiles for one row, which compilers treat as a constant, and for a symbolic batch; a static one for its size.
+A dynamic engine is compiled for one row, which compilers take for a constant, and for a symbolic batch, perhaps twice where kernels for
+large batches differ; a static one for its size.
 """
 
 import os
@@ -8,7 +9,7 @@ import shutil
 import sysconfig
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -55,6 +56,10 @@ class CompiledBackend:
         capability = torch_capability(self.name, self.device)
         return replace(capability, reason=capability.reason or toolchain_missing(self.device))
 
+    def ready(self, spec: EngineSpec) -> bool:
+        """Torch compiles in every process anew."""
+        return False
+
     def unusable(self, spec: EngineSpec) -> str | None:
         """Missing compilers, half precision on a CPU, fp8 anywhere, CUDA without a device."""
         return self.probe().refuses(spec)
@@ -63,16 +68,16 @@ class CompiledBackend:
         """Compile a copy of the module and run it once.  Raises ExportError for what cannot be compiled in one piece."""
         device = torch.device(self.device)
         placed = self._copies.of(module, spec, device)
-        call = Compiled(compiled(placed, spec, self.device, regional=self.regional), self.cache.root, not spec.profile.static)
+        function = compiled(placed, spec, self.device, regional=self.regional)
+        call = Compiled(function, self.cache.root, dynamic=spec.kind == "forward" and not spec.profile.static)
         program = TorchProgram(spec, weights_of(module, placed), call, device, self.threads)
         try:
-            program.run(
-                {each.name: torch.ones(*_sizes(each.row, spec), dtype=TORCH_TYPES[each.dtype]) for each in spec.inputs}, None, None
-            )
+            program.run(_ones(spec), None, None)
         except Exception as error:  # compilers raise whatever their passes do
             if not _compilers(error):
                 raise
-            raise ExportError(f"network {spec.name!r} cannot be compiled: {error}; use backend torch") from error
+            said = str(error).strip().partition("\n")[0]
+            raise ExportError(f"network {spec.name!r} cannot be compiled: {said}; use backend torch") from error
         return Engine(spec=spec, program=program, backend=self.name)
 
     def load(self, artifact: Path, spec: EngineSpec) -> Engine:
@@ -89,6 +94,7 @@ class Compiled:
     function: Callable[..., Any]
     root: Path
     dynamic: bool
+    """Whether the batch is symbolic from the start; inside a module that differentiates torch finds that out at the second size."""
     _met: set[int] = field(default_factory=set)
 
     def __call__(self, *inputs: Tensor) -> Any:
@@ -115,7 +121,8 @@ def compiled(placed: nn.Module, spec: EngineSpec, device: str, *, regional: bool
     if spec.kind == "forward":
         return torch.compile(placed, fullgraph=True, mode=MODES[device])
     for part in placed.children():
-        part.compile(fullgraph=True, mode=MODES[device])
+        if next(part.parameters(), None) is not None:
+            part.compile(fullgraph=True, mode=MODES[device])
     return placed
 
 
@@ -171,8 +178,8 @@ def _cpp_compilers() -> list[str]:
     return [each for each in (os.environ.get("CXX"), "g++", "clang++") if each]
 
 
-def _sizes(row: Sequence[int], spec: EngineSpec) -> tuple[int, ...]:
-    return (spec.profile.opt_b, *row)
+def _ones(spec: EngineSpec) -> dict[str, Tensor]:
+    return {each.name: torch.ones(spec.profile.opt_b, *each.row, dtype=TORCH_TYPES[each.dtype]) for each in spec.inputs}
 
 
 def _compilers(error: BaseException) -> bool:

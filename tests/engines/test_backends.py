@@ -1,8 +1,8 @@
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -14,8 +14,7 @@ from engines.backends.ort import OrtBackend, open_graph
 from engines.build import Builder
 from engines.cache import BuildCache
 from engines.certificate import FORWARD_LIMITS, read_certificate
-from engines.errors import BackendUnavailableError, ExportError, ParityError
-from engines.export import check_operators, export_onnx
+from engines.errors import ArtifactError, BackendUnavailableError, ExportError, ParityError
 from engines.parity import certify, relative_error
 from engines.pipeline import load_pipeline
 from engines.spec import EngineSpec, Profile, TensorSpec
@@ -146,19 +145,6 @@ def test_cuda_without_a_device_is_refused_not_replaced(small, ort, graphs):
         builder(ort, backends=(replace(ort, device="cuda"),)).build(small, SPEC, "ort", batches)
 
 
-def test_a_session_on_another_provider_is_refused(small, ort, graphs, monkeypatch):
-    """The provider is compiled in, but its libraries do not load."""
-    import onnxruntime
-
-    ort.build(small, SPEC)
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
-    session = partial(onnxruntime.InferenceSession, providers=["CPUExecutionProvider"])
-    monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda _: ["CPUExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda path, options, **_: session(path, options))
-    with pytest.raises(BackendUnavailableError, match="runs on CPUExecutionProvider"):
-        open_graph(graphs / SPEC.key() / "model.onnx", SPEC, device="cuda")
-
-
 @pytest.mark.parametrize(("wanted", "message"), [("tensorrt", "none of that name"), ("ort", "bf16"), ("auto", "ort: .*bf16")])
 def test_when_nothing_can_run_every_reason_is_listed(small, ort, wanted, message):
     with pytest.raises(BackendUnavailableError, match=message):
@@ -180,25 +166,21 @@ def test_a_graph_the_runtime_refuses_is_built_again_once(small, tmp_path):
     assert OrtBackend(cache).build(small, SPEC).run(feeds(2))["y"].isfinite().all()
 
 
-def test_upsampling_is_not_a_resize(small, tmp_path):
-    """Runtimes differ in Resize; ours is reshape, expand, reshape."""
-    import onnx
-
-    export_onnx(small, SPEC, tmp_path / "model.onnx")
-    operators = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
-    assert "Expand" in operators
-    assert not operators & {"Resize", "Upsample", "Gather"}
-
-
-def test_forbidden_operators_are_refused(tmp_path):
+def test_what_cannot_be_exported_is_refused_and_nothing_is_cached(tmp_path):
+    """With the backend that can run it."""
     with pytest.raises(ExportError, match="backend torch"):
-        export_onnx(Gathers().eval(), SPEC, tmp_path / "model.onnx")
+        OrtBackend(BuildCache(tmp_path)).build(Gathers().eval(), SPEC)
+    assert not BuildCache(tmp_path).entries()
 
 
-def test_a_graph_with_other_inputs_is_refused(small, tmp_path):
-    export_onnx(small, SPEC, tmp_path / "model.onnx")
-    with pytest.raises(ExportError, match="asked for"):
-        check_operators(tmp_path / "model.onnx", replace(SPEC, inputs=SPEC.inputs[:1]))
+def test_an_artifact_of_another_network_is_refused_or_built_again(small, ort, tmp_path):
+    """Loading it says so; building, which has the module, makes the right one in its place."""
+    ort.build(small, SPEC)
+    cache, other = BuildCache(tmp_path), replace(SPEC, outputs=(TensorSpec("z", "float32", SPEC.outputs[0].shape),))
+    cache.obtain(other.key(), lambda folder: shutil.copy(ort.cache.root / SPEC.key() / "model.onnx", folder) and None)
+    with pytest.raises(ArtifactError, match="not what its spec says"):
+        replace(ort, cache=cache).load(tmp_path / other.key(), other)
+    assert set(replace(ort, cache=cache).build(small, other).run(feeds(2))) == {"z"}
 
 
 def test_threads_are_borrowed_not_taken(small):

@@ -44,6 +44,14 @@ class Subject:
         return self.backend.build(case.module, case.spec), case
 
 
+def pytest_collection_modifyitems(items):
+    """Compiling forward and backward of several networks takes its time."""
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if parameters.get("subject") == "torch-compiled" and parameters.get("kind") in {"vjp", "guided"}:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory):
     return BuildCache(tmp_path_factory.mktemp("conformance"))

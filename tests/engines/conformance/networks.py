@@ -24,7 +24,8 @@ class Denoiser(nn.Module):
         self.up, self.out = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1, stride=2)
 
     def forward(self, x, t):
-        hidden = nn.functional.silu(self.norm(self.conv(x)) * (t / 10)[:, None, None, None].cos())
+        hidden = self.norm(self.conv(x))
+        hidden = nn.functional.silu(hidden * (t / 10).cos().to(hidden)[:, None, None, None])
         return self.out(self.up(nn.functional.interpolate(hidden, scale_factor=2.0, mode="nearest")))
 
 
@@ -50,7 +51,8 @@ class TwoOutputs(nn.Module):
         self.conv = nn.Conv2d(4, 4, 3, padding=1)
 
     def forward(self, x, t):
-        hidden = self.conv(x) + t[:, None, None, None] / 10
+        hidden = self.conv(x)
+        hidden = hidden + (t / 10).to(hidden)[:, None, None, None]
         return hidden.relu(), hidden.flatten(1)
 
 
