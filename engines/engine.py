@@ -86,17 +86,17 @@ class _Timing:
         self._events: tuple[torch.cuda.Event, torch.cuda.Event] | None = None
 
     def __enter__(self) -> None:
-        if self._meter.on_gpu:
+        if not self._meter.on_gpu:
+            self._start = time.perf_counter()
+        elif not torch.cuda.is_current_stream_capturing():  # events in a recording tell no time
             self._events = (_event(), _event())
             self._events[0].record(self._stream or torch.cuda.current_stream())
-        else:
-            self._start = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
         if self._events is not None:
             self._events[1].record(self._stream or torch.cuda.current_stream())
             self._meter.wait(self._events)
-        else:
+        elif not self._meter.on_gpu:
             self._meter.add(time.perf_counter() - self._start)
 
 
