@@ -45,7 +45,7 @@ class LoraRecipe:
     gradient_checkpointing: bool | None = None
     """Compute activations twice instead of keeping them; on CUDA devices when absent."""
     seed: int = 0
-    checkpoint_seconds: float = 300.0
+    checkpoint_seconds: float = 60.0
     """How often the run is saved, so that a killed one goes on."""
 
     def __post_init__(self) -> None:
