@@ -1,6 +1,8 @@
 """Activation memory, one block per stream for all engines: what is put on one stream runs there one after another."""
 
 from dataclasses import dataclass
+from functools import cache
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -26,17 +28,21 @@ class Block:
 
 
 class Arena:
-    """Blocks by stream.  Shared by the engines of a device, which therefore need the memory of the largest only."""
+    """Blocks by stream.  Shared by the engines of a device, which therefore need the memory of the largest only.
+
+    They own it together: a block goes with the last that uses it.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._blocks: dict[int, Block] = {}
+        self._blocks: WeakValueDictionary[int, Block] = WeakValueDictionary()
 
     def block(self, stream: int, size: int) -> Block:
         """The stream's block, grown when it is smaller.  Call it with the stream current: its memory is reused in its order."""
         known = self._blocks.get(stream)
         if known is None or known.size < size:
-            known = self._blocks[stream] = self.temporary(size)
+            known = self.temporary(size)
+            self._blocks[stream] = known
         return known
 
     def temporary(self, size: int) -> Block:
@@ -49,3 +55,9 @@ class Arena:
             raise OutOfMemoryError(
                 f"no {size / 2**20:.0f} MiB of activation memory left on {self._device}; use smaller batches"
             ) from error
+
+
+@cache
+def shared_arena(device: torch.device) -> Arena:
+    """The one of a device in this process."""
+    return Arena(device)

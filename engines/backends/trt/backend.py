@@ -10,14 +10,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from engines.backends.trt.arena import Arena
+from engines.backends.trt.arena import Arena, shared_arena
+from engines.backends.trt.choices import opsets, precisions, weight_bytes
 from engines.backends.trt.device import CudaDevice, Device, Queue
 from engines.backends.trt.opening import Library, open_plan, start_library
 from engines.backends.trt.plan import PLAN, PlanFacts, plan_facts, read_facts, write_facts
 from engines.backends.trt.program import TensorrtProgram
 from engines.backends.trt.refit import Weights, weights_of
 from engines.backends.trt.request import BuildOptions, BuildRequest, build_request
-from engines.backends.trt.spawn import ChildBuild, try_runtime
+from engines.backends.trt.spawn import ChildBuild, try_once
 from engines.backends.trt.timings import alone_on
 from engines.backends.trt.vendor import Vendor, find_vendor
 from engines.cache import BuildCache
@@ -25,7 +26,7 @@ from engines.capability import Capability, cuda_driver
 from engines.engine import Engine
 from engines.errors import ArtifactError, BackendUnavailableError, ExportError, NotRefittableError, PlanError
 from engines.graphs.weights import GRAPH, WEIGHTS
-from engines.spec import EngineSpec, Precision
+from engines.spec import EngineSpec
 
 LOG = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Ways:
     driver: Callable[[], str | None] = cuda_driver
     """Asked before anything of the vendor's is touched."""
     find: Callable[[], Vendor | str] = find_vendor
-    start: Callable[[str, Mapping[str, str]], str | None] = try_runtime
+    start: Callable[[str, Mapping[str, str]], str | None] = try_once
     """Tries the runtime elsewhere before it is started here."""
     build: Callable[[BuildRequest, Mapping[str, str]], None] = field(default_factory=ChildBuild)
     export: Export = default_export
@@ -63,6 +64,8 @@ class TensorrtBackend:
     threads: int | None = None
     """Of the host, while building; None: as many as torch uses."""
     ways: Ways = field(default_factory=Ways)
+    arena: Arena | None = None
+    """Activation memory; None: the one that all engines of the device share."""
     name: str = "tensorrt"
 
     def probe(self) -> Capability:
@@ -130,10 +133,6 @@ class TensorrtBackend:
             raise BackendUnavailableError(self.name, [self._found])
         return start_library(self._found, self.ways.driver)
 
-    @cached_property
-    def _arena(self) -> Arena:
-        return Arena(self.device.torch)
-
     def _cannot_build(self) -> str | None:
         found = self._found
         if isinstance(found, Vendor) and found.lean:
@@ -185,7 +184,9 @@ class TensorrtBackend:
             weights = weights_of(spec.name, opened, self.device.torch, folder, self._graph(folder, facts))
             if facts.strip:
                 _complete(weights, queue, folder)
-        program = TensorrtProgram(spec, opened, self.device, self._arena, weights if facts.refit else None)
+        program = TensorrtProgram(
+            spec, opened, self.device, self.arena or shared_arena(self.device.torch), weights if facts.refit else None
+        )
         return Engine(spec=spec, program=program, backend=self.name)
 
     def _graph(self, folder: Path, facts: PlanFacts) -> Path:
@@ -198,19 +199,3 @@ def _complete(weights: Weights, queue: Queue, folder: Path) -> None:
         weights.complete(queue)
     except (NotRefittableError, OSError) as error:
         raise ArtifactError(f"{folder} was stored without weights, and its graph does not have them: {error}") from error
-
-
-def opsets(release: tuple[int, int]) -> tuple[int, ...]:
-    """Operator sets to try, the best first: 23 has attention, 21 group normalisation."""
-    return (23, 21) if release >= (10, 14) else (21,)
-
-
-def precisions(capability: tuple[int, int]) -> tuple[Precision, ...]:
-    """What a device of this compute capability calculates in.  Ampere brought bf16 and TF32."""
-    return ("fp32", "tf32", "fp16", "bf16") if capability >= (8, 0) else ("fp32", "fp16")
-
-
-def weight_bytes(module: nn.Module, precision: Precision) -> int:
-    """Size of a module's parameters in an engine of this precision."""
-    width = 4 if precision in {"fp32", "tf32"} else 2
-    return sum(each.numel() * (width if each.is_floating_point() else each.element_size()) for each in module.state_dict().values())

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from engines.backends.trt import trial
@@ -30,6 +31,16 @@ def try_runtime(module: str, environment: Mapping[str, str], command: tuple[str,
     if done.returncode == 0:
         return None
     return f"{module} does not start: {_ending(done.returncode, done.stderr, 1)}; its CUDA version must suit the driver"
+
+
+def try_once(module: str, environment: Mapping[str, str]) -> str | None:
+    """The same, once in a process."""
+    return _tried(module, tuple(sorted(environment.items())))
+
+
+@cache
+def _tried(module: str, environment: tuple[tuple[str, str], ...]) -> str | None:
+    return try_runtime(module, dict(environment))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 import pytest
 
+from engines.backends.trt.arena import Arena
 from engines.backends.trt.backend import TensorrtBackend, Ways
 from engines.backends.trt.planner import Refused, make_plan
 from engines.backends.trt.vendor import as_vendor
@@ -36,7 +37,9 @@ def make_backend(tmp_path):
 
     def make(trt, *, device=None, root="cache", export=write_graph, **options):
         ways = Ways(driver=lambda: None, find=lambda: as_vendor(trt), start=lambda *_: None, build=Here(trt), export=export)
-        return TensorrtBackend(BuildCache(tmp_path / root), device or HostDevice(), ways=ways, **options)
+        return TensorrtBackend(
+            BuildCache(tmp_path / root), device or HostDevice(), ways=ways, arena=Arena(HostDevice.torch), **options
+        )
 
     return make
 

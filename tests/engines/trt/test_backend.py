@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engines.backends.eager import EagerBackend
-from engines.backends.trt.backend import opsets, precisions, weight_bytes
+from engines.backends.trt.choices import opsets, precisions, weight_bytes
 from engines.backends.trt.plan import ABOUT, PLAN, read_facts
 from engines.backends.trt.request import BuildOptions
 from engines.errors import ArtifactError, BackendUnavailableError, ExportError, PlanError
@@ -184,13 +184,14 @@ def test_a_plan_without_weights_takes_them_from_the_graph(make_backend, trt, mod
         backend.load(plan_of(backend).parent, SPEC)
 
 
-@pytest.mark.parametrize(("free", "resident"), [(1, 0), (1 << 40, 312)])
-def test_weights_are_streamed_only_where_they_do_not_fit(make_backend, trt, module, free, resident):
+@pytest.mark.parametrize(("free", "streamed"), [(311, True), (312, False)])
+def test_weights_are_streamed_only_where_they_do_not_fit(make_backend, trt, module, free, streamed):
+    """As far as they do not: all of them here, where nothing is left beside the headroom."""
     backend = make_backend(trt, device=HostDevice(free=free))
-    backend.build(module, SPEC)
-    assert ("WEIGHT_STREAMING" in fake.head_of(plan_of(backend))["flags"]) is (resident == 0)
-    assert weight_bytes(module, "fp32") == 312
-    assert weight_bytes(module, "bf16") == 156
+    engine = backend.build(module, SPEC)
+    assert ("WEIGHT_STREAMING" in fake.head_of(plan_of(backend))["flags"]) is streamed
+    assert engine.program._state.contexts._opened.engine.weight_streaming_budget_v2 == 0
+    assert (weight_bytes(module, "fp32"), weight_bytes(module, "bf16")) == (312, 156)
 
 
 def test_the_newest_operators_that_the_parser_takes(make_backend, module):

@@ -1,5 +1,6 @@
 """Running, binding, capturing: what is put on which stream, from and into which memory."""
 
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -90,7 +91,7 @@ def test_engines_on_one_stream_share_memory(backend, module):
     two = backend.build(module, replace(SPEC, model_hash="c" * 64))
     one.run(feeds(2)), two.run(feeds(2))
     assert contexts(one)[0].block is contexts(two)[0].block
-    moved = backend._arena.block(contexts(one)[0].queue.cuda_stream, 10 * fake.MEMORY_BYTES)
+    moved = backend.arena.block(contexts(one)[0].queue.cuda_stream, 10 * fake.MEMORY_BYTES)
     same(one.run(feeds(3))["y"], module, feeds(3))
     assert contexts(one)[0].block is moved
 
@@ -158,7 +159,7 @@ def test_a_graph_is_recorded_again_when_its_memory_moved(engine, backend, module
     """Its old memory stays until then."""
     given, out = feeds(4), outs(4)
     replay = engine.bind(given, out)
-    backend._arena.block(backend.device.private.cuda_stream, 10 * fake.MEMORY_BYTES)
+    backend.arena.block(backend.device.private.cuda_stream, 10 * fake.MEMORY_BYTES)
     replay()
     assert engine.stats().captures == 2
     same(out["y"], module, given)
@@ -194,13 +195,16 @@ def test_bound_tensors_lie_on_the_device(engine):
 
 
 def test_a_closed_engine_gives_everything_back(engine):
-    """Work under way ends first; a replay that was kept does not run."""
+    """Work under way ends first; a replay that was kept does not run; its memory goes with the last that used it."""
     replay = engine.bind(feeds(4), outs(4))
-    slot = contexts(engine)[0]
+    queue, block = contexts(engine)[0].queue, weakref.ref(contexts(engine)[0].block)
     engine.close(), engine.close()
-    assert slot.queue.synchronised == 1
+    assert queue.synchronised == 1
+    assert block() is not None
     with pytest.raises(ClosedEngineError):
         replay()
+    del replay
+    assert block() is None
 
 
 def test_want_of_memory_is_said(backend, module, monkeypatch):
@@ -214,5 +218,5 @@ def test_want_of_memory_is_said(backend, module, monkeypatch):
 
     monkeypatch.setattr("engines.backends.trt.arena.torch.empty", full)
     with pytest.raises(OutOfMemoryError, match="smaller batches"):
-        backend._arena.block(77, 1 << 40)
+        backend.arena.block(77, 1 << 40)
     engine.close()

@@ -83,7 +83,7 @@ def suits(ours, text):
     enough = all(part.endswith("=") for part in listed[len(given) :])
     returned = str(inspect.signature(ours).return_annotation)
     plain = {"None": "None", "<class 'bool'>": "bool", "<class 'int'>": "int", "<class 'str'>": "str", "list[str]": "list[str]"}
-    same = plain.get(returned, answer) == answer
+    same = plain.get(returned, answer).lower() == answer.lower()  # older bindings say List
     return given == [part.rstrip("=") for part in listed[: len(given)]] and enough and same
 
 
@@ -120,8 +120,12 @@ def test_nothing_is_declared_that_is_not_used():
 )
 @pytest.mark.skipif(not all(map(shutil.which, ("gcc", "nm", "readelf"))), reason="needs gcc and binutils")
 def test_the_tables_are_those_of_the_real_bindings():
-    """Made again from every wheel in the folder."""
+    """Made again from every wheel in the folder; one of another release has at least what is touched."""
     found = tables.wheels(WHEELS)
     assert found
     for path, major, lean in found:
-        assert tables.written(tables.table(path)) == (tables.HERE / tables.file_name(major, lean=lean)).read_text(encoding="utf-8")
+        made, kept = tables.table(path), tables.read(major, lean=lean)
+        if made["version"] == kept["version"]:
+            assert made == kept
+        kinds = api.LOADING if lean else KINDS
+        assert [wrong for kind in kinds for name in api.members(kind) for wrong in differences(made, kind, name)] == []
