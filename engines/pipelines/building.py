@@ -45,6 +45,10 @@ class Where:
     threads: int | None
     batch: int
     cache: Path | None
+    images: int | None = None
+    """How many are about to be drawn; many unless said."""
+    evaluations: int | None = None
+    """Rows that denoising them takes."""
 
     def builder(self) -> Builder:
         """The backends that one is chosen from, torch being the reference."""
@@ -99,7 +103,11 @@ def networks_of(parts: Parts, process: Process, prompts: Prompts, precision: Pre
 def build_networks(parts: Parts, process: Process, prompts: Prompts, where: Where) -> Built:
     """Build, or take from the cache, what draws.  Raises BackendError."""
     networks, builder = networks_of(parts, process, prompts, where.precision), where.builder()
-    built = [builder.build(each.module, each.spec, where.backend, each.batches) for each in networks]
+    rows = (where.evaluations, where.images)  # of what denoises, and of the decoder
+    built = [
+        builder.build(each.module, each.spec, where.backend, each.batches, ahead=ahead)
+        for each, ahead in zip(networks, rows, strict=False)
+    ]
     (engine, _), *decoders = built
     codec = KlCodec(decoders[0][0], VaeEncode(parts.vae)) if decoders else PixelCodec(network_shape(parts.network)[0])
     choices = {each.spec.name: choice for each, (_, choice) in zip(networks, built, strict=True)}

@@ -116,12 +116,16 @@ def _text_encoders(parts: Parts) -> list[Any]:
 
 
 def readers_of(parts: Parts) -> list[Reader]:
-    """One for each text encoder.  CLIP reads as many tokens as it has positions; T5 has none, and reads as many as it was trained with."""
-    found = []
-    for encoder, tokenizer in zip(_text_encoders(parts), parts.tokenizers.values(), strict=True):
-        limit = getattr(encoder.config, "max_position_embeddings", T5_TOKENS)
-        found.append(Reader(tokenizer, min(int(limit), tokenizer.model_max_length)))
-    return found
+    """One for each text encoder.
+
+    CLIP reads as many tokens as it has positions, and two of them, side by side, as many as the shorter; T5 has no positions, and reads as
+    many as it was trained with.
+    """
+    both = list(zip(_text_encoders(parts), parts.tokenizers.values(), strict=True))
+    limits = [
+        min(int(getattr(encoder.config, "max_position_embeddings", T5_TOKENS)), words.model_max_length) for encoder, words in both
+    ]
+    return [Reader(words, min(limits[:2]) if place < 2 else limits[place]) for place, (_, words) in enumerate(both)]
 
 
 def constant_of(parts: Parts, image: tuple[int, int, int], strength: float) -> Conditioning:

@@ -214,15 +214,15 @@ def _lcm(settings: Settings, levels: NoiseLevels, steps: int) -> Trajectory:
 
 
 def _dpm_solver(settings: Settings, levels: NoiseLevels, steps: int) -> Trajectory:
-    """Its Karras levels are told to the network at rounded timesteps, unless the schedule is a cosine's."""
+    """Its Karras levels are told to the network at rounded timesteps."""
     table = levels.sigmas
-    low, high = table[0], table[-1]
-    if settings.get("use_karras_sigmas"):
-        sigmas = karras_sigmas(low, high, steps)[:-1]
-        timesteps = _timesteps_of(levels, sigmas, rounded=settings["beta_schedule"] != "squaredcos_cap_v2")
-    elif settings.get("use_exponential_sigmas"):
-        sigmas = exponential_sigmas(low, high, steps)[:-1]
-        timesteps = _timesteps_of(levels, sigmas, rounded=False)
+    if settings["use_exponential_sigmas"] or (settings["use_karras_sigmas"] and settings["beta_schedule"] == "squaredcos_cap_v2"):
+        raise UnsupportedPipelineError(
+            "DPMSolverMultistepScheduler cuts the timesteps of these sigmas down as rounding happens to fall; use schedule karras"
+        )
+    if settings["use_karras_sigmas"]:
+        sigmas = karras_sigmas(table[0], table[-1], steps)[:-1]
+        timesteps = [float(t) for t in np.interp(np.log(sigmas), levels.log_sigmas.numpy(), np.arange(len(table))).round()]
     else:
         timesteps = _dpm_timesteps(settings, levels, steps)
         sigmas = _between(table, timesteps)
@@ -232,8 +232,8 @@ def _dpm_solver(settings: Settings, levels: NoiseLevels, steps: int) -> Trajecto
             raise UnsupportedPipelineError(
                 f"DPMSolverMultistepScheduler with final_sigmas_type sigma_min needs at least {_FEW} steps here"
             )
-        last = low
-    return _from_unit_variance([*sigmas, last], tuple(float(int(t)) for t in timesteps))
+        last = table[0]
+    return _from_unit_variance([*sigmas, last], tuple(timesteps))
 
 
 _FEW = 15
@@ -274,11 +274,6 @@ def _dpm_timesteps(settings: Settings, levels: NoiseLevels, steps: int) -> list[
     if spacing == "linspace":
         return [float(t) for t in np.linspace(0, kept - 1, steps + 1).round()[::-1][:-1]]
     return [float(t) for t in (np.arange(steps + 1) * (kept // (steps + 1)))[::-1][:-1] + settings["steps_offset"]]
-
-
-def _timesteps_of(levels: NoiseLevels, sigmas: list[float], *, rounded: bool) -> list[float]:
-    found = np.interp(np.log(sigmas), levels.log_sigmas.numpy(), np.arange(len(levels.log_sigmas)))
-    return [float(t) for t in (found.round() if rounded else found)]
 
 
 def _between(table: tuple[float, ...], timesteps: list[float]) -> list[float]:

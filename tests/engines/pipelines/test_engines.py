@@ -1,0 +1,119 @@
+"""The networks of every family on engines: exported graphs, certificates, batches, fingerprints."""
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+from engines.directory import directory_digest
+from engines.errors import DigestError
+from engines.pipeline import load_pipeline
+
+CAPTIONS = ["a red circle", "a blue square", "a photo"]
+ASKED = {
+    "stable_diffusion_2": CAPTIONS,
+    "stable_diffusion_xl": CAPTIONS,
+    "latent_consistency": CAPTIONS,
+    "stable_diffusion_3": CAPTIONS,
+    "dit": [1, 500, 999],
+    "ddpm": None,
+}
+SEEDS = [5, 2**63 + 1, 7]
+
+
+def load(directory, **options):
+    return load_pipeline(directory, **{"backend": "torch", "steps": 2, "batch": 4, "threads": 1, **options})
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_exported_graphs_draw_what_torch_draws(family_directory, graphs, name):
+    """Denoiser and decoder are exported, certified, and cannot be told from the modules in the picture."""
+    plain, exported, chosen = (load(family_directory(name), backend=each, cache=graphs) for each in ("torch", "ort", "auto"))
+    assert {choice.name for choice in exported.choices.values()} == {"ort"}
+    assert chosen.choice.name in {"torch", "ort"}
+    assert plain.fingerprint == exported.fingerprint == chosen.fingerprint
+    images = plain.generate(ASKED[name], SEEDS)
+    np.testing.assert_allclose(exported.generate(ASKED[name], SEEDS), images, atol=5e-5)
+    np.testing.assert_allclose(chosen.generate(ASKED[name], SEEDS), images, atol=5e-5)
+
+
+def test_classes_in_pixels_are_exported(family_directory, graphs):
+    """The label is an integer input, and the graph cuts the learned variance off."""
+    directory = family_directory("ddpm", num_class_embeds=5, out_channels=6)
+    plain, exported = (load(directory, backend=each, cache=graphs, null_class=4, guidance=2.0) for each in ("torch", "ort"))
+    np.testing.assert_allclose(exported.generate([0, 2, 3], SEEDS), plain.generate([0, 2, 3], SEEDS), atol=5e-5)
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_picture_does_not_depend_on_its_batch(family_directory, name):
+    """Alone, and in a list that is cut elsewhere; the noise of stochastic samplers too."""
+    pipeline, asked = load(family_directory(name)), ASKED[name]
+    together = pipeline.generate(asked and asked * 2, [*SEEDS, 1, 2, 3])
+    alone = [pipeline.generate(asked and asked[i : i + 1], SEEDS[i : i + 1]) for i in range(3)]
+    np.testing.assert_allclose(np.concatenate(alone), together[:3], atol=1e-5)
+    assert np.abs(together[0] - together[3]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        *(("stable_diffusion_xl", part) for part in ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer_2", "scheduler")),
+        *(("stable_diffusion_3", part) for part in ("transformer", "text_encoder_3", "tokenizer_3")),
+        ("ddpm", "unet"),
+    ],
+)
+def test_the_fingerprint_follows_every_component(family_directory, pipeline_like, name, part):
+    """One number of one file is enough, and the pin no longer fits."""
+    before, copy = load(family_directory(name)), pipeline_like(family_directory(name))
+    assert load(copy, pin=before.digest).fingerprint == before.fingerprint
+    change(copy / part)
+    after = load(copy)
+    assert before.fingerprint != after.fingerprint
+    assert directory_digest(copy) == after.digest != before.digest
+    with pytest.raises(DigestError, match=after.digest):
+        load(copy, pin=f"sha256:{before.digest}")
+
+
+def change(folder):
+    """The first number of the weights, or the end of a text file."""
+    weights = next(folder.glob("*.safetensors"), None)
+    if weights is None:
+        path = next(iter(sorted(folder.glob("*.json"))))
+        path.write_text(path.read_text() + "\n")
+        return
+    tensors = load_file(weights)
+    next(iter(tensors.values())).view(-1)[0] += 1e-3
+    save_file(tensors, weights, metadata={"format": "pt"})
+
+
+def test_guidance_that_is_told_to_the_network_changes_the_picture(family_directory):
+    """A latent consistency model is evaluated once a step, however strongly it is guided."""
+    weak, strong = (load(family_directory("latent_consistency"), guidance=guidance) for guidance in (2.0, 9.0))
+    assert weak.evaluations_per_image == strong.evaluations_per_image == 2
+    assert weak.fingerprint != strong.fingerprint
+    assert np.abs(weak.generate(CAPTIONS, SEEDS) - strong.generate(CAPTIONS, SEEDS)).max() > 1e-4
+
+
+def test_grey_pixels_are_shown_as_three_equal_ones(family_directory):
+    pipeline = load(family_directory("ddpm", in_channels=1, out_channels=1))
+    images = pipeline.generate(None, SEEDS)
+    assert images.shape == (3, 3, 8, 8)
+    np.testing.assert_array_equal(images[:, 0], images[:, 2])
+    assert pipeline.codec.encode(pipeline.codec.decode(pipeline.draw(None, SEEDS))).shape == (3, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "message"),
+    [
+        ("ddpm", CAPTIONS, "pass None"),
+        ("dit", None, "0 to 1000"),
+        ("dit", [1, 2, 1001], "got 1001"),
+        ("dit", CAPTIONS, "got 'a red circle'"),
+        ("stable_diffusion_2", None, "draws captions"),
+        ("stable_diffusion_2", [1, 2, 3], "draws captions"),
+    ],
+)
+def test_what_a_family_cannot_be_asked_is_said_before_drawing(family_directory, name, asked, message):
+    pipeline = load(family_directory(name))
+    with pytest.raises(ValueError, match=message):
+        pipeline.generate(asked, SEEDS)
+    assert pipeline.evaluations == 0
