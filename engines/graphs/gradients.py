@@ -93,8 +93,8 @@ class Guided(nn.Module):
             loss = self.loss(*leaves, target, *terms)
             total = (weight * loss).sum()
         g_logits, g_images = torch.autograd.grad(total, leaves, allow_unused=True)
-        g = to_images(g_logits) if g_images is None else to_images(g_logits) + g_images
-        return loss.detach(), to_clean(g)
+        parts = [*([to_images(g_logits)] if g_logits is not None else []), *([g_images] if g_images is not None else [])]
+        return loss.detach(), to_clean(sum(parts[1:], parts[0]))
 
 
 def pull_back(network: Network, x: Tensor, *conditioning: Tensor) -> tuple[Tensor, Back]:

@@ -25,11 +25,12 @@ def interpolate(
 
     def along(axis: int) -> Tensor:
         options: dict[str, Any] = {"mode": mode, "align_corners": align_corners, "antialias": antialias}
+        old = int(x.shape[2 + axis])
         if sizes[axis] is None:
             options |= {"scale_factor": (scales[axis], 1.0), "recompute_scale_factor": recompute_scale_factor}
         else:
-            options |= {"size": (sizes[axis], 1)}
-        return matrix_of(partial(functional.interpolate, **options), int(x.shape[2 + axis]))
+            options |= {"size": (sizes[axis], old)}
+        return matrix_of(partial(functional.interpolate, **options), old)
 
     return along_both(x, along(0), along(1))
 
@@ -40,7 +41,7 @@ def adaptive_avg_pool2d(x: Tensor, output_size: Any) -> Tensor:
     if sizes == [1, 1]:
         return x.mean((-2, -1), keepdim=True)
     rows, columns = (
-        matrix_of(partial(functional.adaptive_avg_pool2d, output_size=(new, 1)), int(old))
+        matrix_of(partial(functional.adaptive_avg_pool2d, output_size=(new, None)), int(old))
         for new, old in zip(sizes, x.shape[-2:], strict=True)
     )
     return along_both(x, rows, columns)

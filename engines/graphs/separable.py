@@ -12,14 +12,13 @@ from torch.nn import functional
 from torch.utils._python_dispatch import _disable_current_modes
 
 Change = Callable[[Tensor], Tensor]
-"""A linear map along the height of an image one pixel wide: (1 c h 1) -> (1 c h' 1)."""
+"""A linear map along the height of an image: (1 1 h w) -> (1 1 h' w)."""
 
 
 def matrix_of(change: Change, size: int) -> Float[Tensor, "out size"]:
     """Matrix of a linear map: what it makes of the identity.  Computed for real, also while a trace is under way."""
     with real_tensors():
-        impulses = torch.eye(size)[None, :, :, None]  # channel j is 1 at row j
-        return change(impulses)[0, :, :, 0].T.contiguous()
+        return change(torch.eye(size)[None, None])[0, 0]
 
 
 def along_both(x: Float[Tensor, "n c h w"], rows: Float[Tensor, "H h"], columns: Float[Tensor, "W w"]) -> Float[Tensor, "n c H W"]:

@@ -1,0 +1,37 @@
+"""Exports take seconds: each graph is made once, when a test first asks for it."""
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from engines.graphs.export import export
+from engines.graphs.gradients import Guided, Vjp
+from tests.engines.graphs import networks
+from tests.engines.graphs.cases import DENOISER, GUIDED, VJP
+
+
+def guided(**options):
+    denoiser, judge, decoder = (networks.seeded(each) for each in (networks.Denoiser, networks.Judge, networks.Decoder))
+    return Guided(denoiser, judge, decoder=decoder, **options)
+
+
+MODULES = {
+    "denoiser": (lambda: networks.seeded(networks.Denoiser), DENOISER),
+    "vjp": (lambda: Vjp(networks.seeded(networks.Everything)), VJP),
+    "guided": (guided, GUIDED),
+}
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """(module, spec, export folder) by name and changes of the spec."""
+
+    @cache
+    def make(name, **changes):
+        build, spec = MODULES[name]
+        module, spec, folder = build(), replace(spec, **changes), tmp_path_factory.mktemp(name)
+        export(module, spec, folder)
+        return module, spec, folder
+
+    return make
