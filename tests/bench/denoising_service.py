@@ -38,7 +38,7 @@ Way = Callable[[], Images]
 def main() -> None:
     """Measure and publish."""
     options = parser(__doc__).parse_args()
-    count, repeats = (16, 5) if options.quick else (32, 11)
+    count, repeats = (8, 5) if options.quick else (32, 9)
     report = Report(
         name="denoising_service",
         question="what does sharing one worker cost two audits, against one audit that draws all their pictures?",
