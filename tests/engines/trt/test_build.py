@@ -1,7 +1,6 @@
 """From graph to plan: what the builder is told, what is learnt, and what happens when its process ends badly."""
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -77,9 +76,11 @@ def test_timings_accumulate_and_those_of_other_releases_are_not_believed(trt, as
     """Each build adds to what is known; a file that cannot be read is replaced."""
     request = ask()
     known = Path(request.timings)
-    for count in (4, 8):
+    counts = []
+    for _ in range(2):
         make_plan(trt, request)
-        assert len(json.loads(known.read_text())["kernels"]) == count
+        counts.append(len(json.loads(known.read_text())["kernels"]))
+    assert counts[1] == 2 * counts[0] > 0
     for odd in ('{"version": "9.0", "kernels": ["Foreign"]}', "{"):
         known.write_text(odd)
         make_plan(trt, request)
@@ -134,22 +135,21 @@ def test_a_child_reports_what_the_parser_refuses(ask):
     [
         ("crashes", "crash", "SIGSEGV: about to die"),
         ("is killed", "crash", "want of host memory"),
-        ("hangs", "timeout", "not finished after 0 s; raise"),
+        ("hangs", "timeout", "not finished after 5 s; raise"),
         ("forgets", "crash", "exit code 0"),
     ],
 )
 def test_however_a_child_ends_there_is_one_error_and_nothing_is_left(ask, tmp_path, how, stage, message):
     """No half a plan, no process."""
-    request = ask(options=BuildOptions(timeout_seconds=0.4 if how == "hangs" else 60.0))
-    (tmp_path / "plan").write_bytes(b"half")
-    before = set(tmp_path.iterdir()) - {tmp_path / "plan"}
-    if how == "forgets":
-        (tmp_path / "plan").unlink()
+    request = ask(options=BuildOptions(timeout_seconds=5.0 if how == "hangs" else 60.0))
+    plan, pid = tmp_path / "plan", tmp_path / "pid"
+    if how != "forgets":
+        plan.write_bytes(b"half")
     with pytest.raises(PlanError, match=message) as caught:
-        child(how)(request, {})
+        child(how)(request, {"PID_FILE": str(pid)})
     assert caught.value.stage == stage
-    assert set(tmp_path.iterdir()) == before
-    assert "tests.engines.trt.child" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert not plan.exists()
+    assert not Path("/proc", pid.read_text()).exists()
 
 
 def test_the_real_child_asks_for_the_driver(ask):
