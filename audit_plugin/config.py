@@ -52,14 +52,14 @@ class GeneratorOptions:
 
     path: str
     """diffusers directory (safetensors) of the Stable Diffusion class; nothing is ever downloaded."""
-    backend: Literal["auto", "torch", "torch-compiled", "ort", "ort-tensorrt", "tensorrt"] = "auto"
+    backend: Literal["auto", "torch", "torch-prepared", "torch-compiled", "ort", "ort-tensorrt", "tensorrt"] = "auto"
     """``auto`` takes the fastest backend whose numbers agree with the reference."""
     precision: Literal["fp32", "tf32", "fp16", "bf16"] = "fp32"
     """Of the networks; on a CPU single precision only."""
     steps: int | None = None
     """Denoising steps; the directory's ``audit.json`` or a default when absent."""
-    sampler: Literal["ddim", "dpmpp_2m"] | None = None
-    """Both are deterministic, which common random numbers need."""
+    sampler: Literal["ddim", "dpmpp_2m", "euler"] | None = None
+    """All are deterministic, which common random numbers need."""
     guidance: float | None = None
     """Classifier-free guidance scale; 1 switches it off and halves the cost."""
     guidance_interval: tuple[float, float] | None = None

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 
@@ -34,19 +36,26 @@ from audit_plugin.store.store import Store
 from audit_plugin.target.triton import TritonClassifier
 
 COMPLETE = "the bank was complete, nothing was drawn"
+_MOST_WORKERS = 4
+"""Batches that are drawn at once on a CPU; each needs memory of its own."""
 _TIMING_ROUNDS = 2
 """The first batch warms the engine up, the second is timed."""
 
 
 class EngineGenerator:
-    """An ``engines`` pipeline as the auditor's Generator, its errors in the auditor's words."""
+    """An ``engines`` pipeline as the auditor's Generator, its errors in the auditor's words.
 
-    def __init__(self, options: GeneratorOptions) -> None:
-        """Load the pipeline.  Raises GeneratorError when it, or what it needs, cannot be loaded."""
+    On a CPU several threads may draw at once, each on a share of the cores: that keeps cores busier than all of them on one batch.
+    """
+
+    def __init__(self, options: GeneratorOptions, *, images: int | None = None) -> None:
+        """Load the pipeline; ``images`` says how many are about to be drawn.  Raises GeneratorError when it cannot be loaded."""
         self._options = options
         with engine_errors():
             from engines.pipeline import load_pipeline
+            from engines.pipelines.replicas import replicas
 
+            self.workers, threads = _shares(options)
             self._pipeline = load_pipeline(
                 options.path,
                 backend=options.backend,
@@ -55,11 +64,16 @@ class EngineGenerator:
                 guidance=options.guidance,
                 guidance_interval=options.guidance_interval,
                 batch=options.batch,
-                threads=options.threads,
+                threads=threads,
                 device=options.device,
                 precision=options.precision,
                 cache=options.cache,
+                images=images,
             )
+            several = replicas(self._pipeline, self.workers) if self.workers > 1 else (self._pipeline,)
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for pipeline in several:
+            self._idle.put(pipeline)
 
     @property
     def fingerprint(self) -> str:
@@ -91,9 +105,25 @@ class EngineGenerator:
         return EngineGenerator(plain)
 
     def generate(self, captions: Sequence[str], seeds: Sequence[int]) -> Images:
-        """One picture per (caption, seed)."""
-        with engine_errors():
-            return self._pipeline.generate(captions, seeds)
+        """One picture per (caption, seed).  Thread safe; as many threads as there are workers draw at the same time."""
+        pipeline = self._idle.get()
+        try:
+            with engine_errors():
+                images: Images = pipeline.generate(captions, seeds)
+                return images
+        finally:
+            self._idle.put(pipeline)
+
+
+def _shares(options: GeneratorOptions) -> tuple[int, int | None]:
+    """How many draw at once, and the threads of each."""
+    if options.device != "cpu":
+        return 1, options.threads
+    import torch
+
+    threads = options.threads or torch.get_num_threads()
+    workers = min(threads, _MOST_WORKERS)
+    return workers, threads // workers
 
 
 @dataclass(frozen=True)
@@ -118,7 +148,7 @@ class Installation:
         """The engine; loading it may take a while."""
         generator_directory(self.loaded)
         self.progress(0, 1, "loading the generator")
-        made = EngineGenerator(self.loaded.config.generator)
+        made = EngineGenerator(self.loaded.config.generator, images=len(self.plan("").recipes))
         self.progress(1, 1, "loading the generator")
         return made
 
@@ -197,14 +227,23 @@ class Installation:
     def _drawn(self) -> BuildReport:
         wanted = self.plan(self.generator.fingerprint)
         batch = self.loaded.config.generator.batch
-        return build(self.bank, wanted, self.generator, self._quality(), progress=self.progress, batch=batch)
+        return build(
+            self.bank, wanted, self.generator, self._quality(), progress=self.progress, batch=batch, workers=self.generator.workers
+        )
 
     def _checked(self) -> "DrawingCheck":
         """Draw some pictures by the reference as well, unless the reference drew the bank; remembered beside the fingerprint."""
         reference = self.generator.reference()
         if reference is not None:
             with self.bank.writer():
-                draw_twins(self.bank, self.bank.plan(), reference, progress=self.progress, batch=self.loaded.config.generator.batch)
+                draw_twins(
+                    self.bank,
+                    self.bank.plan(),
+                    reference,
+                    progress=self.progress,
+                    batch=self.loaded.config.generator.batch,
+                    workers=reference.workers,
+                )
         check = DrawingCheck(savings=self.generator.savings, reference=reference is None)
         remember_fingerprint(self.loaded, self.generator.fingerprint, check)
         return check

@@ -19,8 +19,14 @@ from engines.protocols import Backend
 from engines.spec import EngineSpec, digest
 
 REPLAYS = 20
-PATIENCE_SECONDS = 2.0
+PATIENCE_SECONDS = 1.0
 """Measuring ends after this many runs or seconds, whichever comes first, but not before two runs."""
+
+
+BUILD_SECONDS = 30.0
+"""What building a network takes, by and large, on a CPU; longer for a GPU."""
+GAIN = 0.2
+"""Share of the time that a built network saves, by and large."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,20 @@ class Builder:
     """What timings and certificates depend on besides the graph and the libraries: device, threads."""
 
     def build(
-        self, module: nn.Module, spec: EngineSpec, wanted: str, batches: Callable[[], Sequence[Feeds]]
+        self,
+        module: nn.Module,
+        spec: EngineSpec,
+        wanted: str,
+        batches: Callable[[], Sequence[Feeds]],
+        *,
+        ahead: int | None = None,
     ) -> tuple[Engine, BackendChoice]:
-        """The network on the wanted backend, or on the fastest when that is ``auto``."""
+        """The network on the wanted backend, or on the fastest when that is ``auto``.
+
+        ``ahead`` says how many rows are about to be computed: for few, what takes long to build is not built.
+        """
         if wanted == "auto":
-            return self._fastest(module, spec, batches)
+            return self._fastest(module, spec, batches, ahead)
         named = [backend for backend in self.backends if backend.name == wanted]
         if not named:
             known = ", ".join(backend.name for backend in self.backends)
@@ -60,18 +75,46 @@ class Builder:
             raise BackendUnavailableError(wanted, [reason])
         return self._certified(named[0], module, spec, batches), BackendChoice(wanted, "chosen by the user")
 
-    def _fastest(self, module: nn.Module, spec: EngineSpec, batches: Callable[[], Sequence[Feeds]]) -> tuple[Engine, BackendChoice]:
+    def _fastest(
+        self, module: nn.Module, spec: EngineSpec, batches: Callable[[], Sequence[Feeds]], ahead: int | None
+    ) -> tuple[Engine, BackendChoice]:
         refused: list[str] = []
         engines: dict[str, Engine] = {}
+        unbuilt: list[Backend] = []
+
+        def attempt(backend: Backend) -> None:
+            try:
+                engines[backend.name] = self._certified(backend, module, spec, batches)
+            except BackendError as error:
+                refused.append(f"{backend.name}: {error}")
+
         for backend in self.backends:
             reason = backend.unusable(spec)
-            if reason is None:
-                try:
-                    engines[backend.name] = self._certified(backend, module, spec, batches)
-                except BackendError as error:
-                    reason = str(error)
             if reason is not None:
                 refused.append(f"{backend.name}: {reason}")
+            elif ahead is not None and not backend.ready(spec):
+                unbuilt.append(backend)
+            else:
+                attempt(backend)
+        work = self._work(engines, spec, batches, ahead) if unbuilt else 0.0
+        for backend in unbuilt:
+            if work * GAIN < BUILD_SECONDS:
+                refused.append(f"{backend.name}: building it would take longer than it saves in {work:.0f} s of work")
+            else:
+                attempt(backend)
+        return self._best(engines, spec, batches, refused)
+
+    def _work(
+        self, engines: dict[str, Engine], spec: EngineSpec, batches: Callable[[], Sequence[Feeds]], ahead: int | None
+    ) -> float:
+        """Seconds that the rows ahead take on the fastest engine so far."""
+        if not engines or ahead is None:
+            return float("inf")
+        return min(self._ranking(engines, spec, batches).values()) / self.rows * ahead
+
+    def _best(
+        self, engines: dict[str, Engine], spec: EngineSpec, batches: Callable[[], Sequence[Feeds]], refused: list[str]
+    ) -> tuple[Engine, BackendChoice]:
         if not engines:
             raise BackendUnavailableError("auto", refused)
         if len(engines) == 1:
@@ -88,10 +131,10 @@ class Builder:
         if backend.name == self.reference.name and spec.precision == "fp32":
             return engine
         note = f"certificate-{backend.name}-{self._here(backend.name)}"
-        certificate = read_certificate(self.cache.read_note(spec.key(), note))
+        certificate = read_certificate(self.cache.read_note(self._place(spec), note))
         if certificate is None:
             certificate = certify(engine, self.reference.build(module, spec.at("fp32")), batches())
-            self.cache.write_note(spec.key(), note, certificate_note(certificate))
+            self.cache.write_note(self._place(spec), note, certificate_note(certificate))
         if certificate.failure is not None:
             raise ParityError(f"backend {backend.name!r} is not certified for {spec.name!r}: {certificate.failure}")
         return engine.certified(certificate)
@@ -99,15 +142,19 @@ class Builder:
     def _ranking(self, engines: dict[str, Engine], spec: EngineSpec, batches: Callable[[], Sequence[Feeds]]) -> dict[str, float]:
         """Seconds per batch, measured once per machine, thread count and set of backends."""
         note = f"ranking-{self._here(*engines, str(self.rows))}"
-        known = self.cache.read_note(spec.key(), note)
+        known = self.cache.read_note(self._place(spec), note)
         if known is not None and set(known) == set(engines):
             return {name: float(str(value)) for name, value in known.items()}
         first = batches()[0]
         rows = torch.arange(self.rows) % len(next(iter(first.values())))
         feeds = {name: value[rows] for name, value in first.items()}
         seconds = {name: _seconds(engine, feeds) for name, engine in engines.items()}
-        self.cache.write_note(spec.key(), note, dict(seconds))
+        self.cache.write_note(self._place(spec), note, dict(seconds))
         return seconds
+
+    def _place(self, spec: EngineSpec) -> str:
+        """Where notes lie: beside the graph, or in a place of their own while there is none."""
+        return spec.key() if self.cache.has(spec.key()) else spec.key({"notes": "without a graph"})
 
     def _here(self, *names: str) -> str:
         libraries = {library: _version(library) for library in ("torch", "onnxruntime", "onnxruntime-gpu")}

@@ -81,6 +81,10 @@ class BuildCache:
         self.collect(self.max_bytes, keep=key)
         return final
 
+    def has(self, key: str) -> bool:
+        """Whether there is an artifact; it may be damaged."""
+        return (self.root / key / MANIFEST).is_file()
+
     def discard(self, key: str) -> None:
         """Forget an artifact, for instance because its reader refused it."""
         with self._lock(key):

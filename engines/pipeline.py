@@ -195,12 +195,14 @@ def load_pipeline(
     precision: Precision = "fp32",
     cache: str | Path | None = None,
     pin: str | None = None,
+    images: int | None = None,
 ) -> Pipeline:
     """Read a pipeline directory; what is left out comes from its ``audit.json``, then from what suits its kind, then from SamplingPlan.
 
     Nothing is downloaded and no pickle is opened.  ``backend`` is auto or the name of one; a named one that cannot be used raises.
     ``null_class`` is the class of a class-conditional UNet2DModel that stands for none, which guidance needs.  A directory with another
-    content than ``pin`` (:func:`engines.directory.directory_digest`) raises DigestError.
+    content than ``pin`` (:func:`engines.directory.directory_digest`) raises DigestError.  ``images`` says how many are about to be drawn: for
+    few of them ``auto`` builds nothing that takes longer than it saves.
     """
     if batch < 1:
         raise ValueError(f"a batch holds at least one image, got {batch}")
@@ -214,7 +216,14 @@ def load_pipeline(
     text = prompts_of(parts, shape, plan.guidance, settled.null_class)
     check_plan(plan, process, distilled=distilled(parts), guided=text.null is not None)
     where = Where(
-        backend=backend, device=device, precision=precision, threads=threads, batch=batch, cache=Path(cache) if cache else None
+        backend=backend,
+        device=device,
+        precision=precision,
+        threads=threads,
+        batch=batch,
+        cache=Path(cache) if cache else None,
+        images=images,
+        evaluations=None if images is None else images * plan.steps * (1 if plan.guidance == 1.0 else 2),
     )
     built = build_networks(parts, process, text, where)
     course = course_of(parts, process, scheduler, built.network)

@@ -121,6 +121,10 @@ class Backend(Protocol):
         """Why this backend cannot run such a network here, or None."""
         ...
 
+    def ready(self, spec: EngineSpec) -> bool:
+        """Whether building such a network now takes no time to speak of."""
+        ...
+
     def build(self, module: nn.Module, spec: EngineSpec) -> "Engine":
         """The network, ready to run; an artifact that is already in the cache is loaded, not made again.
 

@@ -7,7 +7,8 @@ Each batch is committed when all its files are on disk, so a build killed at any
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -57,8 +58,12 @@ def build(
     batch: int = 32,
     executor: Executor | None = None,
     in_flight: int = 1,
+    workers: int = 1,
 ) -> BuildReport:
-    """Make ``plan`` the bank's and draw its missing pictures; with an executor, ``in_flight`` batches at a time.
+    """Make ``plan`` the bank's and draw its missing pictures.
+
+    ``workers`` threads draw at once, when the generator is safe to call from so many; an executor of one's own draws ``in_flight`` batches
+    at a time.
 
     Raises StorageFullError when the disk is full (run again to resume), BankError if somebody else is writing.
     """
@@ -71,13 +76,24 @@ def build(
         total = len(plan.recipes)
         progress(reused, total, "images")
         work = (partial(draw, generator, quality, recipes) for recipes in batches(plan, bank.images().keys(), batch))
-        for pictures in _run(work, executor, in_flight):
-            stored = bank.add_images(pictures)
-            drawn += len(stored)
-            rejected += sum(bool(image.rejected) for image in stored)
-            progress(reused + drawn, total, "images")
+        with drawing(executor, workers) as pool:
+            for pictures in run(work, pool, in_flight if executor else 2 * workers):
+                stored = bank.add_images(pictures)
+                drawn += len(stored)
+                rejected += sum(bool(image.rejected) for image in stored)
+                progress(reused + drawn, total, "images")
     evaluations = drawn * generator.evaluations_per_image
     return BuildReport(drawn=drawn, reused=reused, rejected=rejected, evaluations=evaluations, seconds=time.monotonic() - start)
+
+
+@contextmanager
+def drawing(executor: Executor | None, workers: int) -> Iterator[Executor | None]:
+    """The executor that was given, or one of so many threads; None for one worker, who draws in the caller's thread."""
+    if executor is not None or workers == 1:
+        yield executor
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="draw") as pool:
+        yield pool
 
 
 def batches(plan: Plan, drawn: Collection[str], size: int) -> Iterator[list[Recipe]]:
@@ -110,7 +126,7 @@ def draw(generator: Generator, quality: Quality, recipes: Sequence[Recipe]) -> l
     ]
 
 
-def _run(work: Iterator[Callable[[], list[Drawn]]], executor: Executor | None, in_flight: int) -> Iterator[list[Drawn]]:
+def run(work: Iterator[Callable[[], list[Drawn]]], executor: Executor | None, in_flight: int) -> Iterator[list[Drawn]]:
     """Results in the order of the work; never more than ``in_flight`` batches are started and not yet handed out."""
     if executor is None:
         for task in work:

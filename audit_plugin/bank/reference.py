@@ -7,14 +7,15 @@ audited model says.  Twins depend on no model, so they are drawn once, with the 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
-from audit_plugin.bank.build import draw
+from audit_plugin.bank.build import draw, drawing, run
 from audit_plugin.bank.pictures import storage
 from audit_plugin.bank.plan import Plan
 from audit_plugin.bank.store import ProbeBank
-from audit_plugin.core.protocols import Generator, Progress, ScoreTable
+from audit_plugin.core.protocols import Generator, Images, Progress, ScoreTable
 from audit_plugin.core.results import EngineCheck
 from audit_plugin.core.values import Arm, Recipe, TargetInfo
 from audit_plugin.statistics.agreement import agreement
@@ -35,23 +36,27 @@ class Twin:
     """Of the reference's picture."""
 
 
-def draw_twins(bank: ProbeBank, plan: Plan, reference: Generator, *, progress: Progress, batch: int = 16) -> tuple[Twin, ...]:
-    """Draw what is missing, and remember it when all is there; killed in between, it starts again."""
+def draw_twins(
+    bank: ProbeBank, plan: Plan, reference: Generator, *, progress: Progress, batch: int = 16, workers: int = 1
+) -> tuple[Twin, ...]:
+    """Draw them unless they are there, and remember it when all is there; killed in between, it starts again."""
     known = twins(bank, plan)
     if known:
         return known
     wanted = _chosen(bank, plan)
     made: list[Twin] = []
-    for start in range(0, len(wanted), batch):
-        rows = list(wanted)[start : start + batch]
-        drawn = draw(reference, lambda images: [""] * len(images), [wanted[row] for row in rows])
-        made += [Twin(row=row, recipe=one.recipe, sha256=bank.pictures.put(one.png)) for row, one in zip(rows, drawn, strict=True)]
-        progress(len(made), len(wanted), "reference pictures")
+    recipes, row_of = list(wanted.values()), {recipe.id: row for row, recipe in wanted.items()}
+    starts = range(0, len(recipes), batch)
+    work = (partial(draw, reference, _accepted, recipes[start : start + batch]) for start in starts)
+    with drawing(None, workers) as pool:
+        for drawn in run(work, pool, 2 * workers):
+            made += [Twin(row=row_of[one.recipe], recipe=one.recipe, sha256=bank.pictures.put(one.png)) for one in drawn]
+            progress(len(made), len(wanted), "reference pictures")
     note = {"generator": plan.generator, "twins": [asdict(twin) for twin in made]}
     with storage(str(bank.root)):
-        partial = (bank.root / _FILE).with_suffix(".tmp")
-        partial.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
-        partial.replace(bank.root / _FILE)
+        temporary = (bank.root / _FILE).with_suffix(".tmp")
+        temporary.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(bank.root / _FILE)
     return tuple(made)
 
 
@@ -87,6 +92,10 @@ def compare(
         metric_drawn=METRICS[metric].performance(drawn, right) if both else None,
         metric_reference=METRICS[metric].performance(twin, right) if both else None,
     )
+
+
+def _accepted(images: Images) -> list[str]:
+    return [""] * len(images)
 
 
 def _chosen(bank: ProbeBank, plan: Plan) -> dict[str, Recipe]:

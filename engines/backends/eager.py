@@ -90,6 +90,10 @@ class EagerBackend:
         """Half precision on a CPU, fp8 anywhere, CUDA without a device."""
         return self.probe().refuses(spec)
 
+    def ready(self, spec: EngineSpec) -> bool:
+        """Modules run as they are."""
+        return True
+
     def build(self, module: nn.Module, spec: EngineSpec) -> Engine:
         """Nothing is compiled and nothing cached; the module given stays as it is, since it is the reference of others."""
         device = torch.device(self.device)

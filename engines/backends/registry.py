@@ -15,6 +15,7 @@ def all_backends(cache: BuildCache, device: str = "cpu", threads: int | None = N
     from engines.backends.compiled import CompiledBackend
     from engines.backends.eager import EagerBackend
     from engines.backends.ort import OrtBackend, OrtTensorrtBackend
+    from engines.backends.prepared import PreparedBackend
 
     compiled, ort, plain = (
         CompiledBackend(cache, device, threads),
@@ -22,7 +23,7 @@ def all_backends(cache: BuildCache, device: str = "cpu", threads: int | None = N
         EagerBackend(device, threads),
     )
     if device == "cpu":
-        return compiled, ort, plain
+        return compiled, ort, PreparedBackend(device, threads), plain
     return _tensorrt(cache, device, threads, most=most), compiled, OrtTensorrtBackend(cache, device, threads), ort, plain
 
 

@@ -115,6 +115,10 @@ class TritonBackend:
             kinds=("forward", "vjp", "guided", "loop"),
         )
 
+    def ready(self, spec: EngineSpec) -> bool:
+        """The server has built it."""
+        return True
+
     def unusable(self, spec: EngineSpec) -> str | None:
         """What :meth:`probe` says, or tensors that NumPy cannot hold; which network is served is found out by :meth:`build`."""
         narrow = [each.name for each in (*spec.inputs, *spec.outputs) if each.dtype == "bfloat16"]

@@ -78,6 +78,13 @@ def test_an_executor_gives_the_same_bank(tmp_path):
     assert ProbeBank.open(tmp_path / "here").digest == ProbeBank.open(tmp_path / "there").digest
 
 
+def test_several_workers_give_the_same_bank(tmp_path):
+    """Two threads draw; batches are stored in the plan's order."""
+    build(new_bank(tmp_path / "one"), small_plan(), FakeGenerator(), good, progress=silent)
+    build(new_bank(tmp_path / "two"), small_plan(), FakeGenerator(), good, progress=silent, batch=5, workers=2)
+    assert ProbeBank.open(tmp_path / "one").digest == ProbeBank.open(tmp_path / "two").digest
+
+
 def test_refused_pictures_are_kept_and_counted(tmp_path):
     """A refusal is a value: the picture stays as evidence, marked, and is not drawn again."""
     bank = new_bank(tmp_path)

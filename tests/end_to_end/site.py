@@ -33,8 +33,9 @@ class RenderedGenerator(SceneRenderer):
     backend = ("renderer", "drawn by the renderer")
 
     savings = ()
+    workers = 1
 
-    def __init__(self, _options: object = None) -> None:
+    def __init__(self, _options: object = None, **_: object) -> None:
         """Takes the options of the engine that it stands for."""
 
     def reference(self) -> None:

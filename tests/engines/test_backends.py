@@ -11,6 +11,7 @@ from torch import nn
 
 from engines.backends.eager import EagerBackend
 from engines.backends.ort import OrtBackend, open_graph
+from engines.backends.prepared import PreparedBackend
 from engines.build import Builder
 from engines.cache import BuildCache
 from engines.certificate import FORWARD_LIMITS, read_certificate
@@ -95,6 +96,24 @@ def test_auto_takes_a_certified_backend_and_says_why(small, ort):
     assert len(choice.refused) == 1
     assert "slower" in choice.refused[0]
     assert builder(ort).build(small, SPEC, "auto", lambda: pytest.fail("compared again"))[1] == choice
+
+
+@pytest.mark.parametrize(("ahead", "built"), [(10, False), (10**12, True), (None, True)])
+def test_for_little_work_nothing_is_built(small, tmp_path, ahead, built):
+    """What is ready is taken, and the refusal says why; for much work, or for who knows how much, graphs are made."""
+    ort = OrtBackend(BuildCache(tmp_path), threads=1)
+    _, choice = builder(ort, backends=(ort, EagerBackend(threads=1), PreparedBackend(threads=1))).build(
+        small, SPEC, "auto", batches, ahead=ahead
+    )
+    assert ort.cache.has(SPEC.key()) is built
+    assert any("longer than it saves" in reason for reason in choice.refused) is not built
+
+
+def test_a_graph_that_is_there_is_used_for_little_work_too(small, ort):
+    """Certificates and times of before hold."""
+    ort.build(small, SPEC)
+    _, choice = builder(ort).build(small, SPEC, "auto", batches, ahead=1)
+    assert not any("longer than it saves" in reason for reason in choice.refused)
 
 
 def test_a_backend_with_other_numbers_is_refused(small, ort):

