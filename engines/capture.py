@@ -78,7 +78,10 @@ def record_cuda(work: Work, device: torch.device) -> Recorded:
     Raises CaptureError for work that waits for the device, copies from pageable memory, or allocates outside torch.
     """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(device):
+    with (
+        torch.cuda.device(device),
+        torch.cuda.stream(torch.cuda.current_stream(device)),
+    ):  # to which a failed recording does not return
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has no types for it
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
