@@ -7,22 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-WORDS = ("a", "photo", "of", "red", "green", "blue", "circle", "square", "on", "in", "the", "large", "small", "background")
-LENGTH = 12
-
-
-def build_tokenizer():
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    vocabulary = {word: number for number, word in enumerate([start, end, "<unk>", *WORDS])}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    words.normalizer, words.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(single=f"{start} $A {end}", special_tokens=[(start, 0), (end, 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=words, bos_token=start, eos_token=end, unk_token="<unk>", pad_token=end, model_max_length=LENGTH
-    )
+from tests.engines.pipelines.miniatures import LENGTH, build_tokenizer
 
 
 def write_pipeline(directory: Path) -> Path:
