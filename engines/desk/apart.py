@@ -10,6 +10,9 @@ from engines.errors import BackendError, EngineError, ProcessDiedError
 
 T = TypeVar("T")
 
+GRACE_SECONDS = 10.0
+"""For a process to tidy up after its result is here."""
+
 
 def apart(work: Callable[..., T], *arguments: object, seconds: float) -> T:
     """What ``work(*arguments)`` returns, from a fresh process; both must be picklable, and so must what is returned.
@@ -25,6 +28,7 @@ def apart(work: Callable[..., T], *arguments: object, seconds: float) -> T:
         if not ours.poll(seconds):
             raise ProcessDiedError(f"not done after {seconds:.0f} s, and ended")
         succeeded, value = ours.recv()
+        process.join(GRACE_SECONDS)
     except EOFError:
         process.join()
         raise ProcessDiedError(f"its process {_ending(process.exitcode)}: the library or its driver crashed") from None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.graphs.gradients import Vjp
+from engines.graphs.gradients import Guided, Vjp
 from engines.network import Network
 from engines.networks import state_digest
 from engines.parity import ROWS, Feeds
@@ -65,6 +65,20 @@ class SmallClassifier(nn.Module):
         return logits
 
 
+class SmallDecoder(nn.Module):
+    """Latents (n 4 16 16) -> images (n 3 32 32)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Conv2d(CHANNELS, WIDTH, 3, padding=1), nn.Conv2d(WIDTH, 3, 3, padding=1)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Twice as large."""
+        grown = functional.interpolate(functional.silu(self.enter(latents)), scale_factor=2.0, mode="nearest")
+        images: Tensor = self.leave(grown)
+        return images
+
+
 class Negation(nn.Module):
     """Next to nothing: what a call of it takes is what a call takes."""
 
@@ -93,6 +107,21 @@ def vjp_sample() -> Network:
     return _network("vjp", lambda: Vjp(SmallClassifier()), inputs, outputs, gradients=("gradient",))
 
 
+def guided_sample() -> Network:
+    """A guided step: denoiser, clean estimate, decoder, classifier, and the way back."""
+    latents = (CHANNELS, SIDE, SIDE)
+    rows = (_tensor("x", *latents), _tensor("t"), _tensor("alpha_bar"), TensorSpec("target", "int64", (BATCH,)), _tensor("weight"))
+    outputs = (_tensor("loss"), _tensor("eps", *latents), _tensor("clean", *latents), _tensor("gradient", *latents))
+    inputs = (*rows, _tensor("context", TOKENS, WIDTH))
+    return _network(
+        "guided",
+        lambda: Guided(SmallDenoiser(), SmallClassifier(), decoder=SmallDecoder()),
+        inputs,
+        outputs,
+        gradients=("gradient",),
+    )
+
+
 def call_sample() -> Network:
     """Next to nothing."""
     network = _network("forward", Negation, (_tensor("x", 1),), (_tensor("y", 1),), name="call")
@@ -100,7 +129,7 @@ def call_sample() -> Network:
     return replace(network, spec=static, batches=lambda: [_feeds(static.inputs, 1)])
 
 
-SAMPLES: Mapping[Kind, Callable[[], Network]] = {"forward": forward_sample, "vjp": vjp_sample}
+SAMPLES: Mapping[Kind, Callable[[], Network]] = {"forward": forward_sample, "vjp": vjp_sample, "guided": guided_sample}
 """Kind -> the network that stands for it."""
 
 
@@ -133,7 +162,14 @@ def _network(
 
 
 def _feeds(inputs: Sequence[TensorSpec], rows: int) -> Feeds:
-    """Normal numbers, and timesteps spread over the schedule."""
-    chance = torch.Generator().manual_seed(rows)
-    spread = torch.linspace(0, TIMESTEPS - 1, rows).round()
-    return {each.name: spread if each.name == "t" else torch.randn(rows, *each.row, generator=chance) for each in inputs}
+    """Normal numbers; timesteps spread over a schedule, every class in turn."""
+    chance, spread = torch.Generator().manual_seed(rows), torch.linspace(0, TIMESTEPS - 1, rows).round()
+    known = {
+        "t": spread,
+        "alpha_bar": 1 - 0.98 * spread / TIMESTEPS,
+        "target": torch.arange(rows) % CLASSES,
+        "weight": torch.ones(rows),
+    }
+    return {
+        each.name: known[each.name] if each.name in known else torch.randn(rows, *each.row, generator=chance) for each in inputs
+    }
