@@ -27,8 +27,8 @@ Latents = Float[Tensor, "n c h w"]
 Timesteps = int | Sequence[int] | Tensor
 """One for all rows, or one per row; a tensor is never read back to the host."""
 
-Judge = Callable[[Latents, Tensor], Float[Tensor, " n"]]
-"""(clean estimate, target row by row) -> one loss per row, differentiable in the estimate."""
+Judge = Callable[..., Float[Tensor, " n"]]
+"""(clean estimate (n c h w), target row by row, terms of its own) -> one loss per row, differentiable in the estimate."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,29 +90,39 @@ class Diffusion:
         moved = _mix(clean, eps, after.sqrt(), (1 - after - spread).clamp(min=0).sqrt())
         return moved if noise is None else moved + rowwise(spread.sqrt().to(x.dtype), x) * noise
 
-    def guided(self, x: Latents, t: Timesteps, cond: Conditioning, target: Tensor, weight: Float[Tensor, " n"]) -> GuidedStep:
-        """Estimates at x_t, a loss of the clean one, and its gradient in x_t: by the guided engine, or by autograd through the module.
+    def guided(
+        self,
+        x: Latents,
+        t: Timesteps,
+        cond: Conditioning,
+        target: Tensor,
+        weight: Float[Tensor, " n"],
+        *,
+        terms: Sequence[Tensor] = (),
+    ) -> GuidedStep:
+        """Estimates at x_t, a loss of the clean one, and the gradient of weight times loss in x_t.
 
-        Raises UnsupportedPipelineError without a judge.
+        By the guided engine, whose inputs are x, t, alpha_bar, target, weight, the loss's own ``terms`` and the conditioning, and whose outputs
+        are loss, eps, x0 and the gradient, in this order under whatever names; or else by autograd through the network in torch.  Raises
+        UnsupportedPipelineError where there is neither an engine nor a judge.
         """
         alpha_bar = self.alpha_bar(t, len(x)).to(x.dtype)
         at = self._rows(t, len(x)).to(x.dtype)
         if self.guided_engine is not None:
-            feeds = {"x": x, "t": at, "alpha_bar": alpha_bar, "target": target, "weight": weight, **cond.tensors}
-            found = self.guided_engine.run(feeds)
-            return GuidedStep(found["eps"], found["x0"], found["loss"], found["grad"])
+            given = [x, at, alpha_bar, target, weight, *terms, *cond.tensors.values()]
+            return _by_engine(self.guided_engine, given)
         if self.judge is None:
             raise UnsupportedPipelineError("nothing says what to guide towards; give a judge (`Diffusion.judged`)")
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             out = self.differentiable(leaf, at, cond)
             eps, clean = estimates(self.prediction, leaf, out, alpha_bar)
-            loss = self.judge(self._bounded(clean), target)
+            loss = self.judge(self._bounded(clean), target, *terms)
             (grad,) = torch.autograd.grad((weight * loss).sum(), leaf)
         return GuidedStep(eps.detach(), self._bounded(clean.detach()), loss.detach(), grad)
 
-    def judged(self, judge: Judge, engine: Engine | None = None) -> Self:
-        """The same diffusion, guided towards low losses of a judge; the engine computes the same as one graph."""
+    def judged(self, judge: Judge | None, engine: Engine | None = None) -> Self:
+        """The same diffusion, guided towards low losses of a judge, or of an engine that holds network and judge as one graph."""
         return replace(self, judge=judge, guided_engine=engine)
 
     def sample(
@@ -159,6 +169,12 @@ class Diffusion:
         if any(not -1 <= each < self.timesteps for each in numbers) or len(numbers) != rows:
             raise ValueError(f"need {rows} timesteps from -1 to {self.timesteps - 1}, got {t}")
         return torch.tensor(numbers, device=self.device)
+
+
+def _by_engine(engine: Engine, given: Sequence[Tensor]) -> GuidedStep:
+    found = engine.run({each.name: value for each, value in zip(engine.spec.inputs, given, strict=True)})
+    loss, eps, x0, grad = (found[each.name] for each in engine.spec.outputs)
+    return GuidedStep(eps, x0, loss, grad)
 
 
 def _mix(a: Latents, b: Latents, share_a: Float64[Tensor, " n"], share_b: Float64[Tensor, " n"]) -> Latents:

@@ -91,7 +91,7 @@ class Half(nn.Module):
     def forward(self, x, t, alpha_bar, target, weight):
         k = ((1 - (1 - alpha_bar).sqrt() / 2) / alpha_bar.sqrt()).view(-1, 1, 1, 1)
         error = k * x - target
-        return x / 2, k * x, error.square().sum((1, 2, 3)), 2 * weight.view(-1, 1, 1, 1) * k * error
+        return error.square().sum((1, 2, 3)), x / 2, k * x, 2 * weight.view(-1, 1, 1, 1) * k * error
 
 
 def test_guidance_by_autograd_and_by_an_engine_is_the_closed_form(x):
@@ -109,9 +109,9 @@ def test_guidance_by_autograd_and_by_an_engine_is_the_closed_form(x):
 def guided_spec():
     image, row = ("B", *SHAPE), ("B",)
     shapes = {"x": image, "t": row, "alpha_bar": row, "target": image, "weight": row}
-    outs = {"eps": image, "x0": image, "loss": row, "grad": image}
+    outs = {"loss": row, "noise": image, "clean": image, "slope": image}
     return EngineSpec(
-        name="guided", kind="guided", model_hash="0" * 64, profile=Profile(1, 4, 8), gradients=("grad",),
+        name="guided", kind="guided", model_hash="0" * 64, profile=Profile(1, 4, 8), gradients=("slope",),
         inputs=tuple(TensorSpec(name, "float32", shape) for name, shape in shapes.items()),
         outputs=tuple(TensorSpec(name, "float32", shape) for name, shape in outs.items()),
     )  # fmt: skip

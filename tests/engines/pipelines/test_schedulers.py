@@ -10,7 +10,8 @@ from engines.conditioning import Conditioning
 from engines.course import Course, check_plan
 from engines.errors import PipelineError, UnsupportedPipelineError
 from engines.noise import start_noise, step_noise
-from engines.pipelines.schedulers import DEFAULTS, LEVELS_ONLY, NATIVE, read_scheduler
+from engines.pipelines.native import NATIVE
+from engines.pipelines.schedulers import DEFAULTS, LEVELS_ONLY, read_scheduler
 from engines.plan import SamplingPlan
 from engines.precondition import noise_levels, prediction_of
 from engines.process import Diffusing, Flowing
