@@ -92,6 +92,10 @@ class EngineSpec:
         """Name of the artifact in the cache; pass what a compiled artifact depends on besides the graph (device, versions)."""
         return digest({"spec": asdict(self), "compiled_for": dict(compiled_for or {})})[:32]
 
+    def about(self, made_by: str) -> Mapping[str, str]:
+        """What an artifact's manifest says of it, for people; ``made_by`` is a backend, or ``onnx`` for a graph that several read."""
+        return {"network": self.name, "kind": self.kind, "backend": made_by, "precision": self.precision}
+
     def at(self, precision: Precision) -> "EngineSpec":
         """The same network at another precision."""
         return replace(self, precision=precision)

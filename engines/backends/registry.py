@@ -3,9 +3,6 @@
 from engines.cache import BuildCache
 from engines.protocols import Backend
 
-MOST_LEVEL = 5
-"""TensorRT's highest: many times longer for a few per cent."""
-
 
 def all_backends(cache: BuildCache, device: str = "cpu", threads: int | None = None, *, most: bool = False) -> tuple[Backend, ...]:
     """The backends of a device, whether or not they can be used here: each says so itself when it is asked.
@@ -41,7 +38,7 @@ def choosable(
 def _tensorrt(cache: BuildCache, device: str, threads: int | None, *, most: bool) -> Backend:
     from engines.backends.trt.backend import TensorrtBackend
     from engines.backends.trt.device import CudaDevice
-    from engines.backends.trt.request import BuildOptions
+    from engines.backends.trt.request import HIGHEST_LEVEL, BuildOptions
 
-    options = BuildOptions(level=MOST_LEVEL) if most else BuildOptions()
+    options = BuildOptions(level=HIGHEST_LEVEL) if most else BuildOptions()
     return TensorrtBackend(cache, CudaDevice(device), options, threads)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engines.backends.registry import MOST_LEVEL, all_backends, choosable
+from engines.backends.registry import all_backends, choosable
+from engines.backends.trt.request import HIGHEST_LEVEL
 from engines.cache import BuildCache
 
 CPU = ("torch-compiled", "ort", "torch-prepared", "torch")
@@ -38,7 +39,7 @@ def test_auto_does_not_compile_for_a_cpu(tmp_path):
 
 def test_most_raises_the_level_of_tensorrt(tmp_path):
     levels = [all_backends(BuildCache(tmp_path), "cuda", most=most)[0].options.level for most in (False, True)]
-    assert levels[0] < levels[1] == MOST_LEVEL
+    assert levels[0] < levels[1] == HIGHEST_LEVEL
 
 
 def test_asking_for_backends_loads_no_vendor():

@@ -102,7 +102,7 @@ def readable(cache: BuildCache, module: nn.Module, spec: EngineSpec, read: Calla
     """What ``read`` makes of the network's graph; a graph that it refuses is exported again, once."""
     key = spec.key()
     for last in (False, True):
-        folder = cache.obtain(key, lambda empty: export(module, spec, empty))
+        folder = cache.obtain(key, lambda empty: export(module, spec, empty), spec.about("onnx"))
         try:
             return read(folder / GRAPH)
         except ArtifactError:

@@ -93,7 +93,7 @@ class OrtTensorrtBackend:
             "device": torch.cuda.get_device_name(),
             "capability": ".".join(map(str, torch.cuda.get_device_capability())),
         }
-        return self.cache.obtain(spec.key(compiled_for), _empty, {"network": spec.name, **compiled_for}, code=True) / PLANS
+        return self.cache.obtain(spec.key(compiled_for), _empty, {**spec.about(self.name), **compiled_for}, code=True) / PLANS
 
 
 def check_placement(share: float, spec: EngineSpec, backend: str) -> None:

@@ -17,7 +17,7 @@ from engines.backends.trt.opening import Library, open_plan, start_library
 from engines.backends.trt.plan import PLAN, PlanFacts, plan_facts, read_facts, write_facts
 from engines.backends.trt.program import TensorrtProgram
 from engines.backends.trt.refit import Weights, weights_of
-from engines.backends.trt.request import BuildOptions, BuildRequest, build_request
+from engines.backends.trt.request import HIGHEST_LEVEL, BuildOptions, BuildRequest, build_request
 from engines.backends.trt.spawn import ChildBuild, try_once
 from engines.backends.trt.timings import alone_on
 from engines.backends.trt.vendor import Vendor, find_vendor
@@ -97,8 +97,7 @@ class TensorrtBackend:
         if reason is not None:
             raise BackendUnavailableError(self.name, [reason])
         streaming = weight_bytes(module, spec.precision) > self.device.free_bytes()
-        key = spec.key(self._compiled_for(library.vendor, streaming))
-        about = {"network": spec.name, "kind": spec.kind, "backend": self.name, "precision": spec.precision}
+        key, about = self._key(spec, library.vendor, streaming), spec.about(self.name)
         for last in (False, True):
             folder = self.cache.obtain(key, lambda empty: self._make(module, spec, empty, streaming=streaming), about, code=True)
             try:
@@ -139,12 +138,18 @@ class TensorrtBackend:
             return f"{found.module} loads portable plans and builds none; install the extra `tensorrt`, or load a plan"
         return None
 
-    def _compiled_for(self, vendor: Vendor, streaming: bool) -> dict[str, str]:
+    def _key(self, spec: EngineSpec, vendor: Vendor, streaming: bool) -> str:
+        """Of the plan; one that was searched for longer is as good where it is there."""
+        longer = [replace(self.options, level=level) for level in range(HIGHEST_LEVEL, self.options.level, -1)]
+        keys = [spec.key(self._compiled_for(options, vendor, streaming)) for options in (*longer, self.options)]
+        return next((key for key in keys if self.cache.has(key)), keys[-1])
+
+    def _compiled_for(self, options: BuildOptions, vendor: Vendor, streaming: bool) -> dict[str, str]:
         """What the plan depends on besides the graph; a portable one depends on less of the device."""
         device = self.device.facts().note()
         dropped = {None: (), "same_compute_capability": ("name", "multiprocessors"), "ampere_plus": tuple(device)}
-        device = {name: value for name, value in device.items() if name not in dropped[self.options.portable]}
-        return {"backend": self.name, "version": vendor.version, **device, **self.options.note(), "streaming": str(streaming)}
+        device = {name: value for name, value in device.items() if name not in dropped[options.portable]}
+        return {"backend": self.name, "version": vendor.version, **device, **options.note(), "streaming": str(streaming)}
 
     def _make(self, module: nn.Module, spec: EngineSpec, empty: Path, *, streaming: bool) -> None:
         """By the newest operators that both the exporter and the parser take."""
@@ -152,7 +157,7 @@ class TensorrtBackend:
         for opset in opsets(self._library.vendor.release):
             try:
                 graph_spec = replace(spec, opset=opset)
-                graph = self.cache.obtain(graph_spec.key(), partial(self.ways.export, module, graph_spec))
+                graph = self.cache.obtain(graph_spec.key(), partial(self.ways.export, module, graph_spec), spec.about("onnx"))
                 self._compile(spec, graph, empty, streaming=streaming)
             except ExportError as error:
                 if isinstance(error, PlanError) and error.stage != "parse":

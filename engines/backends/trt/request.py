@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 Portable = Literal["same_compute_capability", "ampere_plus"]
 
 GIB = 2**30
+HIGHEST_LEVEL = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,8 @@ class BuildOptions:
     timeout_seconds: float = 3600.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.level <= 5:
-            raise ValueError(f"level is 0 to 5, got {self.level}")
+        if not 0 <= self.level <= HIGHEST_LEVEL:
+            raise ValueError(f"level is 0 to {HIGHEST_LEVEL}, got {self.level}")
         if self.timeout_seconds <= 0 or self.workspace_bytes <= 0 or self.aux_streams < 0:
             raise ValueError("timeout_seconds and workspace_bytes must be positive, aux_streams not negative")
 

@@ -74,6 +74,14 @@ def test_what_a_plan_depends_on_is_in_its_key(backend, make_backend, trt, module
     assert len(list(other.cache.root.glob(f"*/{PLAN}"))) == 2
 
 
+def test_a_plan_that_was_searched_for_longer_is_taken(make_backend, trt, module):
+    """Built once with patience, later runs open it; what was searched for less is not what patience asked for."""
+    for options, built in ((BuildOptions(level=4), 1), (BuildOptions(level=5), 1), (BuildOptions(), 0)):
+        backend = make_backend(trt, options=options)
+        backend.build(module, SPEC)
+        assert len(backend.ways.build.requests) == built
+
+
 def test_another_release_builds_its_own(make_backend, module):
     for number in (10, 11):
         make_backend(fake.make(number)).build(module, SPEC)
