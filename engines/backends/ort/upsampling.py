@@ -100,7 +100,7 @@ class _Graph:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
         return cls(
             producers={name: node for node in model.graph.node for name in node.output},
-            constants={each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer},
+            constants=_constants(model),
             sizes={
                 each.name: tuple(size.dim_value for size in each.type.tensor_type.shape.dim)
                 for each in (*inferred.value_info, *inferred.input)
@@ -136,6 +136,22 @@ class _Graph:
         if node is None or node.op_type != "Concat":
             return ()
         return tuple(size for each in node.input for size in (self._shape(each) or (0,)))
+
+
+def _constants(model: Any) -> dict[str, np.ndarray]:
+    """Weights, and what the graph writes down in nodes."""
+    from onnx import numpy_helper
+
+    written = [
+        (node.output[0], each.t)
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for each in node.attribute
+        if each.name == "value"
+    ]
+    return {
+        name: numpy_helper.to_array(each) for name, each in [*((each.name, each) for each in model.graph.initializer), *written]
+    }
 
 
 def _plain(convolution: Any) -> bool:

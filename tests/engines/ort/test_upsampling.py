@@ -8,6 +8,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional
 
 from engines.backends.ort.upsampling import fold, transposed_kernel, without_upsampling
+from engines.graphs.export import export
+from tests.engines.conformance.networks import make_cases
 
 C, OUT, H, W = 3, 5, 4, 6
 
@@ -69,6 +71,15 @@ def test_the_pair_is_replaced_and_the_numbers_stay(split, shape):
     assert [node.op_type for node in model.graph.node] == ["ConvTranspose"]
     assert [each.name for each in model.graph.initializer] == ["b", "y.transposed"]
     np.testing.assert_allclose(answer(model), before, rtol=1e-5, atol=1e-5)
+
+
+def test_the_pair_is_found_in_what_our_exporter_writes(tmp_path):
+    """A form of its own would go unnoticed: the graph would be right, and slow."""
+    case = make_cases()["forward"]
+    export(case.module, case.spec, tmp_path)
+    model = onnx.load(tmp_path / "model.onnx")
+    assert fold(model) == 1
+    assert "Expand" not in {node.op_type for node in model.graph.node}
 
 
 @pytest.mark.parametrize(
