@@ -16,7 +16,7 @@ from audit_plugin.bank.reference import Twin, compare
 from audit_plugin.bank.score import ScoreReport, score
 from audit_plugin.bank.store import ProbeBank
 from audit_plugin.core.protocols import Classifier, Progress
-from audit_plugin.core.results import AuditResult, EngineCheck, Provenance
+from audit_plugin.core.results import AuditResult, EngineCheck, EngineUse, Provenance
 from audit_plugin.core.seeds import digest
 from audit_plugin.core.values import TargetInfo
 from audit_plugin.findings.findings import conclude
@@ -45,6 +45,8 @@ class Evidence:
     dataset_digest: str
     backend: str
     backend_reason: str
+    engines: tuple[EngineUse, ...] = ()
+    """Who drew in this run."""
     savings: tuple[str, ...] = ()
     """What the drawing plan left out of the generator's own."""
     reference: bool = False
@@ -182,6 +184,7 @@ def _provenance(
         model_config_hash=info.config_hash,
         tier="approximate" if reasons else "exact",
         tier_reasons=reasons,
+        engines=evidence.engines,
         engine_check=check,
         endpoint_notes=info.notes,
     )

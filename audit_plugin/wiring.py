@@ -23,7 +23,7 @@ from audit_plugin.concepts.captions import caption
 from audit_plugin.config import AuditedModel, GeneratorOptions, LearnFrom, Loaded, options_of
 from audit_plugin.core.errors import AuditError, BankError, CaptionError, ConfigError, GeneratorError
 from audit_plugin.core.protocols import Images, Progress
-from audit_plugin.core.results import AuditResult
+from audit_plugin.core.results import AuditResult, EngineUse
 from audit_plugin.core.seeds import digest, seed
 from audit_plugin.methods.depict import check_task
 from audit_plugin.perception.detectors import OnnxConceptDetector
@@ -71,6 +71,7 @@ class EngineGenerator:
                 images=images,
             )
             several = replicas(self._pipeline, self.workers) if self.workers > 1 else (self._pipeline,)
+        self._several: tuple[Any, ...] = several
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for pipeline in several:
             self._idle.put(pipeline)
@@ -95,6 +96,11 @@ class EngineGenerator:
         """What the configured plan leaves out of the generator's own."""
         return self._pipeline.savings
 
+    @property
+    def engines(self) -> tuple[EngineUse, ...]:
+        """What each network has done so far, on all threads together."""
+        return tuple(_use(self._pipeline, same) for same in zip(*(each.engines for each in self._several), strict=True))
+
     def reference(self) -> "EngineGenerator | None":
         """What this one's pictures are checked against: the generator's own plan in torch; None where this is it."""
         if self._pipeline.reference:
@@ -113,6 +119,21 @@ class EngineGenerator:
                 return images
         finally:
             self._idle.put(pipeline)
+
+
+def _use(pipeline: Any, same: Sequence[Any]) -> EngineUse:
+    """One network, as its engines on several threads tell it."""
+    stats, first = [engine.stats() for engine in same], same[0]
+    return EngineUse(
+        engine=first.spec.name,
+        backend=first.backend,
+        precision=first.spec.precision,
+        items=sum(one.items for one in stats),
+        padded=sum(one.padded for one in stats),
+        seconds=round(sum(one.seconds for one in stats), 3),
+        parity_error=None if first.certificate is None else first.certificate.error,
+        refused=pipeline.choices[first.spec.name].refused,
+    )
 
 
 def _shares(options: GeneratorOptions) -> tuple[int, int | None]:
@@ -204,8 +225,10 @@ class Installation:
         if complete is None:
             verify(self.bank, detector, progress=self.progress, real=self.real)  # a damaged file is found before hours of drawing
             built, (backend, reason), check = self._drawn(), self.generator.backend, self._checked()
+            engines = self.generator.engines
         else:
             built, backend, reason, check = self._reused(complete), "none", COMPLETE, known_check(self.loaded)
+            engines = ()
         verify(self.bank, detector, progress=self.progress, real=self.real)
         return Evidence(
             audit=self.loaded.config.audit,
@@ -217,6 +240,7 @@ class Installation:
             dataset_digest=self.source.digest,
             backend=backend,
             backend_reason=reason,
+            engines=engines,
             savings=check.savings,
             reference=check.reference,
             twins=twins(self.bank, self.bank.plan()),
@@ -298,7 +322,7 @@ class Installation:
                     yield audit_model(evidence, classifier, self._question(model), store, progress=self.progress)
             except AuditError as error:
                 yield error
-            evidence = replace(evidence, built=replace(evidence.built, evaluations=0, drawn=0, seconds=0.0))
+            evidence = replace(evidence, engines=(), built=replace(evidence.built, evaluations=0, drawn=0, seconds=0.0))
 
     def audit(self, store: Store, *, only: str | None = None) -> tuple[AuditResult, ...]:
         """The results of :meth:`attempts`; the first error is raised when all models have had their turn."""

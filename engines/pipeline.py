@@ -20,10 +20,21 @@ from engines.conditioning import Conditioning
 from engines.course import Course, check_plan
 from engines.diffusion import Diffusion
 from engines.directory import read_parts
+from engines.engine import Engine
 from engines.errors import UnsupportedPipelineError
 from engines.networks import network_shape
 from engines.noise import start_noise, step_noise
-from engines.pipelines.building import Where, build_networks, course_of, differentiable, distilled, image_shape, process_of
+from engines.pipelines.building import (
+    NetworkOnEngine,
+    Where,
+    build_networks,
+    course_of,
+    differentiable,
+    distilled,
+    image_shape,
+    process_of,
+)
+from engines.pipelines.codecs import KlCodec
 from engines.pipelines.families import Family
 from engines.pipelines.plans import settle
 from engines.pipelines.prompts import prompts_of
@@ -104,6 +115,13 @@ class Pipeline:
     def choice(self) -> BackendChoice:
         """Who runs the network that denoises, and why."""
         return next(iter(self.choices.values()))
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """What denoises, and the decoder where there is one, in the order of ``choices``."""
+        denoiser, codec = self.course.network, self.codec
+        found = (denoiser.engine,) if isinstance(denoiser, NetworkOnEngine) else ()
+        return (*found, codec.decoder) if isinstance(codec, KlCodec) else found
 
     @cached_property
     def conditional(self) -> ConditionalDenoiser:

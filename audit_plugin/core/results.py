@@ -208,6 +208,26 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EngineUse:
+    """What one network of the generator did in this run."""
+
+    engine: str
+    """unet, vae_decoder, …"""
+    backend: str
+    precision: str
+    items: int
+    """Rows computed."""
+    padded: int
+    """Rows computed and thrown away, to fill batches."""
+    seconds: float
+    """Of the device; of several threads together."""
+    parity_error: float | None
+    """Relative error against the reference, from its certificate; None for the reference itself."""
+    refused: tuple[str, ...] = ()
+    """Why it was not another backend, one reason each."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineCheck:
     """What the audited model says of the same pictures drawn as the bank was, and drawn by the reference."""
 
@@ -264,6 +284,8 @@ class Provenance:
     """``exact``: drawn by the generator's own plan on certified engines, and the model agrees; else ``approximate``."""
     tier_reasons: tuple[str, ...] = ()
     """Why it is approximate."""
+    engines: tuple[EngineUse, ...] = ()
+    """Who drew; empty when nothing was."""
     engine_check: EngineCheck | None = None
     """None where the reference itself drew the bank."""
     endpoint_notes: tuple[str, ...] = ()

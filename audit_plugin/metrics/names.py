@@ -10,6 +10,7 @@ from typing import Literal
 Kind = Literal["gauge", "counter", "info"]
 AUDIT = ("model", "version", "task")
 CONCEPT = (*AUDIT, "concept", "metric")
+ENGINE = (*AUDIT, "engine", "backend", "precision")
 PREFIX = "audit_plugin_"
 
 
@@ -83,6 +84,11 @@ SPECS: tuple[MetricSpec, ...] = (
     _audit("rows", "Rows in the last audit"),
     _audit("images", "Generated images in the bank of the last audit"),
     _audit("unet_evaluations", "Denoiser network evaluations spent by the last audit"),
+    _audit("engine_items", "Rows that a network of the generator computed in the last audit that drew", labels=ENGINE),
+    _audit("engine_padded_rows", "Rows computed and thrown away, to fill batches", labels=ENGINE),
+    _audit("engine_seconds", "Device time of a network of the generator, all threads together", "seconds", labels=ENGINE),
+    _audit("engine_parity_error_ratio", "Relative error of a network against torch in single precision", "ratio", labels=ENGINE),
+    _audit("engine_fallbacks", "Backends that were refused for a network, each with a reason in the report", labels=ENGINE),
     _audit("engine_tier", "1 for how the pictures were drawn: exact, or approximate", labels=(*AUDIT, "tier")),
     _audit("engine_agreement_ratio", "Share of pictures whose first class is that of the reference's picture", "ratio"),
     _audit("engine_score_change_ratio", "Mean absolute change of a class score from the reference's picture", "ratio"),

@@ -129,6 +129,14 @@ def _state(result: AuditResult, interval_seconds: float | None) -> Iterator[Samp
     yield Sample("rows", labels, result.n_rows)
     yield Sample("images", labels, origin.images)
     yield Sample("unet_evaluations", labels, origin.unet_evaluations)
+    for use in origin.engines:
+        about = (*labels, use.engine, use.backend, use.precision)
+        yield Sample("engine_items", about, use.items)
+        yield Sample("engine_padded_rows", about, use.padded)
+        yield Sample("engine_seconds", about, use.seconds)
+        yield Sample("engine_fallbacks", about, len(use.refused))
+        if use.parity_error is not None:
+            yield Sample("engine_parity_error_ratio", about, use.parity_error)
     yield Sample("engine_tier", (*labels, origin.tier), 1)
     if origin.engine_check is not None:
         yield Sample("engine_agreement_ratio", labels, origin.engine_check.same)

@@ -7,6 +7,7 @@ from audit_plugin.core.results import AuditResult, ConceptResult, Estimate, Verd
 from audit_plugin.report.words import (
     VERDICT_WORDS,
     engine_check,
+    engine_use,
     importance_words,
     interval,
     metric_name,
@@ -74,6 +75,7 @@ PROVENANCE: Final[tuple[tuple[str, Callable[[AuditResult], str]], ...]] = (
     ("Generator", lambda r: r.provenance.generator),
     ("Generator backend", lambda r: f"{r.provenance.backend} ({r.provenance.backend_reason})"),
     ("Drawn", lambda r: "; ".join((r.provenance.tier, *r.provenance.tier_reasons))),
+    ("Engines", lambda r: "; ".join(engine_use(use) for use in r.provenance.engines) or "–"),
     ("Against the reference", lambda r: engine_check(r.provenance.engine_check, r.metric)),
     ("Detector", lambda r: r.provenance.detector),
     ("Concept set digest", lambda r: r.provenance.concept_set),

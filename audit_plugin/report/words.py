@@ -4,7 +4,17 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from audit_plugin.core.results import AuditResult, ConceptResult, EngineCheck, Estimate, Finding, GateStatus, RunState, Verdict
+from audit_plugin.core.results import (
+    AuditResult,
+    ConceptResult,
+    EngineCheck,
+    EngineUse,
+    Estimate,
+    Finding,
+    GateStatus,
+    RunState,
+    Verdict,
+)
 from audit_plugin.core.values import Role
 
 NOTHING: Final = "–"
@@ -152,6 +162,13 @@ def thousands(count: float) -> str:
     '234\u202f248'
     """
     return f"{count:,.0f}".replace(",", "\u202f")
+
+
+def engine_use(use: EngineUse) -> str:
+    """One network of the generator: who ran it, how much, how exactly."""
+    error = "the reference itself" if use.parity_error is None else f"relative error {use.parity_error:.0e}"
+    why = f" ({'; '.join(use.refused)})" if use.refused else ""
+    return f"{use.engine} on {use.backend} in {use.precision}, {thousands(use.items)} rows, {error}{why}"
 
 
 def engine_check(check: EngineCheck | None, metric: str) -> str:

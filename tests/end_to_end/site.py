@@ -33,6 +33,7 @@ class RenderedGenerator(SceneRenderer):
     backend = ("renderer", "drawn by the renderer")
 
     savings = ()
+    engines = ()
     workers = 1
 
     def __init__(self, _options: object = None, **_: object) -> None:

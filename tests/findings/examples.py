@@ -5,6 +5,8 @@ from dataclasses import replace
 from audit_plugin.core.results import (
     AuditResult,
     ConceptResult,
+    EngineCheck,
+    EngineUse,
     Estimate,
     FairnessFigure,
     Gate,
@@ -57,6 +59,13 @@ def result(run="20261122T080000.000000Z-00000001", *, bank="bank-1", finished="2
         audit="demo", started_at="2026-11-22T08:00:00Z", finished_at=finished, plugin_version="0.1.0", machine="test",
         versions={}, server="triton 2.51", config_hash="c0", scoring="s0", bank_digest=bank, generator="g0", detector="d0",
         concept_set="k0", caption_template="t0", dataset_digest="e0", policy_digest="", seed="demo", backend="ort",
+        engines=(
+            EngineUse(
+                engine="unet", backend="ort", precision="fp32", items=4800, padded=0, seconds=60.0, parity_error=1e-6,
+                refused=("torch: slower",),
+            ),
+        ),
+        engine_check=EngineCheck(pictures=64, same=1.0, change=1e-6, passed=True),
         backend_reason="", images=600, unet_evaluations=4800, classifier_queries=600, seconds={"score": 2.0},
     )  # fmt: skip
     base = AuditResult(

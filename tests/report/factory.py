@@ -15,6 +15,8 @@ from PIL import Image, ImageDraw
 from audit_plugin.core.results import (
     AuditResult,
     ConceptResult,
+    EngineCheck,
+    EngineUse,
     Estimate,
     FairnessFigure,
     Finding,
@@ -315,6 +317,24 @@ def provenance(**changes: object) -> Provenance:
         seed="scenes",
         backend="onnxruntime (CPU)",
         backend_reason="no GPU found; parity certificate passed",
+        engines=(
+            EngineUse(
+                engine="unet",
+                backend="ort",
+                precision="fp32",
+                items=13_500,
+                padded=0,
+                seconds=140.2,
+                parity_error=4e-7,
+                refused=("torch: 210.3 ms, slower",),
+            ),
+            EngineUse(
+                engine="vae_decoder", backend="torch", precision="fp32", items=1350, padded=2, seconds=33.0, parity_error=None
+            ),
+        ),
+        tier="approximate",
+        tier_reasons=("4 steps instead of the generator's own 8",),
+        engine_check=EngineCheck(pictures=64, same=0.984, change=0.004, passed=False, metric_drawn=0.97, metric_reference=0.98),
         images=1350,
         unet_evaluations=13_500,
         classifier_queries=1350,
