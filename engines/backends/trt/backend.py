@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from torch import nn
 from engines.backends.trt.arena import Arena, shared_arena
 from engines.backends.trt.choices import opsets, precisions, weight_bytes
 from engines.backends.trt.device import CudaDevice, Device, Queue
-from engines.backends.trt.opening import Library, open_plan, start_library
+from engines.backends.trt.opening import Library, Opened, open_plan, start_library
 from engines.backends.trt.plan import PLAN, PlanFacts, plan_facts, read_facts, write_facts
 from engines.backends.trt.program import TensorrtProgram
 from engines.backends.trt.refit import Weights, weights_of
@@ -184,19 +185,34 @@ class TensorrtBackend:
         misfit = facts.misfit(spec, library.vendor, self.device.facts())
         if misfit is not None:
             raise ArtifactError(f"{folder} cannot be used here: {misfit}; build it here")
-        with self.device.working(None) as queue:
-            opened = open_plan(library, folder, facts, spec, self.device.free_bytes)
-            weights = weights_of(spec.name, opened, self.device.torch, folder, self._graph(folder, facts))
-            if facts.strip:
-                _complete(weights, queue, folder)
-        program = TensorrtProgram(
-            spec, opened, self.device, self.arena or shared_arena(self.device.torch), weights if facts.refit else None
-        )
+        opened = None if facts.refit else self._shared.get(folder)
+        if opened is None:
+            opened = self._read(library, folder, facts, spec)
+        if facts.refit:
+            weights = self._weights(opened, folder, facts, spec)
+        else:
+            weights, self._shared[folder] = None, opened
+        arena = self.arena or shared_arena(self.device.torch)
+        program = TensorrtProgram(spec, opened, self.device, arena, weights)
         return Engine(spec=spec, program=program, backend=self.name)
 
-    def _graph(self, folder: Path, facts: PlanFacts) -> Path:
-        """Beside the plan, or where it was compiled from."""
-        return folder / GRAPH if (folder / GRAPH).exists() else self.cache.root / facts.graph / GRAPH
+    def _read(self, library: Library, folder: Path, facts: PlanFacts, spec: EngineSpec) -> Opened:
+        with self.device.working(None) as queue:
+            opened = open_plan(library, folder, facts, spec, self.device.free_bytes)
+            if facts.strip:
+                _complete(self._weights(opened, folder, facts, spec), queue, folder)
+        return opened
+
+    def _weights(self, opened: Opened, folder: Path, facts: PlanFacts, spec: EngineSpec) -> Weights:
+        """Their graph lies beside the plan, or where it was compiled from."""
+        beside = folder / GRAPH
+        graph = beside if beside.exists() else self.cache.root / facts.graph / GRAPH
+        return weights_of(spec.name, opened, self.device.torch, folder, graph)
+
+    @cached_property
+    def _shared(self) -> WeakValueDictionary[Path, Opened]:
+        """Plans that engines have open, by folder: their weights are on the device once, however many workers run them."""
+        return WeakValueDictionary()
 
 
 def _complete(weights: Weights, queue: Queue, folder: Path) -> None:

@@ -55,7 +55,7 @@ class Binding:
                 self._recorded(contexts, queue).replay()
 
     def _recorded(self, contexts: Contexts, queue: Queue) -> Recorded:
-        known, block = self.graphs.get(queue.cuda_stream), contexts.block(queue)
+        known, block = self.graphs.get(queue.cuda_stream), contexts.ready(queue)
         if known is None or known.block is not block or known.weights != self.weights():
             replay = self.device.capture(lambda handle: self._launch(lambda: contexts.enqueue(queue, self.staged.tensors, handle)))
             known = self.graphs[queue.cuda_stream] = Recorded(replay, block, self.weights())

@@ -35,8 +35,10 @@ class Contexts:
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots.values())
 
-    def block(self, queue: Queue) -> Block:
-        """Activation memory of this engine on a stream."""
+    def ready(self, queue: Queue) -> Block:
+        """Make the stream's context, if there is none; gives the activation memory that it uses."""
+        if queue.cuda_stream not in self._slots:
+            self._new(queue)
         return self._arena.block(queue.cuda_stream, self._opened.memory_bytes)
 
     def enqueue(self, queue: Queue, tensors: Mapping[str, Tensor], handle: int | None = None) -> None:
@@ -44,8 +46,8 @@ class Contexts:
 
         With a handle it is put on that stream, which nothing of the first one runs beside.
         """
-        slot = self._slots.get(queue.cuda_stream) or self._new(queue)
-        self._launch(slot, queue.cuda_stream if handle is None else handle, tensors, self.block(queue))
+        block = self.ready(queue)
+        self._launch(self._slots[queue.cuda_stream], queue.cuda_stream if handle is None else handle, tensors, block)
 
     def enqueue_captured(self, queue: Queue, tensors: Mapping[str, Tensor]) -> None:
         """The same while somebody else captures the stream: no context can be made then, and activations are the graph's own memory."""
@@ -60,14 +62,13 @@ class Contexts:
             slot.queue.synchronize()
         self._slots.clear()
 
-    def _new(self, queue: Queue) -> Slot:
+    def _new(self, queue: Queue) -> None:
         strategy = self._opened.library.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         context = self._opened.engine.create_execution_context(strategy)
         if context is None:
             raise self._failed("no execution context can be made")
-        slot = self._slots[queue.cuda_stream] = Slot(queue, context)
         self._must(context.set_optimization_profile_async(0, queue.cuda_stream), "its profile cannot be chosen")
-        return slot
+        self._slots[queue.cuda_stream] = Slot(queue, context)
 
     def _launch(self, slot: Slot, handle: int, tensors: Mapping[str, Tensor], block: Block) -> None:
         self._opened.library.heard.errors.clear()

@@ -44,9 +44,9 @@ def start_library(vendor: Vendor, driver: Callable[[], str | None]) -> Library:
         raise BackendUnavailableError("tensorrt", [f"{vendor.module} does not start ({error}): {said(heard.errors)}"]) from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Opened:
-    """An engine, with what keeps it alive."""
+    """An engine, with what keeps it alive.  Its weights serve any number of contexts."""
 
     library: Library
     engine: ICudaEngine

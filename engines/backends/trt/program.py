@@ -61,7 +61,10 @@ class TensorrtProgram:
         return binding
 
     def refit(self, weights: Mapping[str, Tensor]) -> None:
-        """Enqueued on the current stream, after what is under way on others and before what comes there."""
+        """Enqueued on the current stream, after what is under way on others and before what comes there.
+
+        What is bound is recorded again by itself; what somebody else captured must be captured again.
+        """
         state = self._open()
         if state.weights is None:
             raise NotRefittableError(self.spec.name, "its plan was built without the option `refit`")

@@ -62,6 +62,17 @@ def test_nobody_else_may_write_a_plan(backend, module):
         backend.load(plan_of(backend).parent, SPEC)
 
 
+@pytest.mark.parametrize(("options", "one"), [(BuildOptions(), True), (BuildOptions(refit=True), False)], ids=["plain", "refit"])
+def test_workers_share_the_weights_of_a_plan(make_backend, trt, module, options, one):
+    """Unless one of them could replace them; a closed engine leaves the others theirs."""
+    backend = make_backend(trt, options=options)
+    first, second = backend.build(module, SPEC), backend.build(module, SPEC)
+    engines = [each.program._state.contexts._opened.engine for each in (first, second)]
+    assert (engines[0] is engines[1]) is one
+    first.close()
+    torch.testing.assert_close(second.run(feeds(3))["y"], module(**feeds(3)))
+
+
 @pytest.mark.parametrize(
     "change",
     [{"options": BuildOptions(level=5)}, {"options": BuildOptions(refit=True)}, {"device": HostDevice("Other")}, {"device": HostDevice(free=1)}],
