@@ -100,7 +100,7 @@ def check_batches(path: Path, module: nn.Module, spec: EngineSpec, sizes: Sequen
         except Exception as error:  # the runtime's exceptions share no base class
             raise ExportError(f"the graph of {spec.name!r} cannot run {rows} rows: {error}; use backend torch") from error
         for each, ours, theirs in zip(spec.outputs, found, right if isinstance(right, tuple) else (right,), strict=True):
-            if not _close(torch.from_numpy(ours), theirs):
+            if not _close(torch.from_numpy(ours), theirs, WIDER if each.name in spec.gradients else WIDE):
                 raise ExportError(
                     f"the graph of {spec.name!r} computes another {each.name!r} than its module for {rows} rows; use backend torch"
                 )
@@ -118,12 +118,15 @@ def _example(tensor: TensorSpec, rows: int, chance: torch.Generator) -> Tensor:
     return (0.1 + 0.8 * torch.rand(shape, generator=chance)).to(kind) if kind.is_floating_point else torch.ones(shape, dtype=kind)
 
 
-def _close(ours: Tensor, theirs: Tensor) -> bool:
+def _close(ours: Tensor, theirs: Tensor, bound: float) -> bool:
     if ours.shape != theirs.shape:
         return False
     scale = theirs.double().abs().max() if theirs.numel() else 0.0
-    return bool((ours.double() - theirs.double()).abs().max() <= WIDE * scale + 1e-30)
+    return bool((ours.double() - theirs.double()).abs().max() <= bound * scale + 1e-30)
 
 
 WIDE = 1e-3
 """Of the largest number of an output: rounding stays far below, a wrong batch far above."""
+WIDER = 0.3
+"""The same for gradients, which jump where a ReLU or a maximum of a deep network is undecided: there two runtimes, and two runs of torch in
+float32 and float64, differ by some percent."""

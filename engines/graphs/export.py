@@ -41,8 +41,9 @@ def export(module: nn.Module, spec: EngineSpec, folder: Path) -> None:
         save(model, folder / GRAPH)
     except ExportError:
         raise
-    except Exception as error:  # the exporter raises whatever its passes do
-        raise ExportError(f"network {spec.name!r} cannot be exported to ONNX: {error}; use backend torch") from error
+    except Exception as error:  # the exporter raises whatever its passes do, on many lines
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ExportError(f"network {spec.name!r} cannot be exported to ONNX: {why}; use backend torch") from error
     weights.write(folder / WEIGHTS)
     check_graph(folder / GRAPH, spec)
     if spec.precision not in HALVES:

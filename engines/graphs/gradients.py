@@ -91,8 +91,7 @@ class Guided(nn.Module):
         with torch.enable_grad():
             leaves = logits.requires_grad_(), images.detach().requires_grad_()
             loss = self.loss(*leaves, target, *terms)
-            total = (weight * loss).sum()
-        g_logits, g_images = torch.autograd.grad(total, leaves, allow_unused=True)
+        g_logits, g_images = torch.autograd.grad(loss, leaves, weight, allow_unused=True)  # of the weighted sum over rows
         parts = [*([to_images(g_logits)] if g_logits is not None else []), *([g_images] if g_images is not None else [])]
         return loss.detach(), to_clean(sum(parts[1:], parts[0]))
 

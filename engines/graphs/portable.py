@@ -12,17 +12,29 @@ from engines.graphs import islands, resizing
 
 Rewritten = Mapping[Callable[..., Any], Callable[..., Any]]
 
+
+def contiguous_first(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The product with a matrix, of a contiguous copy: torch would repeat the matrix for every row rather than copy.  Graphs do neither."""
+
+    def multiply(x: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return product(x.contiguous() if x.ndim > 2 and weight.ndim == 2 else x, weight, *args, **kwargs)
+
+    return multiply
+
+
 RESIZING: Rewritten = {
     functional.interpolate: resizing.interpolate,
     functional.adaptive_avg_pool2d: resizing.adaptive_avg_pool2d,
     functional.pad: resizing.pad,
 }
+PRODUCTS = (functional.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__)
 NORMS = (functional.group_norm, functional.layer_norm)
 SOFTMAXES = (functional.softmax, functional.log_softmax, torch.softmax, torch.log_softmax, Tensor.softmax, Tensor.log_softmax)
 ISLANDS: Rewritten = {
     functional.batch_norm: islands.batch_norm,
     **{each: islands.in_float(each) for each in (*NORMS, *SOFTMAXES)},
 }
+WEIGHTED: Rewritten = {each: contiguous_first(each) for each in PRODUCTS}
 ATTENTION: Rewritten = {functional.scaled_dot_product_attention: islands.attention}
 
 
@@ -32,7 +44,7 @@ class Portable(TorchFunctionMode):
     def __init__(self, *, native_attention: bool) -> None:
         """``native_attention``: the graph has an operator for it, which keeps its own statistics."""
         super().__init__()
-        self._rewritten = {**RESIZING, **ISLANDS, **({} if native_attention else ATTENTION)}
+        self._rewritten = {**RESIZING, **WEIGHTED, **ISLANDS, **({} if native_attention else ATTENTION)}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

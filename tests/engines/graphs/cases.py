@@ -10,8 +10,8 @@ LATENT, IMAGE, CONTEXT = (4, 8, 8), (3, 16, 16), (6, 16)
 
 
 def tensors(**rows):
-    """Tensor specs with a batch in front; an int64 one is given as ("int64", sizes)."""
-    given = {name: row if row[:1] == ("int64",) else ("float32", row) for name, row in rows.items()}
+    """Tensor specs with a batch in front; what is not float32 is given as (type, sizes)."""
+    given = {name: row if row and row[0] in TORCH_TYPES else ("float32", row) for name, row in rows.items()}
     return tuple(TensorSpec(name, kind, ("B", *row)) for name, (kind, row) in given.items())
 
 
@@ -23,6 +23,8 @@ def spec_of(name, kind, inputs, outputs, **options):
 
 DENOISER = spec_of("denoiser", "forward", tensors(x=LATENT, t=(), context=CONTEXT), tensors(y=LATENT))
 VJP = spec_of("classifier", "vjp", tensors(x=IMAGE, cotangent=(5,)), tensors(y=(5,), grad=IMAGE))
+SMOOTH = spec_of("smooth", "forward", tensors(x=(3, 4, 4)), tensors(y=(5,)))
+SMOOTH_VJP = spec_of("smooth", "vjp", tensors(x=(3, 4, 4), cotangent=(5,)), tensors(y=(5,), grad=(3, 4, 4)))
 GUIDED = spec_of(
     "guided",
     "guided",

@@ -8,7 +8,7 @@ import pytest
 from engines.graphs.export import export
 from engines.graphs.gradients import Guided, Vjp
 from tests.engines.graphs import networks
-from tests.engines.graphs.cases import DENOISER, GUIDED, VJP
+from tests.engines.graphs.cases import DENOISER, GUIDED, SMOOTH, SMOOTH_VJP, VJP
 
 
 def guided(**options):
@@ -20,6 +20,8 @@ MODULES = {
     "denoiser": (lambda: networks.seeded(networks.Denoiser), DENOISER),
     "vjp": (lambda: Vjp(networks.seeded(networks.Everything)), VJP),
     "guided": (guided, GUIDED),
+    "smooth": (lambda: networks.seeded(networks.Smooth), SMOOTH),
+    "smooth_vjp": (lambda: Vjp(networks.seeded(networks.Smooth)), SMOOTH_VJP),
 }
 
 
@@ -28,10 +30,9 @@ def exported(tmp_path_factory):
     """(module, spec, export folder) by name and changes of the spec."""
 
     @cache
-    def make(name, **changes):
-        build, spec = MODULES[name]
-        module, spec, folder = build(), replace(spec, **changes), tmp_path_factory.mktemp(name)
+    def make(name, spec):
+        module, folder = MODULES[name][0](), tmp_path_factory.mktemp(name)
         export(module, spec, folder)
         return module, spec, folder
 
-    return make
+    return lambda name, **changes: make(name, replace(MODULES[name][1], **changes))

@@ -24,7 +24,9 @@ def drawn(*shape):
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize(("stride", "padding", "dilation", "groups"), [(1, 1, 1, 1), (2, 1, 1, 2), (3, 0, 2, 1), ((2, 3), (0, 2), 1, 4)])
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation", "groups"), [(1, 1, 1, 1), (2, 1, 1, 2), (3, 0, 2, 1), ((2, 3), (0, 2), 1, 4)]
+)
 def test_convolution(stride, padding, dilation, groups):
     """Sizes that the stride does not divide are restored."""
     layer = nn.Conv2d(4, 8, 3, stride, padding, dilation, groups, dtype=torch.float64)
@@ -71,17 +73,22 @@ def test_max_pool(kernel, stride, padding, dilation, ceil):
     torch.testing.assert_close(found, right, **WIDE)
 
 
+AVERAGES = [
+    ((2, 2), (2, 2), (0, 0), False, True), ((3, 3), (2, 2), (1, 1), False, False), ((3, 2), (2, 3), (1, 0), True, True),
+    ((3, 3), (2, 2), (1, 1), True, False),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("divisor", [None, 5])
-@pytest.mark.parametrize(
-    ("kernel", "stride", "padding", "ceil", "counted"),
-    [(2, 2, 0, False, True), (3, 2, 1, False, False), ((3, 2), (2, 3), (1, 0), True, True), (3, 2, 1, True, False)],
-)
-def test_avg_pool(kernel, stride, padding, ceil, counted, divisor):
-    options = (*(pair if isinstance(pair, tuple) else (pair, pair) for pair in (kernel, stride, padding)), ceil, counted, divisor)
+@pytest.mark.parametrize("window", AVERAGES, ids=str)
+def test_avg_pool(window, divisor):
+    """Matrices are float32."""
     found, right = both(
-        lambda x: functional.avg_pool2d(x, *options), drawn(2, 3, 9, 10), lambda gy, x, _: pooling.avg_pool_backward(gy, x, *options)
+        lambda x: functional.avg_pool2d(x, *window, divisor),
+        drawn(2, 3, 9, 10),
+        lambda gy, x, _: pooling.avg_pool_backward(gy, x, *window, divisor),
     )
-    torch.testing.assert_close(found, right, atol=1e-6, rtol=1e-6)  # the matrices are float32
+    torch.testing.assert_close(found, right, atol=1e-6, rtol=1e-6)
 
 
 def test_silu():
