@@ -42,8 +42,7 @@ def export(module: nn.Module, spec: EngineSpec, folder: Path) -> None:
     except ExportError:
         raise
     except Exception as error:  # the exporter raises whatever its passes do, on many lines
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ExportError(f"network {spec.name!r} cannot be exported to ONNX: {why}; use backend torch") from error
+        raise ExportError(f"network {spec.name!r} cannot be exported to ONNX: {_reason(error)}; use backend torch") from error
     weights.write(folder / WEIGHTS)
     check_graph(folder / GRAPH, spec)
     if spec.precision not in HALVES:
@@ -101,6 +100,13 @@ class _Typed(nn.Module):
         outputs = self.module(*inputs)
         values = outputs if isinstance(outputs, tuple) else (outputs,)
         return tuple(value.to(TORCH_TYPES[each.dtype]) for each, value in zip(self.spec.outputs, values, strict=True))
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what the exporter's own errors were raised from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 MODULES: dict[Kind, type[nn.Module]] = {"vjp": Vjp, "guided": Guided}

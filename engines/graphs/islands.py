@@ -4,15 +4,12 @@
 Torch's kernels for half precision accumulate in float32 without being told; in a graph it has to be said.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-from engines.graphs.separable import real_tensors
 
 HALF = {torch.float16, torch.bfloat16}
 
@@ -42,24 +39,6 @@ def batch_norm(
     offset = offset if bias is None else offset + bias.float()
     shape = (-1, *[1] * (x.ndim - 2))
     return x * slope.to(x.dtype).reshape(shape) + offset.to(x.dtype).reshape(shape)
-
-
-def attention(
-    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0, is_causal: bool = False,
-    scale: float | None = None, enable_gqa: bool = False,
-) -> Tensor:  # fmt: skip
-    """In half precision two products around a softmax in float32; both factors are scaled, lest their product overflow."""
-    if q.dtype not in HALF or dropout_p or enable_gqa:
-        return functional.scaled_dot_product_attention(q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
-    root = math.sqrt(scale if scale is not None else q.shape[-1] ** -0.5)
-    scores = ((q * root) @ (k * root).transpose(-2, -1)).float()
-    if is_causal:
-        with real_tensors():
-            attn_mask = torch.ones(int(q.shape[-2]), int(k.shape[-2]), dtype=torch.bool).tril()
-    if attn_mask is not None:
-        hides = attn_mask.dtype == torch.bool
-        scores = scores.masked_fill(~attn_mask, torch.finfo(torch.float32).min) if hides else scores + attn_mask.float()
-    return scores.softmax(-1).to(q.dtype) @ v
 
 
 def _float(value: Any) -> Any:

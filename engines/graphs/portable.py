@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from engines.graphs import islands, resizing
+from engines.graphs import attention, islands, resizing
 
 Rewritten = Mapping[Callable[..., Any], Callable[..., Any]]
 
@@ -35,7 +35,6 @@ ISLANDS: Rewritten = {
     **{each: islands.in_float(each) for each in (*NORMS, *SOFTMAXES)},
 }
 WEIGHTED: Rewritten = {each: contiguous_first(each) for each in PRODUCTS}
-ATTENTION: Rewritten = {functional.scaled_dot_product_attention: islands.attention}
 
 
 class Portable(TorchFunctionMode):
@@ -44,7 +43,8 @@ class Portable(TorchFunctionMode):
     def __init__(self, *, native_attention: bool) -> None:
         """``native_attention``: the graph has an operator for it, which keeps its own statistics."""
         super().__init__()
-        self._rewritten = {**RESIZING, **WEIGHTED, **ISLANDS, **({} if native_attention else ATTENTION)}
+        attend = attention.with_heads if native_attention else attention.written_out
+        self._rewritten = {**RESIZING, **WEIGHTED, **ISLANDS, functional.scaled_dot_product_attention: attend}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
