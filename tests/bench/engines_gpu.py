@@ -2,7 +2,8 @@
 
 python -m tests.bench.engines_gpu [--quick] [--minutes N] [--case NAME ...] [--backend NAME ...] [--cpu-dry-run] [--json FILE] [--markdown FILE]
 
-Ends within ``--minutes`` (10): what is not reached by then is said.  Engines are kept, so that a second run goes further.
+Ends within ``--minutes`` (10): what is not reached by then is said.  Engines and tuning are kept, so that a second run goes further; a first
+one has the large networks to compile and to export, which a larger ``--minutes`` leaves time for.
 ``--cpu-dry-run`` runs the same on the CPU with small networks of the same classes; its numbers mean nothing.
 """
 

@@ -4,6 +4,7 @@ Contenders take turns, so that what disturbs the machine disturbs all alike.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,12 +113,16 @@ def race(racing: Sequence[Contender], batches: Sequence[int], repeats: int) -> T
 def diffusers_calls(subject: Subject, place: Place, steps: int) -> Iterator[Contender]:
     """Diffusers' own call in each precision: DDIM with the directory's steps, no guidance, arrays out."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from diffusers.utils import logging
 
+    logging.disable_progress_bar()
     for precision in PRECISIONS[place.device]:
-        pipe = StableDiffusionPipeline.from_pretrained(subject.directory, local_files_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # names of arguments differ between releases
+            pipe = StableDiffusionPipeline.from_pretrained(subject.directory, local_files_only=True, torch_dtype=DTYPES[precision])
         pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
         pipe.set_progress_bar_config(disable=True)
-        pipe = pipe.to(place.device, DTYPES[precision])
+        pipe = pipe.to(place.device)
 
         def draw(n: int, pipe: object = pipe) -> np.ndarray:
             return pipe([subject.caption] * n, num_inference_steps=steps, guidance_scale=1.0, output_type="np").images

@@ -130,6 +130,8 @@ def test_a_configuration_says_what_to_build(run, config, pipeline_directory, tmp
         (["build", "--pipeline", "b", "--precision", "int4"], 2, "int4"),
         (["bench", "--pipeline", "b", "--batches", "1,0"], 2, "whole numbers from 1 on"),
         (["bench", "--pipeline", "nowhere"], 3, "nowhere"),
+        (["export-triton", "--pipeline", "nowhere", "--repo", "r"], 3, "nowhere"),
+        (["export-triton", "--pipeline", "nowhere"], 2, "--repo"),
         (["selfcheck", "--device", "tpu"], 2, "tpu"),
         (["selfcheck", "--backend", "nothing"], 2, "there is no backend 'nothing'"),
     ],
@@ -146,6 +148,18 @@ def test_a_backend_that_is_not_there_is_named_with_those_that_are(run, pipeline_
     assert answer.exit_code == 3
     assert "none of that name" in answer.stderr
     assert "torch" in answer.stderr
+
+
+@pytest.mark.slow
+def test_engines_become_models_of_a_server(run, pipeline_directory, tmp_path):
+    """One directory a model, each with its configuration; what was built for it is in the cache, certified, under its name."""
+    common = ("--pipeline", pipeline_directory, "--cache", tmp_path / "cache", "-o", "json")
+    written = document(run("engines", "export-triton", "--repo", tmp_path / "repo", "--batches", "1,2", *common))
+    assert {"audit_unet", "audit_vae_decoder", "audit_sampler"} <= {row["model"] for row in written}
+    assert all((tmp_path / "repo" / row["model"] / "config.pbtxt").is_file() for row in written)
+    listed = {row["network"]: row for row in document(run("engines", "ls", "--cache", tmp_path / "cache", "-o", "json"))}
+    assert "passed" in listed["unet"]["certificates"]
+    assert listed["unet"]["backend"] == "onnx"
 
 
 def test_selfcheck_proves_what_is_here(run):
