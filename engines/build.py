@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from engines.cache import BuildCache
 from engines.certificate import certificate_note, read_certificate
@@ -22,6 +22,9 @@ REPLAYS = 20
 PATIENCE_SECONDS = 1.0
 """Measuring ends after this many runs or seconds, whichever comes first, but not before two runs."""
 
+
+LIBRARIES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-cu12", "tensorrt-cu13")
+"""Their versions are part of what a certificate holds for."""
 
 BUILD_SECONDS = 30.0
 """What building a network takes, by and large, on a CPU; longer for a GPU."""
@@ -75,18 +78,35 @@ class Builder:
             raise BackendUnavailableError(wanted, [reason])
         return self._certified(named[0], module, spec, batches), BackendChoice(wanted, "chosen by the user")
 
+    def refit(
+        self, engine: Engine, module: nn.Module, weights: Mapping[str, Tensor], batches: Callable[[], Sequence[Feeds]]
+    ) -> Engine:
+        """The engine with other weights, certified anew on two batches; ``module`` already has them.
+
+        Raises NotRefittableError, or ParityError when the numbers are not those of the module: then it must not be used.
+        """
+        engine.refit(weights)
+        certificate = certify(engine, self.reference.build(module, engine.spec.at("fp32")), batches()[:2])
+        if certificate.failure is not None:
+            raise ParityError(
+                f"engine {engine.spec.name!r} with new weights is not certified: {certificate.failure}; build it anew"
+            )
+        return engine.certified(certificate)
+
     def _fastest(
         self, module: nn.Module, spec: EngineSpec, batches: Callable[[], Sequence[Feeds]], ahead: int | None
     ) -> tuple[Engine, BackendChoice]:
         refused: list[str] = []
         engines: dict[str, Engine] = {}
         unbuilt: list[Backend] = []
+        wrong: list[bool] = []
 
         def attempt(backend: Backend) -> None:
             try:
                 engines[backend.name] = self._certified(backend, module, spec, batches)
             except BackendError as error:
                 refused.append(f"{backend.name}: {error}")
+                wrong.append(isinstance(error, ParityError))
 
         for backend in self.backends:
             reason = backend.unusable(spec)
@@ -102,6 +122,8 @@ class Builder:
                 refused.append(f"{backend.name}: building it would take longer than it saves in {work:.0f} s of work")
             else:
                 attempt(backend)
+        if not engines:
+            raise BackendUnavailableError("auto", refused, uncertified=any(wrong))
         return self._best(engines, spec, batches, refused)
 
     def _work(
@@ -115,8 +137,6 @@ class Builder:
     def _best(
         self, engines: dict[str, Engine], spec: EngineSpec, batches: Callable[[], Sequence[Feeds]], refused: list[str]
     ) -> tuple[Engine, BackendChoice]:
-        if not engines:
-            raise BackendUnavailableError("auto", refused)
         if len(engines) == 1:
             (name,) = engines
             return engines[name], BackendChoice(name, "the only one that can be used", tuple(refused))
@@ -157,7 +177,7 @@ class Builder:
         return spec.key() if self.cache.has(spec.key()) else spec.key({"notes": "without a graph"})
 
     def _here(self, *names: str) -> str:
-        libraries = {library: _version(library) for library in ("torch", "onnxruntime", "onnxruntime-gpu")}
+        libraries = {library: _version(library) for library in LIBRARIES}
         return digest({"machine": _machine(), "libraries": libraries, "where": dict(self.where), "of": list(names)})[:16]
 
 

@@ -93,9 +93,10 @@ class BackendError(EngineError):
 class BackendUnavailableError(BackendError):
     """No backend that was allowed can run the network."""
 
-    def __init__(self, wanted: str, reasons: Sequence[str]) -> None:
+    def __init__(self, wanted: str, reasons: Sequence[str], *, uncertified: bool = False) -> None:
+        """``uncertified`` says that one could run it, with numbers too far off: a higher precision may do."""
         super().__init__(f"backend {wanted!r} cannot be used: {'; '.join(reasons)}")
-        self.wanted, self.reasons = wanted, tuple(reasons)
+        self.wanted, self.reasons, self.uncertified = wanted, tuple(reasons), uncertified
 
 
 class ExportError(BackendError):

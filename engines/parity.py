@@ -24,7 +24,12 @@ Feeds = Mapping[str, Tensor]
 
 
 def certify(candidate: Engine, reference: Engine, batches: Sequence[Feeds]) -> Certificate:
-    """Compare on every batch, the first batch twice, and its first row with itself alone; buffers are poisoned before."""
+    """Compare on every batch, the first batch twice, and its first row with itself alone; buffers are poisoned before.
+
+    Batches are cut to what the engine takes.
+    """
+    most = candidate.spec.profile.max_b
+    batches = [{name: value[:most] for name, value in feeds.items()} for feeds in batches]
     pairs = [(_poisoned(candidate, feeds), _host(reference.run(feeds))) for feeds in batches]
     again = _poisoned(candidate, batches[0])
     alone = _host(candidate.run({name: value[:1] for name, value in batches[0].items()}))

@@ -4,8 +4,9 @@ Everything that decides the pixels is in the fingerprint: weights, tokenizers, s
 used only when certified to compute the same numbers, and a fingerprint must not change with what a machine happens to be fast at.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -19,12 +20,13 @@ from engines.build import BackendChoice
 from engines.conditioning import Conditioning
 from engines.course import Course, check_plan
 from engines.diffusion import Diffusion
-from engines.directory import read_parts
+from engines.directory import Parts, read_parts
 from engines.engine import Engine
-from engines.errors import UnsupportedPipelineError
+from engines.errors import BackendUnavailableError, UnsupportedPipelineError
 from engines.networks import network_shape
 from engines.noise import start_noise, step_noise
 from engines.pipelines.building import (
+    Built,
     NetworkOnEngine,
     Where,
     build_networks,
@@ -41,16 +43,18 @@ from engines.pipelines.prompts import prompts_of
 from engines.pipelines.schedulers import read_scheduler
 from engines.plan import SamplerName, SamplingPlan, ScheduleName
 from engines.precondition import TimestepNetwork
-from engines.process import Diffusing, Flowing, Velocity
+from engines.process import Diffusing, Flowing, Process, Velocity
 from engines.protocols import Codec, ConditionalDenoiser, Denoiser, Prompts
 from engines.samplers import OnStep
-from engines.spec import Precision, Tier, digest
+from engines.spec import Precision, Tier, digest, higher
 from engines.tiers import savings
 
 Images = Float[np.ndarray, "n 3 h w"]
 Latents = Float[Tensor, "n c h w"]
 Wanted = Sequence[str] | Sequence[int] | None
 """Captions, classes, or None where a pipeline draws whatever its data were."""
+
+LOG = logging.getLogger(__name__)
 
 NOISE = "philox-1"
 """Changed whenever seeds come to mean other noise."""
@@ -243,7 +247,7 @@ def load_pipeline(
         images=images,
         evaluations=None if images is None else images * plan.steps * (1 if plan.guidance == 1.0 else 2),
     )
-    built = build_networks(parts, process, text, where)
+    built, precision = _certified(parts, process, text, where)
     course = course_of(parts, process, scheduler, built.network)
     described = {"parts": parts.digest, "plan": asdict(plan), "precision": precision, "noise": NOISE}
     return Pipeline(
@@ -265,6 +269,18 @@ def load_pipeline(
         device=torch.device(device),
         spent=built.network.spent,
     )
+
+
+def _certified(parts: Parts, process: Process, text: Prompts, where: Where) -> tuple[Built, Precision]:
+    """The networks in the precision asked for; with ``auto`` in the next one up when no backend's numbers suffice, and never silently."""
+    for precision in higher(where.precision):
+        try:
+            return build_networks(parts, process, text, replace(where, precision=precision)), precision
+        except BackendUnavailableError as error:
+            if where.backend != "auto" or not error.uncertified or precision == "fp32":
+                raise
+            LOG.warning("no backend is certified in %s, going on in the next precision up: %s", precision, error)
+    raise AssertionError
 
 
 def _batches(total: int, size: int) -> Iterator[slice]:

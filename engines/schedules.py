@@ -75,9 +75,7 @@ def spaced_timesteps(spacing: Spacing, count: int, steps: int, offset: int = 0) 
     if not 1 <= steps <= count:
         raise ValueError(f"need 1 to {count} steps, got {steps}")
     if spacing == "linspace":
-        found = np.linspace(0, count - 1, steps)[::-1]
-    elif spacing == "leading":
-        found = (np.arange(steps) * (count // steps))[::-1] + offset
-    else:
-        found = np.round(count - np.arange(steps) * count / steps) - 1
-    return [float(t) for t in found]
+        return [float(t) for t in np.linspace(0, count - 1, steps)[::-1]]
+    if spacing == "leading":
+        return [float(t) for t in (np.arange(steps) * (count // steps))[::-1] + offset]
+    return [float(t) for t in np.round(count - np.arange(steps) * count / steps) - 1]

@@ -26,6 +26,9 @@ TORCH_TYPES: Mapping[Dtype, torch.dtype] = {
     "bool": torch.bool,
 }
 
+LADDER: tuple[Precision, ...] = ("fp8", "bf16", "fp16", "tf32", "fp32")
+"""From the fastest to the most exact."""
+
 Tier = Literal["exact", "approximate"]
 """Exact: the steps and the guidance of the reference plan on a certified engine.  Approximate: anything that saves by computing less."""
 
@@ -99,6 +102,15 @@ class EngineSpec:
     def at(self, precision: Precision) -> "EngineSpec":
         """The same network at another precision."""
         return replace(self, precision=precision)
+
+
+def higher(precision: Precision) -> tuple[Precision, ...]:
+    """The precision and those that are more exact, in order.
+
+    >>> higher("fp16")
+    ('fp16', 'tf32', 'fp32')
+    """
+    return LADDER[LADDER.index(precision) :]
 
 
 def digest(value: object) -> str:

@@ -98,6 +98,18 @@ def test_auto_takes_a_certified_backend_and_says_why(small, ort):
     assert builder(ort).build(small, SPEC, "auto", lambda: pytest.fail("compared again"))[1] == choice
 
 
+def test_new_weights_are_certified_anew(small, ort):
+    """On two batches, against the module that has them; forgotten ones are found."""
+    changed = Small().eval().requires_grad_(requires_grad=False)
+    weights = {name: value + 0.1 for name, value in changed.state_dict().items()}
+    engine = EagerBackend(threads=1).build(Small().eval().requires_grad_(requires_grad=False), SPEC)
+    changed.load_state_dict(weights)
+    made = builder(ort).refit(engine, changed, weights, batches)
+    assert (made.certificate.passed, made.certificate.batches) == (True, 2)
+    with pytest.raises(ParityError, match="new weights"):
+        builder(ort).refit(engine, small, {"conv.bias": torch.ones(8)}, batches)
+
+
 @pytest.mark.parametrize(("ahead", "built"), [(10, False), (10**12, True), (None, True)])
 def test_for_little_work_nothing_is_built(small, tmp_path, ahead, built):
     """What is ready is taken, and the refusal says why; for much work, or for who knows how much, graphs are made."""
@@ -140,6 +152,12 @@ def test_certificates_judge(small, ort, change, failure):
     certificate = replace(certify(ort.build(small, SPEC), EagerBackend().build(small, SPEC), batches()), **change)
     assert certificate.passed is (failure is None)
     assert failure is None or failure in certificate.failure
+
+
+def test_a_static_engine_is_compared_on_the_batch_it_takes(small):
+    """Larger batches are cut, a single row is padded."""
+    spec = replace(SPEC, profile=Profile(2, 2, 2))
+    assert certify(EagerBackend().build(small, spec), EagerBackend().build(small, SPEC), batches()).passed
 
 
 def test_a_note_of_another_form_is_no_certificate():
