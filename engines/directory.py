@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import nn
 
 from engines.errors import PipelineError, UnsupportedPipelineError
-from engines.pipelines.families import DDPM, STABLE_DIFFUSION, Family, check_network, components, family_of
+from engines.pipelines.families import DDPM, STABLE_DIFFUSION, Family, check_autoencoder, check_network, components, family_of
 from engines.pipelines.files import PICKLES, check_pin, digest_files, read_json, weight_files
 from engines.pipelines.loading import load_model, load_tokenizer
 
@@ -119,6 +119,8 @@ def _layout(directory: Path) -> _Layout:
     parts = [part for part in family.models if part in kinds]
     folders = {part: _folder(directory, part, family) for part in parts}
     configs = {part: read_json(folder / "config.json", f"the architecture of the {part}") for part, folder in folders.items()}
+    if family.latent:
+        check_autoencoder(configs["vae"])
     latent = cast("int | None", configs["vae"].get("latent_channels", 4)) if family.latent else None
     check_network(family, configs[family.network], latent)
     found = _Layout(

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from engines.errors import UnsupportedPipelineError
 from engines.spec import BATCH, Dtype, EngineSpec, Precision, Profile, TensorSpec
 
 
@@ -103,6 +104,8 @@ def decoder_spec(module: VaeDecode, latent: tuple[int, int, int], profile: Profi
 def network_shape(network: Any) -> tuple[int, int, int]:
     """Channels, height and width of what a network denoises, at the resolution it was trained for."""
     size = network.config.sample_size
+    if size is None:
+        raise UnsupportedPipelineError("the network's config.json names no sample_size, so that it is not known how large it draws")
     height, width = (size, size) if isinstance(size, int) else tuple(size)
     return int(network.config.in_channels), int(height), int(width)
 

@@ -146,6 +146,14 @@ def check_network(family: Family, config: Mapping[str, Any], latent_channels: in
             )
 
 
+def check_autoencoder(config: Mapping[str, Any]) -> None:
+    """Refuse latents that are scaled channel by channel."""
+    if config.get("latents_mean") is not None or config.get("latents_std") is not None:
+        raise UnsupportedPipelineError(
+            "the autoencoder scales latents channel by channel (latents_mean, latents_std); supported are one scaling_factor and shift_factor"
+        )
+
+
 _CONDITIONED: Mapping[str, tuple[Any, ...]] = {
     "class_embed_type": (None,),
     "num_class_embeds": (None,),

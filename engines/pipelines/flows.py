@@ -12,7 +12,7 @@ from engines.schedules import Trajectory
 
 def flow_trajectory(settings: Mapping[str, Any], steps: int, tokens: int) -> Trajectory:
     """Levels s in [0, 1], from 1 down to 0; ``tokens`` is the length of the image's sequence, for shifts that depend on it."""
-    for key in ("use_karras_sigmas", "use_exponential_sigmas"):
+    for key in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"):
         if settings[key]:
             raise UnsupportedPipelineError(
                 f"FlowMatchEulerDiscreteScheduler sets {key}, which is not supported; use its plain levels"

@@ -70,7 +70,7 @@ DEFAULTS: Mapping[str, Settings] = {
 
 LEVELS_ONLY = (
     "PNDMScheduler", "LMSDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
-    "DPMSolverSinglestepScheduler", "DEISMultistepScheduler", "UniPCMultistepScheduler", "DDIMParallelScheduler", "DDPMParallelScheduler",
+    "DPMSolverSinglestepScheduler", "DEISMultistepScheduler", "UniPCMultistepScheduler",
 )  # fmt: skip
 """Classes whose noise levels are those of the others, but whose steps we do not take: drawn by the plan's sampler and schedule."""
 
@@ -103,8 +103,9 @@ class Scheduler:
 
     @property
     def clip(self) -> float | None:
-        """Largest size of a clean estimate, where the class clips it."""
-        return float(self.settings["clip_sample_range"]) if self.settings.get("clip_sample") else None
+        """Largest size of a clean estimate, where the class clips it; configurations keep the settings of other classes too."""
+        clips = "clip_sample" in DEFAULTS.get(self.name, {}) and self.settings["clip_sample"]
+        return float(self.settings["clip_sample_range"]) if clips else None
 
     @property
     def variance(self) -> Variance:
@@ -124,10 +125,10 @@ class Scheduler:
         if plan.schedule != "native":
             return variance_preserving(plan.sigmas(levels))
         if self.name not in NATIVE:
-            known = ", ".join(NATIVE)
             raise UnsupportedPipelineError(
-                f"the steps of {self.name} are not known here; use schedule trailing or karras, or one of {known}"
+                f"the steps of {self.name} are not known here, those of {', '.join(NATIVE)} are; use schedule trailing or karras"
             )
+        _check(self, _STEPS, "; use schedule trailing or karras")
         return NATIVE[self.name](self.settings, levels, plan.steps)
 
 
@@ -138,28 +139,39 @@ def read_scheduler(config: Settings) -> Scheduler:
         known = ", ".join((*DEFAULTS, *LEVELS_ONLY))
         raise UnsupportedPipelineError(f"scheduler {name} is not supported; supported are {known}")
     found = Scheduler(name, {**DEFAULTS.get(name, _TABLE), **config})
-    for key, allowed in _ALLOWED.items():
-        if key in found.settings and found.settings[key] not in allowed:
-            raise UnsupportedPipelineError(
-                f"scheduler {name} sets {key} to {found.settings[key]!r}; supported is {' or '.join(repr(value) for value in allowed)}"
-            )
+    _check(found, _ALWAYS, "")
     return found
 
 
-_ALLOWED: Mapping[str, tuple[Any, ...]] = {
-    "thresholding": (False,),
+def _check(scheduler: Scheduler, rules: Mapping[str, tuple[Any, ...]], cure: str) -> None:
+    """Raise UnsupportedPipelineError for a setting that its class would follow and we do not."""
+    for key, allowed in rules.items():
+        value = scheduler.settings.get(key, allowed[0])
+        if (key in DEFAULTS.get(scheduler.name, rules)) and value not in allowed:
+            raise UnsupportedPipelineError(
+                f"scheduler {scheduler.name} sets {key} to {value!r}; supported is {' or '.join(map(repr, allowed))}{cure}"
+            )
+
+
+_ALWAYS: Mapping[str, tuple[Any, ...]] = {
+    "thresholding": (False, None),
+    "timestep_type": ("discrete",),
+    "use_flow_sigmas": (False, None),
+    "time_shift_type": ("exponential", "linear"),
+    "invert_sigmas": (False,),
+    "stochastic_sampling": (False,),
+}
+"""What would change every picture."""
+
+_STEPS: Mapping[str, tuple[Any, ...]] = {
     "use_beta_sigmas": (False, None),
     "use_lu_lambdas": (False, None),
-    "use_flow_sigmas": (False, None),
     "interpolation_type": ("linear",),
-    "timestep_type": ("discrete",),
     "timestep_spacing": ("trailing", "leading", "linspace"),
     "final_sigmas_type": ("zero", "sigma_min"),
     "algorithm_type": ("dpmsolver++",),
     "solver_type": ("midpoint",),
     "solver_order": (2,),
     "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "learned", "learned_range"),
-    "time_shift_type": ("exponential", "linear"),
-    "invert_sigmas": (False,),
-    "stochastic_sampling": (False,),
 }
+"""What would change the steps that the class takes itself."""

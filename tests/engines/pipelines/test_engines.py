@@ -110,3 +110,13 @@ def test_what_a_family_cannot_be_asked_is_said_before_drawing(family_directory, 
     with pytest.raises(ValueError, match=message):
         pipeline.generate(asked, SEEDS)
     assert pipeline.evaluations == 0
+
+
+def test_the_null_class_may_be_recommended(family_directory, pipeline_like):
+    """By the directory's audit.json; it changes the picture, so also the fingerprint."""
+    directory = pipeline_like(family_directory("ddpm", num_class_embeds=5, out_channels=6))
+    (directory / "audit.json").write_text('{"null_class": 4, "guidance": 3.0, "steps": 2}')
+    recommended, other = load(directory), load(directory, null_class=3)
+    assert recommended.evaluations_per_image == 4
+    assert recommended.fingerprint != other.fingerprint
+    assert np.abs(recommended.generate([1], [1]) - other.generate([1], [1])).max() > 1e-4

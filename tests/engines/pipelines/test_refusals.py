@@ -14,9 +14,12 @@ from engines.errors import (
     UnsafeWeightsError,
     UnsupportedPipelineError,
 )
+from engines.networks import VaeDecode, decoder_spec
 from engines.pipeline import load_pipeline
 from engines.pipelines.families import FAMILIES_IN_WORDS, family_of
 from engines.pipelines.loading import load_tokenizer
+from engines.spec import Profile
+from tests.engines.pipelines.miniatures import autoencoder
 
 SD = {
     "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
@@ -75,9 +78,11 @@ def test_components_of_other_kinds_are_refused_by_name(changes, message):
         ("stable_diffusion_2/unet", {"addition_embed_type": "text_time"}, "addition_embed_type"),
         ("stable_diffusion_2/unet", {"quantization_config": {"quant_method": "gguf"}}, "quantization_config"),
         ("stable_diffusion_xl/unet", {"addition_embed_type": None}, "addition_embed_type"),
+        ("stable_diffusion_xl/vae", {"latents_mean": [0.1] * 4}, "channel by channel"),
         ("stable_diffusion_3/transformer", {"out_channels": 5}, "5 channels"),
         ("ddpm/unet", {"time_embedding_type": "fourier"}, "time_embedding_type"),
         ("ddpm/unet", {"class_embed_type": "timestep"}, "class_embed_type"),
+        ("ddpm/unet", {"sample_size": None}, "sample_size"),
     ],
 )
 def test_networks_that_read_more_are_refused_by_name(family_directory, pipeline_like, component, changes, message):
@@ -240,3 +245,20 @@ def test_a_bare_network_of_another_kind_and_a_single_file_are_refused(family_dir
         load(family_directory("stable_diffusion_2") / "unet")
     with pytest.raises(UnsupportedPipelineError, match="unpack it"):
         load(family_directory("ddpm") / "unet/diffusion_pytorch_model.safetensors")
+
+
+def test_half_precision_is_refused_where_attention_overflows(family_directory, pipeline_like):
+    """Stable Diffusion 2.1 says so itself; bf16 and fp32 are the cure."""
+    directory = pipeline_like(family_directory("stable_diffusion_2"))
+    edit(directory / "unet/config.json", upcast_attention=True)
+    with pytest.raises(PipelineError, match="use bf16 or fp32"):
+        load(directory, precision="fp16")
+
+
+@pytest.mark.parametrize(
+    ("force_upcast", "asked", "used"), [(True, "fp16", "fp32"), (True, "bf16", "bf16"), (False, "fp16", "fp16")]
+)
+def test_an_autoencoder_that_overflows_in_half_precision_is_run_in_full(force_upcast, asked, used):
+    """As XL's first one says of itself."""
+    decode = VaeDecode(autoencoder(force_upcast=force_upcast))
+    assert decoder_spec(decode, (4, 8, 8), Profile(1, 1, 1), asked).precision == used

@@ -118,10 +118,9 @@ def test_classes_without_steps_of_their_own_here_still_have_levels(name):
         ("TCDScheduler", {}, "TCDScheduler is not supported"),
         ("EDMEulerScheduler", {}, "EDMEulerScheduler is not supported"),
         ("DDIMScheduler", {"thresholding": True}, "thresholding to True"),
-        ("EulerDiscreteScheduler", {"interpolation_type": "log_linear"}, "interpolation_type"),
-        ("EulerDiscreteScheduler", {"use_beta_sigmas": True}, "use_beta_sigmas"),
-        ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}, "algorithm_type"),
-        ("DPMSolverMultistepScheduler", {"solver_order": 3}, "solver_order"),
+        ("EulerDiscreteScheduler", {"timestep_type": "continuous"}, "timestep_type"),
+        ("DPMSolverMultistepScheduler", {"use_flow_sigmas": True}, "use_flow_sigmas"),
+        ("UniPCMultistepScheduler", {"thresholding": True}, "thresholding to True"),
         ("FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}, "stochastic_sampling"),
     ],
 )
@@ -134,6 +133,11 @@ def test_what_would_be_drawn_otherwise_is_refused_by_name(name, settings, messag
     ("name", "steps", "settings", "message"),
     [
         ("LCMScheduler", 51, {}, "1 to 50 steps"),
+        ("EulerDiscreteScheduler", 8, {"interpolation_type": "log_linear"}, "interpolation_type.*use schedule trailing"),
+        ("EulerDiscreteScheduler", 8, {"use_beta_sigmas": True}, "use_beta_sigmas"),
+        ("DPMSolverMultistepScheduler", 8, {"algorithm_type": "sde-dpmsolver++"}, "algorithm_type"),
+        ("DPMSolverMultistepScheduler", 8, {"solver_order": 3}, "solver_order"),
+        ("DDPMScheduler", 8, {"variance_type": "fixed_large_log"}, "variance_type"),
         ("DDIMScheduler", 1000, {"steps_offset": 1}, "past the last timestep"),
         ("DPMSolverMultistepScheduler", 8, {"final_sigmas_type": "sigma_min"}, "at least 15 steps"),
         ("DPMSolverMultistepScheduler", 8, {"use_exponential_sigmas": True}, "schedule karras"),
@@ -158,6 +162,14 @@ def test_steps_that_a_class_cannot_take_are_refused(name, steps, settings, messa
 def test_plans_that_a_network_cannot_follow_are_refused(process, plan, known, message):
     with pytest.raises(PipelineError, match=message):
         check_plan(SamplingPlan(**plan), process, **{"distilled": False, "guided": True, **known})
+
+
+@pytest.mark.parametrize("name", ["PNDMScheduler", "EulerDiscreteScheduler"])
+def test_settings_of_other_classes_are_left_alone(name):
+    """Configurations carry them along; the class does not look at them, so neither do we."""
+    found = read_scheduler({"_class_name": name, **STABLE, "clip_sample": True, "solver_order": 3, "skip_prk_steps": True})
+    assert found.clip is None
+    assert read_scheduler({"_class_name": "DDIMScheduler", "clip_sample_range": 2.0}).clip == 2.0
 
 
 def test_every_known_class_has_steps_or_is_a_flow():
