@@ -47,6 +47,8 @@ class Evidence:
     backend_reason: str
     engines: tuple[EngineUse, ...] = ()
     """Who drew in this run."""
+    ahead: Mapping[str, int] = field(default_factory=dict)
+    """Target -> pictures that it was asked about while the bank was drawn."""
     savings: tuple[str, ...] = ()
     """What the drawing plan left out of the generator's own."""
     reference: bool = False
@@ -177,7 +179,7 @@ def _provenance(
         backend_reason=evidence.backend_reason,
         images=len(plan.recipes),
         unet_evaluations=evidence.built.evaluations,
-        classifier_queries=scored.scored,
+        classifier_queries=scored.scored + evidence.ahead.get(info.id, 0),
         seconds={name: round(value, 2) for name, value in seconds.items()},
         config=evidence.config,
         rows_digest=digest("rows", *sorted(row.id for row in plan.rows)),

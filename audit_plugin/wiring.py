@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from audit_plugin.bank.ahead import scoring_ahead
 from audit_plugin.bank.build import BuildReport, Quality, build
 from audit_plugin.bank.plan import Cost, Plan, cost, plan
 from audit_plugin.bank.real import RealImages, index_real
@@ -22,9 +23,10 @@ from audit_plugin.bank.verify import verify
 from audit_plugin.concepts.captions import caption
 from audit_plugin.config import AuditedModel, GeneratorOptions, LearnFrom, Loaded, options_of
 from audit_plugin.core.errors import AuditError, BankError, CaptionError, ConfigError, GeneratorError
-from audit_plugin.core.protocols import Images, Progress
+from audit_plugin.core.protocols import Classifier, Images, Progress, ScoreTable
 from audit_plugin.core.results import AuditResult, EngineUse
 from audit_plugin.core.seeds import digest, seed
+from audit_plugin.core.values import DrawnImage
 from audit_plugin.methods.depict import check_task
 from audit_plugin.perception.detectors import OnnxConceptDetector
 from audit_plugin.perception.quality import QualityFilter
@@ -216,19 +218,26 @@ class Installation:
         wanted = self.plan(fingerprint)
         return None if wanted.recipes.keys() - self.bank.images().keys() else wanted
 
-    def evidence(self) -> Evidence:
-        """A complete bank with readings.  Draws only what is missing; loads no engine when nothing is."""
+    def evidence(self, asked: Classifier | None = None, scores: ScoreTable | None = None) -> Evidence:
+        """A complete bank with readings.  Draws only what is missing; loads no engine when nothing is.
+
+        A model that is given is asked about pictures while the next ones are drawn.
+        """
         complete = self.complete_plan()
         if complete is None:
             generator_directory(self.loaded)  # said before a detector is trained
         detector = self.detector
         if complete is None:
             verify(self.bank, detector, progress=self.progress, real=self.real)  # a damaged file is found before hours of drawing
-            built, (backend, reason), check = self._drawn(), self.generator.backend, self._checked()
+            with ExitStack() as both:
+                ahead = both.enter_context(scoring_ahead(self.bank, asked, scores)) if asked and scores else None
+                built = self._drawn(ahead or (lambda _: None))
+            (backend, reason), check = self.generator.backend, self._checked()
+            queries = {asked.info.id: ahead.scored} if asked and ahead else {}
             engines = self.generator.engines
         else:
             built, backend, reason, check = self._reused(complete), "none", COMPLETE, known_check(self.loaded)
-            engines = ()
+            engines, queries = (), {}
         verify(self.bank, detector, progress=self.progress, real=self.real)
         return Evidence(
             audit=self.loaded.config.audit,
@@ -241,6 +250,7 @@ class Installation:
             backend=backend,
             backend_reason=reason,
             engines=engines,
+            ahead=queries,
             savings=check.savings,
             reference=check.reference,
             twins=twins(self.bank, self.bank.plan()),
@@ -248,11 +258,17 @@ class Installation:
             config=self.loaded.text,
         )
 
-    def _drawn(self) -> BuildReport:
-        wanted = self.plan(self.generator.fingerprint)
-        batch = self.loaded.config.generator.batch
+    def _drawn(self, stored: Callable[[Sequence[DrawnImage]], None]) -> BuildReport:
+        wanted, generator = self.plan(self.generator.fingerprint), self.generator
         return build(
-            self.bank, wanted, self.generator, self._quality(), progress=self.progress, batch=batch, workers=self.generator.workers
+            self.bank,
+            wanted,
+            generator,
+            self._quality(),
+            progress=self.progress,
+            batch=self.loaded.config.generator.batch,
+            workers=generator.workers,
+            stored=stored,
         )
 
     def _checked(self) -> "DrawingCheck":
@@ -314,7 +330,9 @@ class Installation:
         refusals = [self.refusal(model) for model in models]
         if refusals[0] is not None and all(refusals):
             raise refusals[0]
-        evidence = self.evidence()
+        first = models[refusals.index(None)]
+        with TritonClassifier.connect(first.target) as classifier:
+            evidence = self.evidence(classifier, store.scores)
         for model in models:
             try:
                 with TritonClassifier.connect(model.target) as classifier:
@@ -322,7 +340,7 @@ class Installation:
                     yield audit_model(evidence, classifier, self._question(model), store, progress=self.progress)
             except AuditError as error:
                 yield error
-            evidence = replace(evidence, engines=(), built=replace(evidence.built, evaluations=0, drawn=0, seconds=0.0))
+            evidence = replace(evidence, engines=(), ahead={}, built=replace(evidence.built, evaluations=0, drawn=0, seconds=0.0))
 
     def audit(self, store: Store, *, only: str | None = None) -> tuple[AuditResult, ...]:
         """The results of :meth:`attempts`; the first error is raised when all models have had their turn."""

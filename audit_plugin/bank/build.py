@@ -19,7 +19,7 @@ from audit_plugin.bank.plan import Plan
 from audit_plugin.bank.store import Drawn, ProbeBank
 from audit_plugin.core.errors import BankError, GeneratorError
 from audit_plugin.core.protocols import Generator, Images, Progress
-from audit_plugin.core.values import Recipe
+from audit_plugin.core.values import DrawnImage, Recipe
 from audit_plugin.sources.images import encode_png, to_uint8
 
 Quality = Callable[[Images], Sequence[str]]
@@ -59,11 +59,12 @@ def build(
     executor: Executor | None = None,
     in_flight: int = 1,
     workers: int = 1,
+    stored: Callable[[Sequence[DrawnImage]], None] = lambda _: None,
 ) -> BuildReport:
     """Make ``plan`` the bank's and draw its missing pictures.
 
     ``workers`` threads draw at once, when the generator is safe to call from so many; an executor of one's own draws ``in_flight`` batches
-    at a time.
+    at a time.  ``stored`` is told of each batch once it is safe.
 
     Raises StorageFullError when the disk is full (run again to resume), BankError if somebody else is writing.
     """
@@ -78,9 +79,10 @@ def build(
         work = (partial(draw, generator, quality, recipes) for recipes in batches(plan, bank.images().keys(), batch))
         with drawing(executor, workers) as pool:
             for pictures in run(work, pool, in_flight if executor else 2 * workers):
-                stored = bank.add_images(pictures)
-                drawn += len(stored)
-                rejected += sum(bool(image.rejected) for image in stored)
+                images = bank.add_images(pictures)
+                drawn += len(images)
+                rejected += sum(bool(image.rejected) for image in images)
+                stored(images)
                 progress(reused + drawn, total, "images")
     evaluations = drawn * generator.evaluations_per_image
     return BuildReport(drawn=drawn, reused=reused, rejected=rejected, evaluations=evaluations, seconds=time.monotonic() - start)
