@@ -1,6 +1,6 @@
 """How fast does each CPU backend draw with the shipped generator, against diffusers' own call?
 
-python -m tests.bench.engines_cpu [--quick] [--cache DIR] [--json FILE] [--markdown FILE]
+python -m tests.bench.engines_cpu [--quick] [--backend NAME ...] [--cache DIR] [--json FILE] [--markdown FILE]
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from tests.bench.report import CACHE, Report, parser, publish
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     made = parser(__doc__)
+    made.add_argument("--backend", action="append", default=[], help="only these backends")
     made.add_argument("--cache", type=Path, default=CACHE / "engines", help="where built engines are kept")
     options = made.parse_args(arguments)
     quiet_vendors()
@@ -25,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name="engines_cpu", question="how fast is each backend, against diffusers' own call, with which error?", seeds={"images": "0..31"}
     )  # fmt: skip
     report.mode = "quick" if options.quick else "full"
-    report.rows = compare(report, place, repeats=3 if options.quick else 9)
-    report.figures |= host_microseconds(place)
+    report.rows = compare(report, place, repeats=3 if options.quick else 9, backends=options.backend)
+    report.figures |= host_microseconds(place, options.backend)
     report.notes.append("host_us: host time of a bound call of an engine that does next to nothing")
     publish(report, options)
 

@@ -63,13 +63,19 @@ class Contender:
 
 
 def compare(
-    report: Report, place: Place, *, repeats: int, batches: Sequence[int] = BATCHES, subject: Subject = SHIPPED
+    report: Report,
+    place: Place,
+    *,
+    repeats: int,
+    batches: Sequence[int] = BATCHES,
+    subject: Subject = SHIPPED,
+    backends: Sequence[str] = (),
 ) -> list[dict[str, Cell]]:
-    """Rows of the race; figures and notes go to the report."""
+    """Rows of the race, of all backends or of some; figures and notes go to the report."""
     most = max(batches)
     reference = subject.load("torch", Place(place.cache, "cpu", place.threads), "fp32", most)
     truth = reference.generate([subject.caption] * most, range(most))
-    racing = [*diffusers_calls(subject, place, reference.plan.steps), *our_calls(subject, place, most, report.notes)]
+    racing = [*diffusers_calls(subject, place, reference.plan.steps), *our_calls(subject, place, most, report.notes, backends)]
     times = race(racing, batches, repeats)
     errors = {each.title: _distance(each.draw(most), truth) for each in racing if each.ours}
     best = {batch: min(_median(times, each, batch) for each in racing if not each.ours) for batch in batches}
@@ -130,9 +136,9 @@ def diffusers_calls(subject: Subject, place: Place, steps: int) -> Iterator[Cont
         yield Contender(title=f"diffusers {precision}", precision=precision, draw=draw, ours=False)
 
 
-def our_calls(subject: Subject, place: Place, batch: int, notes: list[str]) -> Iterator[Contender]:
+def our_calls(subject: Subject, place: Place, batch: int, notes: list[str], only: Sequence[str] = ()) -> Iterator[Contender]:
     """Our generator on every backend in each precision; those that refuse leave a note."""
-    for backend in place.backends:
+    for backend in (each for each in place.backends if not only or each.name in only):
         for precision in PRECISIONS[place.device]:
             title = f"{backend.name} {precision}"
             try:
@@ -150,9 +156,9 @@ def our_calls(subject: Subject, place: Place, batch: int, notes: list[str]) -> I
             )
 
 
-def host_microseconds(place: Place) -> dict[str, float]:
+def host_microseconds(place: Place, only: Sequence[str] = ()) -> dict[str, float]:
     """Host time of a bound call on every backend that can be used."""
-    usable = [backend for backend in place.backends if backend.probe().usable]
+    usable = [each for each in place.backends if each.probe().usable and (not only or each.name in only)]
     found: dict[str, float] = {}
     for backend in usable:
         network = call_sample()
