@@ -91,14 +91,10 @@ _DTYPES: Mapping[torch.dtype, Dtype] = {torch.float32: "float32", torch.int64: "
 
 
 def decoder_spec(module: VaeDecode, latent: tuple[int, int, int], profile: Profile, precision: Precision = "fp32") -> EngineSpec:
-    """Spec of the decoder for latents of one shape.
-
-    An autoencoder that says ``force_upcast`` (Stable Diffusion XL's first one) overflows in fp16 and is run in fp32 there.
-    """
+    """Spec of the decoder for latents of one shape."""
     factor = 2 ** (len(module.vae.config.block_out_channels) - 1)
-    safe: Precision = "fp32" if precision == "fp16" and module.vae.config.get("force_upcast") else precision
     images = TensorSpec("images", "float32", (BATCH, module.vae.config.out_channels, latent[1] * factor, latent[2] * factor))
-    return _spec("vae_decoder", module, ((TensorSpec("latents", "float32", (BATCH, *latent)),), (images,)), profile, safe)
+    return _spec("vae_decoder", module, ((TensorSpec("latents", "float32", (BATCH, *latent)),), (images,)), profile, precision)
 
 
 def network_shape(network: Any) -> tuple[int, int, int]:

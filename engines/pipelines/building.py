@@ -23,7 +23,7 @@ from engines.networks import VaeDecode, VaeEncode, decoder_spec, denoiser_spec, 
 from engines.parity import ROWS
 from engines.pipelines.codecs import KlCodec, PixelCodec
 from engines.pipelines.denoisers import denoiser_module
-from engines.pipelines.families import STABLE_DIFFUSION_3
+from engines.pipelines.families import STABLE_DIFFUSION_3, STABLE_DIFFUSION_XL
 from engines.pipelines.probes import Probes
 from engines.pipelines.schedulers import Scheduler
 from engines.precondition import TimestepNetwork, noise_levels, prediction_of
@@ -97,7 +97,7 @@ def networks_of(parts: Parts, process: Process, prompts: Prompts, precision: Pre
     if not parts.family.latent:
         return (denoiser,)
     decode = VaeDecode(parts.vae)
-    return denoiser, Network(decode, decoder_spec(decode, shape, PROFILE, precision), probes.decoder)
+    return denoiser, Network(decode, decoder_spec(decode, shape, PROFILE, decoder_precision(parts, precision)), probes.decoder)
 
 
 def build_networks(parts: Parts, process: Process, prompts: Prompts, where: Where) -> Built:
@@ -149,6 +149,12 @@ def image_shape(parts: Parts) -> tuple[int, int, int]:
     _, height, width = network_shape(parts.network)
     factor = 2 ** (len(parts.vae.config.block_out_channels) - 1) if parts.family.latent else 1
     return 3, height * factor, width * factor
+
+
+def decoder_precision(parts: Parts, precision: Precision) -> Precision:
+    """Stable Diffusion XL's first autoencoder overflows in fp16, and says so (``force_upcast``): it runs in fp32 instead."""
+    overflows = parts.family is STABLE_DIFFUSION_XL and parts.vae.config.get("force_upcast")
+    return "fp32" if overflows and precision == "fp16" else precision
 
 
 def differentiable(module: nn.Module, device: torch.device, precision: Precision) -> TimestepNetwork:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from engines.directory import directory_digest
+from engines.directory import directory_digest, read_parts
 from engines.errors import DigestError
 from engines.pipeline import load_pipeline
+from engines.pipelines.building import decoder_precision
 
 CAPTIONS = ["a red circle", "a blue square", "a photo"]
 ASKED = {
@@ -120,3 +121,11 @@ def test_the_null_class_may_be_recommended(family_directory, pipeline_like):
     assert recommended.evaluations_per_image == 4
     assert recommended.fingerprint != other.fingerprint
     assert np.abs(recommended.generate([1], [1]) - other.generate([1], [1])).max() > 1e-4
+
+
+@pytest.mark.parametrize(("name", "used"), [("stable_diffusion_xl", "fp32"), ("stable_diffusion_2", "fp16")])
+def test_an_autoencoder_that_overflows_in_half_precision_is_run_in_full(family_directory, name, used):
+    """XL's first one says so of itself; others carry the same setting because their class assumes it."""
+    parts = read_parts(family_directory(name))
+    assert parts.vae.config.force_upcast
+    assert (decoder_precision(parts, "fp16"), decoder_precision(parts, "bf16")) == (used, "bf16")

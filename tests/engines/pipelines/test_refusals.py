@@ -14,12 +14,9 @@ from engines.errors import (
     UnsafeWeightsError,
     UnsupportedPipelineError,
 )
-from engines.networks import VaeDecode, decoder_spec
 from engines.pipeline import load_pipeline
 from engines.pipelines.families import FAMILIES_IN_WORDS, family_of
 from engines.pipelines.loading import load_tokenizer
-from engines.spec import Profile
-from tests.engines.pipelines.miniatures import autoencoder
 
 SD = {
     "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
@@ -253,12 +250,3 @@ def test_half_precision_is_refused_where_attention_overflows(family_directory, p
     edit(directory / "unet/config.json", upcast_attention=True)
     with pytest.raises(PipelineError, match="use bf16 or fp32"):
         load(directory, precision="fp16")
-
-
-@pytest.mark.parametrize(
-    ("force_upcast", "asked", "used"), [(True, "fp16", "fp32"), (True, "bf16", "bf16"), (False, "fp16", "fp16")]
-)
-def test_an_autoencoder_that_overflows_in_half_precision_is_run_in_full(force_upcast, asked, used):
-    """As XL's first one says of itself."""
-    decode = VaeDecode(autoencoder(force_upcast=force_upcast))
-    assert decoder_spec(decode, (4, 8, 8), Profile(1, 1, 1), asked).precision == used
