@@ -1,5 +1,6 @@
 """A classifier as gradients need it: RGB images in [0, 1] at the generator's size in, one row of scores each out."""
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engines.errors import ExportError
+from engines.networks import state_digest
 from engines.serving.onnx_module import OnnxModule, Port
+from engines.spec import digest
 
 Scores = Literal["probabilities", "logits"]
 PREFERRED = "logits"
@@ -27,6 +30,8 @@ class Classifier:
     module: nn.Module
     classes: int
     scores: Scores
+    digest: str
+    """Of everything that decides the scores."""
 
 
 class AsServed(nn.Module):
@@ -51,8 +56,14 @@ def read_classifier(classifier: Path | nn.Module, image: tuple[int, int, int]) -
     """From an ONNX file or a module that takes images (n *image) in [0, 1].  Raises ExportError."""
     if isinstance(classifier, nn.Module):
         module = classifier.eval().requires_grad_(requires_grad=False)
+        told: dict[str, object] = {"state": state_digest(module), "structure": str(module)}
     elif classifier.suffix == ".onnx":
         module = _from_onnx(classifier, image).eval()
+        told = {
+            "file": hashlib.sha256(classifier.read_bytes()).hexdigest(),
+            "output": module.graph.output,
+            "size": list(module.size),
+        }
     else:
         raise ExportError(
             f"{classifier} is not an .onnx file; other formats run code when they are read, so export the classifier to ONNX, or "
@@ -64,7 +75,8 @@ def read_classifier(classifier: Path | nn.Module, image: tuple[int, int, int]) -
             f"the classifier answers {tuple(scores.shape)} for 2 images; one row of two or more scores each is needed"
         )
     sums_to_one = bool((scores >= 0).all()) and torch.allclose(scores.sum(1), torch.ones(2), atol=1e-4)
-    return Classifier(module, scores.shape[1], "probabilities" if sums_to_one else "logits")
+    kind: Scores = "probabilities" if sums_to_one else "logits"
+    return Classifier(module, scores.shape[1], kind, digest({**told, "image": list(image)}))
 
 
 def _from_onnx(path: Path, image: tuple[int, int, int]) -> AsServed:

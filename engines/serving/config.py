@@ -43,8 +43,10 @@ class Port:
     optional: bool = False
 
 
-def graph_config(spec: EngineSpec, platform: Platform, buckets: Sequence[int], device: Device, *, artifact: str, tier: Tier) -> str:
-    """Configuration of one network: batched up to the largest bucket, one instance.
+def graph_config(
+    spec: EngineSpec, platform: Platform, buckets: Sequence[int], device: Device, *, tier: Tier, about: Mapping[str, str]
+) -> str:
+    """Configuration of one network: batched up to the largest bucket, one instance; ``about`` becomes parameters.
 
     Every bucket is run once before the model is ready, except on the Python backend: an error in a warm-up ends Triton 2.51 there.
     """
@@ -62,13 +64,13 @@ def graph_config(spec: EngineSpec, platform: Platform, buckets: Sequence[int], d
         *([_warm_up(spec, buckets)] if platform != "python" else []),
         *_parameters(
             {
-                "artifact": artifact,
                 "device": device,
                 "engine_key": engine_key(spec),
                 "kind": spec.kind,
                 "precision": spec.precision,
                 "tier": tier,
                 "written_by": WRITTEN_BY,
+                **about,
             }
         ),
     )

@@ -52,12 +52,11 @@ class OnnxModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images as the graph takes them -> the chosen output."""
-        values: dict[str, Tensor | None] = {name: getattr(self, f"w{i}") for i, name in enumerate(self.weights)}
-        values |= {"": None, self.source.name: x}
+        values: dict[str, Any] = {"": None, self.source.name: x, **self.plain}
+        values |= {name: getattr(self, f"w{i}") for i, name in enumerate(self.weights)}
         for node in self.nodes:
             values[node.output] = OPERATORS[node.operator](node.attributes, *(values[name] for name in node.inputs))
-        result = values[self.output]
-        assert result is not None
+        result: Tensor = values[self.output]
         return result
 
     def _folded(self, nodes: Sequence[_Node], constants: dict[str, Tensor]) -> tuple[_Node, ...]:
@@ -69,12 +68,21 @@ class OnnxModule(nn.Module):
                 constants[node.output] = OPERATORS[node.operator](node.attributes, *found)
             else:
                 left.append(node)
-        used = {name for node in left for name in node.inputs}
-        self.weights = tuple(name for name in constants if name in used)
+        used = {name: value for name, value in constants.items() if any(name in node.inputs for node in left)}
+        self.plain = {name: _plain(value) for name, value in used.items() if _is_plain(value)}
+        self.weights = tuple(name for name in used if name not in self.plain)
         for i, name in enumerate(self.weights):
-            value = constants[name]
-            self.register_buffer(f"w{i}", value.float() if value.is_floating_point() else value)
+            self.register_buffer(f"w{i}", used[name].float())
         return tuple(left)
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Sizes, axes, bounds: numbers that a tracer must see as such, and not as contents of a tensor."""
+    return value.ndim == 0 or (value.ndim == 1 and not value.is_floating_point())
+
+
+def _plain(value: Tensor) -> Any:
+    return value.item() if value.ndim == 0 else tuple(value.tolist())
 
 
 def _load(path: Path) -> Any:

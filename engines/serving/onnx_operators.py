@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # as everybody writes it
 
 Attributes = Mapping[str, Any]
+Sizes = Sequence[int]
 Operator = Callable[..., Any]
-"""(attributes, inputs…) -> output; absent optional inputs are None."""
+"""(attributes, inputs…) -> output; absent optional inputs are None, constant sizes, axes and scalars are plain numbers."""
 
 TYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64}
 """ONNX element types that appear in Cast.  Whole numbers from 8 bits on are images' pixels, kept as they come."""
@@ -72,18 +73,24 @@ def group_norm(a: Attributes, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     return F.group_norm(x, a["num_groups"], scale, bias, a.get("epsilon", 1e-5))
 
 
-def clip(a: Attributes, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+def cast(a: Attributes, x: Tensor) -> Tensor:
+    """Cast; a floating point tensor keeps the precision that the module computes in, and pixels stay as they come."""
+    kind = TYPES.get(a["to"])
+    return x if kind is None or (x.is_floating_point() and kind.is_floating_point) else x.to(kind)
+
+
+def clip(a: Attributes, x: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
     """Clip by attributes (to opset 10) or inputs."""
-    return x.clamp(a.get("min") if low is None else low.item(), a.get("max") if high is None else high.item())
+    return x.clamp(a.get("min") if low is None else float(low), a.get("max") if high is None else float(high))
 
 
-def reshape(a: Attributes, x: Tensor, shape: Tensor) -> Tensor:
+def reshape(a: Attributes, x: Tensor, shape: Sizes) -> Tensor:
     """Reshape to constants; 0 keeps a size, and a leading 1 that stood for the batch is refused where the graph is read."""
     sizes = [int(size) for size in shape]
     return x.reshape([x.shape[place] if size == 0 and not a.get("allowzero") else size for place, size in enumerate(sizes)])
 
 
-def pad(a: Attributes, x: Tensor, pads: Tensor | None = None, value: Tensor | None = None, axes: Tensor | None = None) -> Tensor:
+def pad(a: Attributes, x: Tensor, pads: Sizes | None = None, value: float | None = None, axes: Sizes | None = None) -> Tensor:
     """Pad by attributes or inputs."""
     amounts = [int(each) for each in (pads if pads is not None else a["pads"])]
     if axes is not None:
@@ -97,18 +104,18 @@ def pad(a: Attributes, x: Tensor, pads: Tensor | None = None, value: Tensor | No
     return F.pad(x, _torch_pads(amounts[2 : x.ndim] + amounts[x.ndim + 2 :]), mode)
 
 
-def reduce_mean(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+def reduce_mean(a: Attributes, x: Tensor, axes: Sizes | None = None) -> Tensor:
     """ReduceMean by attribute (to opset 17) or input."""
     places = [int(each) for each in axes] if axes is not None else a.get("axes", list(range(x.ndim)))
     return x.mean(places, keepdim=bool(a.get("keepdims", 1)))
 
 
-def squeeze(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+def squeeze(a: Attributes, x: Tensor, axes: Sizes | None = None) -> Tensor:
     """Squeeze of named axes."""
     return x.squeeze(_axes(a, axes))
 
 
-def unsqueeze(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+def unsqueeze(a: Attributes, x: Tensor, axes: Sizes | None = None) -> Tensor:
     """Unsqueeze, one axis after the other."""
     for axis in sorted(_axes(a, axes)):
         x = x.unsqueeze(axis)
@@ -127,7 +134,7 @@ def gelu(a: Attributes, x: Tensor) -> Tensor:
     return F.gelu(x, approximate=a.get("approximate", "none"))
 
 
-def _axes(a: Attributes, axes: Tensor | None) -> tuple[int, ...]:
+def _axes(a: Attributes, axes: Sizes | None) -> tuple[int, ...]:
     return tuple(int(each) for each in (axes if axes is not None else a["axes"]))
 
 
@@ -167,7 +174,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Add": _plain(torch.add),
     "AveragePool": average_pool,
     "BatchNormalization": batch_norm,
-    "Cast": lambda a, x: x.to(TYPES[a["to"]]) if a["to"] in TYPES else x,
+    "Cast": cast,
     "Clip": clip,
     "Concat": lambda a, *parts: torch.cat(parts, a["axis"]),
     "Constant": lambda a: a["value"],

@@ -11,7 +11,7 @@ def python_model(name: str) -> str:
     return (files(_HERE) / f"{name}_model.py").read_text(encoding="utf-8")
 
 
-def loop_files() -> dict[str, str]:
-    """The package that lies beside the ``model.py`` of a loop, by path."""
-    modules = (each for each in (files(_HERE) / LOOP).iterdir() if each.name.endswith(".py"))
-    return {f"{LOOP}/{each.name}": each.read_text(encoding="utf-8") for each in modules}
+def loop_files(*modules: str) -> dict[str, str]:
+    """The package that lies beside the ``model.py`` of a loop, by path: these of its modules."""
+    folder = files(_HERE) / LOOP
+    return {f"{LOOP}/{each}.py": (folder / f"{each}.py").read_text(encoding="utf-8") for each in ("__init__", *modules)}

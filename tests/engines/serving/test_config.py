@@ -11,6 +11,7 @@ from engines.spec import EngineSpec, Profile, TensorSpec
 from tests.engines.serving.networks import WAVE
 
 GOLDEN = Path(__file__).parent / "golden"
+ABOUT = {"artifact": "a" * 32, "engine_key": "e" * 32}
 VJP = EngineSpec(
     name="classifier_vjp",
     inputs=(TensorSpec("image", "float32", ("B", 3, 16, 16)), TensorSpec("cotangent", "float32", ("B", 2))),
@@ -29,10 +30,10 @@ LOOP = loop_config(
     parameters={"engine_key": "e" * 32, "note": 'said "so"'},
 )
 TEXTS = {
-    "wave-python-cpu": graph_config(WAVE, "python", (1, 4), "cpu", artifact="a" * 32, tier="exact"),
-    "wave-onnxruntime-cuda": graph_config(WAVE, "onnxruntime", (4, 1, 16), "cuda", artifact="a" * 32, tier="exact"),
-    "wave-tensorrt-cuda": graph_config(WAVE, "tensorrt", (1, 4, 16), "cuda", artifact="a" * 32, tier="approximate"),
-    "vjp-onnxruntime-cpu": graph_config(VJP, "onnxruntime", (1, 8), "cpu", artifact="a" * 32, tier="exact"),
+    "wave-python-cpu": graph_config(WAVE, "python", (1, 4), "cpu", tier="exact", about=ABOUT),
+    "wave-onnxruntime-cuda": graph_config(WAVE, "onnxruntime", (4, 1, 16), "cuda", tier="exact", about=ABOUT),
+    "wave-tensorrt-cuda": graph_config(WAVE, "tensorrt", (1, 4, 16), "cuda", tier="approximate", about=ABOUT),
+    "vjp-onnxruntime-cpu": graph_config(VJP, "onnxruntime", (1, 8), "cpu", tier="exact", about=ABOUT),
     "loop": LOOP,
 }
 

@@ -287,14 +287,14 @@ def test_a_flip_needs_another_answer_before():
 
 
 def test_before_is_drawn_without_the_pull():
-    before, after = (json.loads(each) for each in plans('{"steps": 3, "classifier_guidance": 0.3}', other_context=False))
+    before, after = (json.loads(each) for each in plans('{"steps": 3, "classifier_guidance": 0.3}', other_condition=False))
     assert (before, after) == ({"steps": 3, "classifier_guidance": 0.0}, {"steps": 3, "classifier_guidance": 0.3})
 
 
 def test_before_and_after_must_differ():
     with pytest.raises(RequestError, match="nothing tells before from after"):
-        plans("{}", other_context=False)
-    assert plans("", other_context=True) == ('{"classifier_guidance": 0.0}', "{}")
+        plans("{}", other_condition=False)
+    assert plans("", other_condition=True) == ('{"classifier_guidance": 0.0}', "{}")
 
 
 @pytest.mark.parametrize("target", [None, np.array([0, 1]), np.array([0, 1, 2]), np.array([0, 1, -1])])

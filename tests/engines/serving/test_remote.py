@@ -19,7 +19,7 @@ from engines.errors import (
     ServedModelError,
     ServerError,
 )
-from engines.export import export_onnx
+from engines.graphs.export import export_onnx
 from engines.parity import certify, relative_error
 from engines.serving.config import graph_config
 from engines.serving.identity import engine_key
@@ -46,7 +46,7 @@ def repository(wave, tmp_path_factory):
     models = [
         WrittenModel(
             name=f"audit_{spec.name}",
-            config=graph_config(spec, "python", (1, 4), "cpu", artifact="none", tier="exact"),
+            config=graph_config(spec, "python", (1, 4), "cpu", tier="exact", about={}),
             files=files | {"model.py": python_model("graph")},
         )
         for spec, files in ((WAVE, {"model.onnx": folder / "model.onnx"}), (bare, {}))
@@ -105,7 +105,7 @@ def test_bound_feeds_are_read_when_it_is_replayed(engine):
     torch.testing.assert_close(outs["y"], engine.run(feeds)["y"], rtol=0, atol=0)
 
 
-def test_it_closes_once_and_takes_no_weights(server, wave):
+def test_it_closes_once_and_takes_no_weights(server):
     engine = backend(server).load(None, WAVE)
     with pytest.raises(NotRefittableError, match="takes no weights from clients"):
         engine.refit({})
@@ -160,7 +160,7 @@ def test_a_model_without_weights_says_how_to_get_them(server, wave):
     """It is ready, so that its repository can be served, and refuses."""
     spec = replace(WAVE, name="bare")
     engine = backend(server).build(wave, spec)
-    with pytest.raises(ServerError, match="weights of audit_bare are not in this repository.*export-triton --repo"):
+    with pytest.raises(ServerError, match=r"weights of audit_bare are not in this repository.*export-triton --repo"):
         engine.run(wave_feeds(2))
     engine.close()
 
@@ -193,7 +193,7 @@ def test_a_killed_server_is_said_and_its_return_is_noticed(triton_kit, repositor
         engine = backend(server).build(wave, WAVE)
         before = engine.run(wave_feeds(9))["y"]
         server.kill()
-        with pytest.raises(ServerError, match="cannot be reached.*check that it runs"):
+        with pytest.raises(ServerError, match=r"cannot be reached.*check that it runs"):
             engine.run(wave_feeds(9))
         server.start()
         torch.testing.assert_close(engine.run(wave_feeds(9))["y"], before, rtol=0, atol=0)
@@ -205,7 +205,7 @@ def test_after_a_failure_another_network_is_not_trusted(triton_kit, repository, 
     graph = repository / "audit_wave" / "1" / "model.onnx"
 
     def write(spec):
-        config = graph_config(spec, "python", (4,), "cpu", artifact="none", tier="exact")
+        config = graph_config(spec, "python", (4,), "cpu", tier="exact", about={})
         files = {"model.onnx": graph, "model.py": python_model("graph")}
         write_models(tmp_path / "repository", [WrittenModel(name="audit_wave", config=config, files=files)])
 

@@ -10,7 +10,10 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]  # the server provides it
 from numpy.typing import NDArray
 
+from .plan import RequestError
+
 Array = Any
+MISSING = "{path} is not in this repository; `audit-plugin engines export-triton --repo DIR` writes it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +128,19 @@ def answer_each(requests: list[Any], answer: Callable[[Any], Mapping[str, Any]],
     return [_response(request, answer, arrays) for request in requests]
 
 
+def refuse_each(requests: list[Any]) -> list[Any]:
+    """Answers of a model whose settings are missing."""
+    error = pb_utils.TritonError(MISSING.format(path="what this model draws with"))
+    return [pb_utils.InferenceResponse(error=error) for _ in requests]
+
+
 def settings_of(args: Mapping[str, str], name: str) -> Any:
-    """A JSON file of the served version."""
-    return json.loads((version_directory(args) / name).read_text(encoding="utf-8"))
+    """A JSON file of the served version; None where the repository is kept without what an export adds."""
+    path = version_directory(args) / name
+    if not path.is_file():
+        pb_utils.Logger.log_warn(MISSING.format(path=path))
+        return None
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def version_directory(args: Mapping[str, str]) -> Path:
@@ -141,6 +154,8 @@ def _response(request: Any, answer: Callable[[Any], Mapping[str, Any]], arrays: 
         return pb_utils.InferenceResponse(
             [_tensor(name, value, arrays) for name, value in answer(request).items() if name in wanted]
         )
+    except RequestError as error:
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
     except Exception as error:  # noqa: BLE001  # whatever fails is the caller's answer
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"{type(error).__name__}: {error}"))
 

@@ -13,14 +13,16 @@ Scores = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Images (n 3 h w) in [0, 1] -> class scores (n k)."""
 
 
-def plans(text: str, *, other_context: bool) -> tuple[str, str]:
+def plans(text: str, *, other_condition: bool) -> tuple[str, str]:
     """Plans of the drawing before, without the pull, and after.  Raises RequestError where nothing would tell the two apart."""
     try:
         asked = dict(json.loads(text)) if text else {}
     except (TypeError, ValueError) as error:
         raise RequestError(f"the plan cannot be read: {error}") from error
-    if not asked.get("classifier_guidance") and not other_context:
-        raise RequestError("nothing tells before from after: set classifier_guidance in the plan, or send a reference_context")
+    if not asked.get("classifier_guidance") and not other_condition:
+        raise RequestError(
+            "nothing tells before from after: set classifier_guidance in the plan, or send another condition as reference_NAME"
+        )
     return json.dumps({**asked, "classifier_guidance": 0.0}), json.dumps(asked)
 
 
