@@ -126,7 +126,7 @@ def _pipes(rows: Sequence[Mapping[str, Cell]]) -> list[str]:
 
 def _said(value: Cell) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) >= 1000 else f"{value:.3f}"
+        return f"{value:.4g}" if abs(value) >= 1000 else f"{value:.1e}" if 0 < abs(value) < 5e-4 else f"{value:.3f}"
     return "" if value is None else str(value)
 
 
