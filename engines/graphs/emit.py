@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,13 +11,9 @@ from torch import Tensor, fx
 
 from engines.spec import BATCH, EngineSpec, TensorSpec
 
-OPSETS: Mapping[str, tuple[int, ...]] = {"ort-cpu": (18,), "ort-cuda": (20, 21), "tensorrt": (23, 21)}
-"""Operator sets worth trying, by who runs the graph.  18: GroupNorm as InstanceNormalization, faster on a CPU; 21: native
-GroupNormalization; 23: native Attention; ONNX Runtime's CUDA kernels differ by release, so that both are to be timed."""
-
 
 def emit(traced: fx.GraphModule, inputs: Sequence[Tensor], spec: EngineSpec, *, symbolic: bool) -> Any:
-    """The graph as an ``onnx_ir.Model``, named as in the spec, neither folded nor simplified.
+    """The graph as an ``onnx_ir.Model``, neither folded nor simplified, nor named as in the spec.
 
     ``symbolic``: sizes that depend on the batch are computed in it; else the model is that of the inputs' shapes.
     """
@@ -29,8 +25,6 @@ def emit(traced: fx.GraphModule, inputs: Sequence[Tensor], spec: EngineSpec, *, 
             dynamo=True,
             dynamic_shapes=dynamic if symbolic else None,
             opset_version=spec.opset,
-            input_names=[each.name for each in spec.inputs],
-            output_names=[each.name for each in spec.outputs],
             optimize=False,
             verbose=False,
         )

@@ -15,7 +15,7 @@ from engines.graphs.check import check_batches, check_graph, check_operators, ex
 from engines.graphs.emit import emit, is_dynamic
 from engines.graphs.gradients import Guided, Vjp
 from engines.graphs.precision import HALVES, at_precision, parameter_names
-from engines.graphs.simplify import Layout, free_batch, name_batch, simplify
+from engines.graphs.simplify import Layout, finish, free_batch, simplify
 from engines.graphs.trace import depends_on_batch, name_weights, trace
 from engines.graphs.weights import GRAPH, WEIGHTS, WeightMap, save, weight_map
 from engines.spec import TORCH_TYPES, EngineSpec, Kind
@@ -71,7 +71,7 @@ def _model(module: nn.Module, spec: EngineSpec) -> tuple[Any, WeightMap]:
     names = parameter_names(module, cast)
     name_weights(traced, names)
     model, layouts = _emitted(traced, inputs, spec, list(names.values()), rows)
-    name_batch(model, spec)
+    finish(model, spec)
     state: dict[str, Tensor] = dict(zip(module.state_dict(), cast.state_dict().values(), strict=True))
     return model, weight_map(model, layouts, state)
 

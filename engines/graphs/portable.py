@@ -14,10 +14,12 @@ Rewritten = Mapping[Callable[..., Any], Callable[..., Any]]
 
 
 def contiguous_first(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The product with a matrix, of a contiguous copy: torch would repeat the matrix for every row rather than copy.  Graphs do neither."""
+    """The product with a matrix, of a contiguous copy: torch would rather repeat the matrix for every row.  Graphs do neither."""
 
-    def multiply(x: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return product(x.contiguous() if x.ndim > 2 and weight.ndim == 2 else x, weight, *args, **kwargs)
+    def multiply(*args: Any, **kwargs: Any) -> Tensor:
+        if len(args) > 1 and args[0].ndim > 2 and args[1].ndim == 2:
+            return product(args[0].contiguous(), *args[1:], **kwargs)
+        return product(*args, **kwargs)
 
     return multiply
 
@@ -25,10 +27,10 @@ def contiguous_first(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
 RESIZING: Rewritten = {
     functional.interpolate: resizing.interpolate,
     functional.adaptive_avg_pool2d: resizing.adaptive_avg_pool2d,
-    functional.pad: resizing.pad,
+    functional.pad: resizing.padded,
 }
 PRODUCTS = (functional.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__)
-NORMS = (functional.group_norm, functional.layer_norm)
+NORMS = (functional.group_norm, functional.layer_norm, functional.rms_norm, functional.instance_norm)
 SOFTMAXES = (functional.softmax, functional.log_softmax, torch.softmax, torch.log_softmax, Tensor.softmax, Tensor.log_softmax)
 ISLANDS: Rewritten = {
     functional.batch_norm: islands.batch_norm,

@@ -33,7 +33,7 @@ def simplify(model: Any, parameters: Sequence[str]) -> dict[str, Layout]:
     while fold_constants(model, onnx_shape_inference=True, should_fold=folding.should_fold):
         clean(model)
     _constants_to_nodes(model, folding.layouts)
-    ir.passes.Sequential(common.CommonSubexpressionEliminationPass(), common.RemoveUnusedNodesPass(), common.NameFixPass())(model)
+    clean(model)
     return {name: layout for name, layout in folding.layouts.items() if name in model.graph.initializers}
 
 
@@ -92,19 +92,11 @@ def _constants_to_nodes(model: Any, layouts: Mapping[str, Layout]) -> None:
             graph.append(node)
 
 
-def name_batch(model: Any, spec: EngineSpec) -> None:
-    """Call the first size of inputs and outputs what the spec calls it."""
-    import onnx_ir as ir
-
-    for specs, values in ((spec.inputs, model.graph.inputs), (spec.outputs, model.graph.outputs)):
-        for each, value in zip(specs, values, strict=True):
-            value.shape = ir.Shape([spec.profile.max_b if size == BATCH and spec.profile.static else size for size in each.shape])
-
-
 def free_batch(model: Any, rows: int) -> bool:
     """Make the batch of a model that was exported at ``rows`` rows any, if that can be done for sure; else the model is spoilt.
 
-    A Reshape finds one of its sizes by itself, so the one that is a multiple of ``rows`` may be left out.
+    A Reshape finds one of its sizes by itself, so the one that is a multiple of ``rows`` may be left out.  Any other constant that has
+    such a size may have been made for this batch.
     """
     import numpy as np
     import onnx_ir as ir
@@ -113,6 +105,8 @@ def free_batch(model: Any, rows: int) -> bool:
     for node in list(model.graph):
         for value in node.outputs:
             value.shape = None  # inferred for one batch size
+        if node.op_type == "Constant" and any(size % rows == 0 for size in node.outputs[0].const_value.shape):
+            return False
         if node.op_type in {"Reshape", "Expand"} and node.inputs[1].const_value is not None:
             sizes = node.inputs[1].const_value.numpy().tolist()
             places = [place for place, size in enumerate(sizes) if size > 0 and size % rows == 0]
@@ -132,3 +126,16 @@ def _set_constant(node: Any, place: int, tensor: Any) -> None:
     constant.outputs[0].const_value = tensor
     node.graph.insert_before(node, constant)
     node.replace_input_with(place, constant.outputs[0])
+
+
+def finish(model: Any, spec: EngineSpec) -> None:
+    """Inputs and outputs as the spec names and shapes them, each a value of its own; nothing about where the model was made."""
+    import onnx_ir as ir
+    from onnx_ir.passes import common
+
+    common.OutputFixPass()(model)
+    for specs, values in ((spec.inputs, model.graph.inputs), (spec.outputs, model.graph.outputs)):
+        for each, value in zip(specs, values, strict=True):
+            value.name = each.name
+            value.shape = ir.Shape([spec.profile.max_b if size == BATCH and spec.profile.static else size for size in each.shape])
+    ir.passes.Sequential(common.NameFixPass(), common.ClearMetadataAndDocStringPass())(model)

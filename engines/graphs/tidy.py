@@ -1,7 +1,7 @@
 # ruff: noqa: SLF001  # names are those of ATen's operators
 """What tracing leaves behind and no runtime needs: copies, sizes that are computed although known, products split into pieces."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -102,16 +102,15 @@ def _flattened_from(node: fx.Node) -> Iterator[fx.Node]:
 
 
 def _product_shape(a: fx.Node, b: fx.Node) -> list[Any] | None:
-    *lead_a, m, _ = _shape(a)
-    *lead_b, _, n = _shape(b)
-    pairs = list(zip(_padded(lead_a, len(lead_b)), _padded(lead_b, len(lead_a)), strict=True))
+    """Of matrices that are alike in number and order, or of one matrix for all."""
+    *lead_a, m, inner_a = _shape(a)
+    *lead_b, inner_b, n = _shape(b)
+    if inner_a != inner_b or (lead_b and len(lead_a) != len(lead_b)):
+        return None
+    pairs = list(zip(lead_a, lead_b or lead_a, strict=True))
     if any(x != y and 1 not in {x, y} for x, y in pairs):
         return None
     return [*(y if x == 1 else x for x, y in pairs), m, n]
-
-
-def _padded(sizes: Sequence[Any], rank: int) -> list[Any]:
-    return [*[1] * (rank - len(sizes)), *sizes]
 
 
 def _source(node: fx.Node) -> fx.Node | None:

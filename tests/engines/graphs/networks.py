@@ -171,3 +171,31 @@ class Smooth(nn.Module):
     def forward(self, images):
         tokens = functional.silu(self.norm(self.conv(images))).flatten(2).transpose(1, 2)
         return self.head(functional.scaled_dot_product_attention(tokens, tokens, tokens).mean(1))
+
+
+def tiny_unet():
+    """A UNet2DConditionModel of one level, as the denoiser above is called."""
+    from diffusers import UNet2DConditionModel
+
+    from engines.networks import UNetForward
+
+    return UNetForward(
+        UNet2DConditionModel(
+            sample_size=8, block_out_channels=(16,), layers_per_block=1, norm_num_groups=4, cross_attention_dim=16, attention_head_dim=2,
+            down_block_types=("CrossAttnDownBlock2D",), up_block_types=("UpBlock2D",), mid_block_type=None,
+        )
+    )  # fmt: skip
+
+
+def tiny_decoder():
+    """The decoder of an AutoencoderKL that doubles its latents once."""
+    from diffusers import AutoencoderKL
+
+    from engines.networks import VaeDecode
+
+    return VaeDecode(
+        AutoencoderKL(
+            block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, latent_channels=4, sample_size=16,
+            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        )
+    )  # fmt: skip

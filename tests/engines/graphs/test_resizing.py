@@ -44,12 +44,12 @@ def test_adaptive_pooling(size):
 
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular", "constant"])
 def test_padding(mode):
-    agree(lambda x: resizing.pad(x, (1, 2, 3, 0), mode), lambda x: functional.pad(x, (1, 2, 3, 0), mode))
+    agree(lambda x: resizing.padded(x, (1, 2, 3, 0), mode), lambda x: functional.pad(x, (1, 2, 3, 0), mode))
 
 
 def test_other_ranks_are_left_to_torch():
     agree(lambda x: resizing.interpolate(x, size=5), lambda x: functional.interpolate(x, size=5), (2, 3, 7))
-    agree(lambda x: resizing.pad(x, (1, 1), "reflect"), lambda x: functional.pad(x, (1, 1), "reflect"), (2, 3, 7))
+    agree(lambda x: resizing.padded(x, (1, 1), "reflect"), lambda x: functional.pad(x, (1, 1), "reflect"), (2, 3, 7))
 
 
 def test_a_matrix_is_what_the_map_makes_of_the_identity():

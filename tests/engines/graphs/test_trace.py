@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from engines.graphs.check import forbidden
+from engines.graphs.check import examples, forbidden
 from engines.graphs.export import EXAMPLE_ROWS
-from engines.graphs.gradients import Vjp
+from engines.graphs.gradients import Guided, Vjp
 from engines.graphs.trace import depends_on_batch, name_weights, trace
 from tests.engines.graphs import networks
-from tests.engines.graphs.cases import relative
+from tests.engines.graphs.cases import GUIDED, draw, relative
 
 SHAPE = (3, 16, 16)
 
@@ -48,6 +48,32 @@ def test_forward_traces_keep_operators_whole():
     operators = [str(node.target) for node in graph.graph.nodes]
     assert operators.count("aten.group_norm.default") == 2
     assert not depends_on_batch(graph)
+
+
+def test_a_guided_step_of_diffusers_networks():
+    """UNet2DConditionModel and the decoder of AutoencoderKL, the smallest there are, at two rows."""
+    denoiser, decoder = networks.seeded(networks.tiny_unet), networks.seeded(networks.tiny_decoder)
+    module = Guided(denoiser, networks.seeded(networks.Judge), decoder=decoder)
+    graph = trace(module, examples(GUIDED, 2), [False] * 6, gradients=True, native_attention=False)
+    operators = {str(node.target) for node in graph.graph.nodes if node.op == "call_function"}
+    assert not [name for name in operators if forbidden(name)]
+    feeds = draw(GUIDED, 2)
+    for ours, theirs in zip(graph(*feeds.values()), module(*feeds.values()), strict=True):
+        assert relative(ours, theirs) < 1e-4
+
+
+class Contracts(nn.Module):
+    """Products whose axes are told apart by their names alone when there are as many rows as heads."""
+
+    def forward(self, x, y):
+        return torch.einsum("bhmk,bkn->bhmn", x, y), torch.einsum("bhmk,hkn->bhmn", x, y), x @ y.unsqueeze(1)
+
+
+def test_products_of_equal_sizes_are_not_confused():
+    x, y = torch.randn(4, 4, 3, 5), torch.randn(4, 5, 2)
+    graph = trace(Contracts(), [x, y], [False, False], gradients=True, native_attention=False)
+    for ours, theirs in zip(graph(x, y), Contracts()(x, y), strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 class Fixed(nn.Module):
