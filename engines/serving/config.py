@@ -108,7 +108,8 @@ def _tensors(field: str, entries: Iterable[str]) -> str:
 
 
 def _instances(device: Device, count: int) -> str:
-    return f"instance_group [ {{ kind: {'KIND_GPU' if device == 'cuda' else 'KIND_CPU'}, count: {count} }} ]"
+    where = "KIND_GPU, gpus: [0]" if device == "cuda" else "KIND_CPU"
+    return f"instance_group [ {{ kind: {where}, count: {count} }} ]"
 
 
 def _cuda_graphs(spec: EngineSpec, buckets: Sequence[int]) -> str:

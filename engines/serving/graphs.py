@@ -9,11 +9,11 @@ from typing import Any, cast
 from engines.cache import BuildCache
 from engines.certificate import Certificate, certificate_note, read_certificate
 from engines.errors import BackendUnavailableError
+from engines.network import Network
 from engines.protocols import Backend
 from engines.serving.config import Device, Platform, graph_config
 from engines.serving.identity import served_name
 from engines.serving.judging import judged
-from engines.serving.networks import ServedNetwork
 from engines.serving.repository import WrittenModel
 from engines.serving.resources import python_model
 from engines.spec import EngineSpec, Profile
@@ -59,7 +59,7 @@ class _Watched:
         return getattr(self.cache, name)
 
 
-def graph_model(network: ServedNetwork, serving: Serving) -> WrittenModel:
+def graph_model(network: Network, serving: Serving) -> WrittenModel:
     """Build and certify a network, and describe its model.  Raises ExportError, ParityError, BackendUnavailableError."""
     spec = network.spec
     if serving.platform == "tensorrt":  # a plan is tuned to its batches, a graph takes any
@@ -74,7 +74,7 @@ def graph_model(network: ServedNetwork, serving: Serving) -> WrittenModel:
     return WrittenModel(name=served_name(spec), config=config, files=files)
 
 
-def _built(network: ServedNetwork, spec: EngineSpec, serving: Serving) -> tuple[Path, Certificate]:
+def _built(network: Network, spec: EngineSpec, serving: Serving) -> tuple[Path, Certificate]:
     """Directory of the artifact, and its certificate."""
     cache = _Watched(serving.cache)
     backend = _backend(serving.platform, cast("BuildCache", cache))

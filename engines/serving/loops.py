@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from engines.network import Network
 from engines.pipeline import NOISE
 from engines.serving.classifier import Classifier
 from engines.serving.config import Device, Port, loop_config
 from engines.serving.graphs import Serving
 from engines.serving.identity import PREFIX, engine_key, served_name
-from engines.serving.networks import ServedNetwork
 from engines.serving.reading import Source
 from engines.serving.repository import WrittenModel
 from engines.serving.resources import loop_files, python_model
@@ -46,18 +46,16 @@ class Shapes:
 
 def shapes_of(source: Source) -> Shapes:
     """Of a pipeline."""
-    return Shapes(latent=source.latent, image=source.image, told=source.spec.inputs[2:])
+    return Shapes(latent=source.latent, image=source.image, told=source.told)
 
 
-def sampler_model(
-    source: Source, networks: Sequence[ServedNetwork], classifier: Classifier | None, serving: Serving
-) -> WrittenModel:
+def sampler_model(source: Source, networks: Sequence[Network], classifier: Classifier | None, serving: Serving) -> WrittenModel:
     """The sampling loop over the served networks."""
     key = sampler_key(networks)
     settings = {
         "engine_key": key,
         "models": {_role(each, source): served_name(each.spec) for each in networks},
-        "told": [each.name for each in source.spec.inputs[2:]],
+        "told": [each.name for each in source.told],
         "latent": list(source.latent),
         "levels": list(source.process.levels.sigmas),
         "log_levels": source.process.levels.log_sigmas.tolist(),
@@ -78,7 +76,7 @@ def sampler_model(
 
 
 def counterfactual_model(
-    source: Source, networks: Sequence[ServedNetwork], classifier: Classifier, audited: Audited | None, serving: Serving
+    source: Source, networks: Sequence[Network], classifier: Classifier, audited: Audited | None, serving: Serving
 ) -> WrittenModel:
     """The sampler twice, and what the audited model says of both images; without one, the classifier of the VJP is asked."""
     judge: dict[str, Any] = {
@@ -89,7 +87,7 @@ def counterfactual_model(
     }
     if audited is not None:
         judge = {**asdict(audited), "cotangent": None}
-    told = [each.name for each in source.spec.inputs[2:]]
+    told = [each.name for each in source.told]
     settings = {"sampler": SAMPLER, "audited": judge, "told": told, "rows": serving.rows}
     config = counterfactual_config(shapes_of(source), serving.device, sampler_key(networks))
     files = {**counterfactual_code(), "counterfactual.json": _json(settings)}
@@ -127,13 +125,13 @@ def counterfactual_code() -> dict[str, str | bytes | Path]:
     return {"model.py": python_model("counterfactual"), **loop_files("calls", "comparison", "counterfactual", "plan")}
 
 
-def sampler_key(networks: Sequence[ServedNetwork]) -> str:
+def sampler_key(networks: Sequence[Network]) -> str:
     """Changes with any network that draws, and with the meaning of seeds."""
     return digest({"networks": {each.spec.name: engine_key(each.spec) for each in networks}, "noise": NOISE})[:32]
 
 
-def _role(network: ServedNetwork, source: Source) -> str:
-    return "denoiser" if network.spec is source.spec else network.spec.name
+def _role(network: Network, source: Source) -> str:
+    return "denoiser" if network is source.denoiser else network.spec.name
 
 
 def _starts(shapes: Shapes) -> list[Port]:

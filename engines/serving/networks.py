@@ -1,13 +1,14 @@
-"""The networks of a source that are served, each with its spec and with inputs that it is judged on."""
+"""The networks that are served: those that draw, the autoencoder's other half, and gradients."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from engines.graphs.gradients import Vjp
-from engines.networks import VaeDecode, VaeEncode, decoder_spec
+from engines.network import Network
+from engines.networks import VaeEncode
 from engines.noise import start_noise
 from engines.parity import ROWS, Feeds
 from engines.pipelines.building import PROFILE
@@ -16,23 +17,11 @@ from engines.serving.reading import Source
 from engines.spec import BATCH, EngineSpec, Precision, TensorSpec, digest
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ServedNetwork:
-    """One model to be."""
-
-    module: nn.Module
-    spec: EngineSpec
-    batches: Callable[[], Sequence[Feeds]]
-    """What it is compared with the reference on."""
-
-
-def pipeline_networks(source: Source, *, gradients: bool) -> list[ServedNetwork]:
+def pipeline_networks(source: Source, *, gradients: bool) -> list[Network]:
     """What denoises, and the halves of the autoencoder; with ``gradients`` the decoder's VJP as well."""
-    networks = [ServedNetwork(module=source.denoiser, spec=source.spec, batches=source.probes.denoiser)]
-    if not source.parts.family.latent:
-        return networks
-    decode, encode = VaeDecode(source.parts.vae), VaeEncode(source.parts.vae)
-    decoder = decoder_spec(decode, source.latent, PROFILE, source.precision)
+    if source.decoder is None:
+        return [source.denoiser]
+    decoder = source.decoder.spec
     encoder = replace(
         decoder,
         name="vae_encoder",
@@ -40,24 +29,18 @@ def pipeline_networks(source: Source, *, gradients: bool) -> list[ServedNetwork]
         outputs=(replace(decoder.inputs[0], name="latents"),),
         model_hash=digest({"of": decoder.model_hash, "network": "vae_encoder"}),
     )
-    networks += [
-        ServedNetwork(module=decode, spec=decoder, batches=source.probes.decoder),
-        ServedNetwork(module=encode, spec=encoder, batches=lambda: [{"images": source.images[:size]} for size in (ROWS, 3, 1)]),
-    ]
+    networks = [*source.networks, Network(VaeEncode(source.parts.vae), encoder, lambda: _cut({"images": source.images}))]
     if gradients:
+        module, latents = source.decoder.module, source.decoder.batches
         spec = vjp_spec(decoder, "vae_decoder_vjp")
-        networks.append(
-            ServedNetwork(
-                module=Vjp(decode), spec=spec, batches=lambda: _pulled(spec, source.probes.clean, source.images.shape[1:])
-            )
-        )
+        networks.append(Network(Vjp(module), spec, lambda: _pulled(spec, latents()[0]["latents"])))
     return networks
 
 
 def classifier_network(
     classifier: Classifier, image: tuple[int, int, int], images: Callable[[], Tensor], precision: Precision = "fp32"
-) -> ServedNetwork:
-    """The classifier's scores, and their product with a cotangent, pulled back to the image; ``images`` (ROWS *image) in [0, 1]."""
+) -> Network:
+    """The classifier's scores, and their product with a cotangent, pulled back to the image; ``images`` (n *image) in [0, 1]."""
     forward = EngineSpec(
         name="classifier",
         inputs=(TensorSpec("image", "float32", (BATCH, *image)),),
@@ -66,8 +49,8 @@ def classifier_network(
         model_hash=classifier.digest,
         precision=precision,
     )
-    spec, row = vjp_spec(forward, "classifier_vjp"), torch.Size([classifier.classes])
-    return ServedNetwork(module=Vjp(classifier.module), spec=spec, batches=lambda: _pulled(spec, images(), row))
+    spec = vjp_spec(forward, "classifier_vjp")
+    return Network(Vjp(classifier.module), spec, lambda: _pulled(spec, images()))
 
 
 def some_images(image: tuple[int, int, int]) -> Tensor:
@@ -88,8 +71,13 @@ def vjp_spec(forward: EngineSpec, name: str) -> EngineSpec:
     )
 
 
-def _pulled(spec: EngineSpec, x: Tensor, row: torch.Size) -> list[Feeds]:
+def _pulled(spec: EngineSpec, x: Tensor) -> list[Feeds]:
     """Cotangents of unit variance, row by row another one."""
-    cotangent = torch.randn(len(x), *row, generator=torch.Generator().manual_seed(0))
-    name = spec.inputs[0].name
-    return [{name: x[:size], "cotangent": cotangent[:size]} for size in (ROWS, 3, 1)]
+    first, second = spec.inputs
+    cotangent = torch.randn(len(x), *second.row, generator=torch.Generator().manual_seed(0))
+    return _cut({first.name: x, second.name: cotangent})
+
+
+def _cut(feeds: Feeds) -> list[Feeds]:
+    """Full, ragged and single."""
+    return [{name: value[:size] for name, value in feeds.items()} for size in (ROWS, 3, 1)]

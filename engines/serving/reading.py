@@ -7,25 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from engines.backends.eager import EagerBackend
 from engines.course import Course, check_plan
 from engines.directory import Parts, read_parts
 from engines.errors import UnsupportedPipelineError
-from engines.networks import VaeDecode, denoiser_spec, network_shape
-from engines.parity import ROWS
-from engines.pipelines.building import PROFILE, NetworkOnEngine, course_of, distilled, image_shape, process_of
-from engines.pipelines.denoisers import denoiser_module
+from engines.network import Network
+from engines.networks import network_shape
+from engines.pipelines.building import course_of, distilled, image_shape, networks_of, process_of
 from engines.pipelines.plans import settle
-from engines.pipelines.probes import Probes
 from engines.pipelines.prompts import prompts_of
 from engines.pipelines.schedulers import read_scheduler
 from engines.plan import SamplingPlan
 from engines.process import Diffusing
 from engines.protocols import Prompts
 from engines.serving.models.audit_loop.plan import SAMPLERS
-from engines.spec import EngineSpec, Precision
+from engines.spec import Precision, TensorSpec
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,8 +35,19 @@ class Source:
     course: Course
     process: Diffusing
     text: Prompts
-    denoiser: nn.Module
+    networks: tuple[Network, ...]
+    """What denoises, and the decoder where there is one."""
     precision: Precision
+
+    @property
+    def denoiser(self) -> Network:
+        """The network that the loop is about."""
+        return self.networks[0]
+
+    @property
+    def decoder(self) -> Network | None:
+        """Latents to images in [-1, 1]; None where pixels are denoised."""
+        return self.networks[1] if len(self.networks) > 1 else None
 
     @property
     def latent(self) -> tuple[int, int, int]:
@@ -51,11 +59,10 @@ class Source:
         """Channels, height and width of what is drawn."""
         return image_shape(self.parts)
 
-    @cached_property
-    def spec(self) -> EngineSpec:
-        """Of what denoises."""
-        told = self.text.examples(ROWS).tensors
-        return denoiser_spec(self.denoiser, told, self.latent, PROFILE, self.precision)
+    @property
+    def told(self) -> tuple[TensorSpec, ...]:
+        """What the network is told besides its noise."""
+        return self.denoiser.spec.inputs[2:]
 
     @property
     def null(self) -> Mapping[str, Tensor]:
@@ -64,24 +71,17 @@ class Source:
         return {} if null is None else null.tensors
 
     @cached_property
-    def probes(self) -> Probes:
-        """Inputs like those that the networks will meet."""
-        plain = NetworkOnEngine(EagerBackend().build(self.denoiser, self.spec.at("fp32")), [0])
-        return Probes(plain, self.text.examples(ROWS), self.process, self.latent)
-
-    @cached_property
     def images(self) -> Tensor:
-        """Pictures (ROWS 3 h w) in [-1, 1] from the probes' latents."""
-        if not self.parts.family.latent:
-            return self.probes.clean.clamp(-1, 1)
+        """Some pictures (n 3 h w) in [-1, 1], like those that are drawn."""
+        if self.decoder is None:
+            return self.denoiser.batches()[0]["sample"].clamp(-1, 1)
         with torch.no_grad():
-            drawn: Tensor = VaeDecode(self.parts.vae)(self.probes.clean)
+            drawn: Tensor = self.decoder.module(self.decoder.batches()[0]["latents"])
         return drawn.clamp(-1, 1)
 
     def reference(self) -> dict[str, Any]:
         """The reference plan as the loop reads it."""
         path, guide = self.course.path(self.plan), self.course.guidance(self.plan)
-        interval = None if self.plan.guidance_interval is None else [guide.low, guide.high]
         return {
             "sigmas": list(path.sigmas),
             "timesteps": list(path.timesteps),
@@ -89,7 +89,7 @@ class Source:
             "end": path.end,
             "sampler": self.plan.sampler,
             "guidance": guide.scale,
-            "guidance_interval": interval,
+            "guidance_interval": None if self.plan.guidance_interval is None else [guide.low, guide.high],
         }
 
 
@@ -97,8 +97,7 @@ def read_source(directory: Path, precision: Precision = "fp32") -> Source:
     """Read a directory.  Raises PipelineError; UnsupportedPipelineError for what the served loop cannot draw."""
     parts = read_parts(directory)
     scheduler = read_scheduler(parts.scheduler)
-    settled = settle(parts, scheduler, {}, directory)
-    process = process_of(parts, scheduler)
+    settled, process = settle(parts, scheduler, {}, directory), process_of(parts, scheduler)
     if not isinstance(process, Diffusing):
         raise UnsupportedPipelineError(
             f"{directory} is a flow ({parts.family.name}); the loop that is served draws by diffusion only"
@@ -108,10 +107,10 @@ def read_source(directory: Path, precision: Precision = "fp32") -> Source:
             f"{directory} is drawn by {settled.plan.sampler}, the loop that is served knows {', '.join(SAMPLERS)}; name one of them as "
             "`sampler` in its audit.json"
         )
-    if not parts.family.latent and network_shape(parts.network)[0] != 3:
+    if not parts.family.latent and network_shape(parts.network)[0] == 1:
         raise UnsupportedPipelineError(f"{directory} draws grey pictures; the loop that is served draws colours only")
     text = prompts_of(parts, image_shape(parts), settled.plan.guidance, settled.null_class)
     check_plan(settled.plan, process, distilled=distilled(parts), guided=text.null is not None)
-    module = denoiser_module(parts.family, parts.network)
-    course = course_of(parts, process, scheduler, lambda x, t, told: module(x, t, *told.tensors.values()))
-    return Source(parts=parts, plan=settled.plan, course=course, process=process, text=text, denoiser=module, precision=precision)
+    networks = networks_of(parts, process, text, precision)
+    course = course_of(parts, process, scheduler, lambda x, t, told: networks[0].module(x, t, *told.tensors.values()))
+    return Source(parts=parts, plan=settled.plan, course=course, process=process, text=text, networks=networks, precision=precision)

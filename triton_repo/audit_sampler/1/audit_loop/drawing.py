@@ -122,14 +122,11 @@ class Drawing:
 
 
 def tier(plan: Plan, reference: Plan) -> str:
-    """Exact when what is left of the reference's levels, its sampler and its guidance are the plan's; else approximate.
+    """Exact unless it saves: fewer steps than the reference takes from the same level on, or a smaller share of them guided.
 
     A classifier's pull is what the user asks for and saves nothing, so it changes no tier.
     """
-    same = plan.sigmas == reference.sigmas[-len(plan.sigmas) :]
-    same &= (plan.sampler, plan.guidance, plan.guidance_interval) == (
-        reference.sampler,
-        reference.guidance,
-        reference.guidance_interval,
-    )
-    return "exact" if same else "approximate"
+    full = [sigma for sigma in reference.sigmas if sigma <= plan.sigmas[0] * (1 + 1e-6)]
+    guided, fully = (sum(map(one.guided, at[:-1])) for one, at in ((plan, plan.sigmas), (reference, full)))
+    saves = len(plan.sigmas) < len(full) or guided * (len(full) - 1) < fully * (len(plan.sigmas) - 1)
+    return "approximate" if saves else "exact"
