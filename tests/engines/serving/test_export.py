@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,6 +213,16 @@ def test_another_condition_is_compared_without_gradients(ask, pipeline):
     drawn = ask("sampler", ("image",), {"steps": 2}, seeds=seeds)
     np.testing.assert_allclose(found["image"], np.rint(drawn["image"] * 255) / 255, atol=1 / 255 + 1e-4)
     assert np.abs(found["image"] - found["image_before"]).max() > 0
+
+
+@pytest.mark.triton
+def test_the_page_draws_as_it_says(server, pipeline):
+    """The example of docs/serving-engines.md, with the server's address."""
+    page = (Path(__file__).resolve().parents[3] / "docs" / "serving-engines.md").read_text()
+    code = page.partition("```python\nimport json")[2].partition("```")[0].replace("triton:8001", server.grpc_url)
+    names = {"context": pipeline.told(CAPTIONS[:2]).tensors["context"].numpy()}
+    exec("import json" + code, names)
+    assert names["images"].shape == (2, 3, 16, 16)
 
 
 @pytest.mark.triton
