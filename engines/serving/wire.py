@@ -17,7 +17,7 @@ _CHANNEL = [
 _ABSENT = ("unknown model", "not found", "no available versions", "not at ready state")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Endpoint:
     """How a server is reached."""
 
