@@ -15,6 +15,9 @@ Step = tuple[str, tuple[int, ...]]
 Layout = tuple[str, tuple[Step, ...]]
 """A parameter and what was done to it, in order."""
 
+ROUNDS = 4
+"""Of folding at most; two usually suffice."""
+
 LAYOUT_OPERATORS = frozenset({"Transpose", "Reshape", "Unsqueeze", "Squeeze"})
 
 
@@ -30,7 +33,9 @@ def simplify(model: Any, parameters: Sequence[str]) -> dict[str, Layout]:
     )
     common.InlinePass()(model)
     clean(model)
-    while fold_constants(model, onnx_shape_inference=True, should_fold=folding.should_fold):
+    for _ in range(ROUNDS):
+        if not fold_constants(model, onnx_shape_inference=True, should_fold=folding.should_fold):
+            break
         clean(model)
     _constants_to_nodes(model, folding.layouts)
     clean(model)
@@ -50,7 +55,14 @@ class _Folding:
         if not known:
             return None
         weight = node.inputs[0]
-        if node.op_type not in LAYOUT_OPERATORS or known != [weight] or len(weight.uses()) != 1:
+        shape = node.outputs[0].shape
+        if (
+            node.op_type not in LAYOUT_OPERATORS
+            or known != [weight]
+            or len(weight.uses()) != 1
+            or shape is None
+            or not shape.is_static()
+        ):
             return False
         parameter, steps = self.layouts[weight.name]
         self.layouts[node.outputs[0].name] = (parameter, (*steps, _step(node)))
@@ -60,18 +72,8 @@ class _Folding:
 def _step(node: Any) -> Step:
     if node.op_type == "Transpose":
         axes = node.attributes.get("perm")
-        rank = len(node.inputs[0].const_value.shape)
-        return ("permute", tuple(axes.as_ints()) if axes is not None else tuple(reversed(range(rank))))
-    sizes: list[int] = list(node.inputs[0].const_value.shape)
-    given = node.inputs[1].const_value.numpy().tolist() if len(node.inputs) > 1 else []
-    if node.op_type == "Reshape":
-        return ("reshape", tuple(old if new == 0 else new for new, old in zip(given, [*sizes, *[0] * len(given)], strict=False)))
-    if node.op_type == "Squeeze":
-        gone = {axis % len(sizes) for axis in given} if given else {axis for axis, size in enumerate(sizes) if size == 1}
-        return ("reshape", tuple(size for axis, size in enumerate(sizes) if axis not in gone))
-    for axis in sorted(axis % (len(sizes) + len(given)) for axis in given):
-        sizes.insert(axis, 1)
-    return ("reshape", tuple(sizes))
+        return ("permute", tuple(axes.as_ints()) if axes is not None else tuple(reversed(range(len(node.outputs[0].shape)))))
+    return ("reshape", tuple(int(size) for size in node.outputs[0].shape))
 
 
 def _constants_to_nodes(model: Any, layouts: Mapping[str, Layout]) -> None:

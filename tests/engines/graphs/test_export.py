@@ -10,7 +10,7 @@ from torch import nn
 
 from engines.certificate import FORWARD_LIMITS, GRADIENT_LIMITS
 from engines.errors import ExportError
-from engines.graphs.check import check_graph, forbidden
+from engines.graphs.check import check_batches, check_graph, forbidden
 from engines.graphs.export import export, export_onnx
 from engines.graphs.gradients import Vjp
 from engines.spec import Profile, TensorSpec
@@ -178,6 +178,14 @@ def test_a_file_is_checked_against_a_spec(exported, change, message):
     check_graph(folder / "model.onnx", spec)
     with pytest.raises(ExportError, match=message):
         check_graph(folder / "model.onnx", replace(spec, **change))
+
+
+@pytest.mark.parametrize("change", [{}, {"inputs": tensors(x=(4, 16, 16), t=(), context=(6, 16))}])
+def test_a_graph_of_another_module_is_found_out(exported, change):
+    """Other numbers, or inputs that it does not run on."""
+    _, spec, folder = exported("denoiser")
+    with pytest.raises(ExportError, match=r"computes another 'y'|cannot run 1 rows"):
+        check_batches(folder / "model.onnx", networks.seeded(networks.Denoiser, seed=1), replace(spec, **change))
 
 
 def test_what_is_no_graph_is_said_to_be_none(tmp_path):

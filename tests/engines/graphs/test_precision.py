@@ -12,7 +12,7 @@ from engines.graphs.attention import with_heads, written_out
 from engines.graphs.gradients import Vjp
 from engines.graphs.precision import Half, at_precision, parameter_names
 from tests.engines.graphs import networks
-from tests.engines.graphs.cases import DENOISER, cosine, draw, relative, right, session
+from tests.engines.graphs.cases import DENOISER, GUIDED, cosine, draw, relative, right, session
 from tests.engines.graphs.conftest import guided
 
 FLOAT, BRAIN = onnx.TensorProto.FLOAT, onnx.TensorProto.BFLOAT16
@@ -58,6 +58,18 @@ def test_only_networks_of_a_guided_step_are_cast():
     cast = at_precision(guided(), "fp16")
     assert all(isinstance(each, Half) for each in (cast.denoiser, cast.classifier, cast.decoder))
     assert at_precision(Vjp(judge()), "fp16").network.dtype == torch.float16
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_guided_step_in_half_precision(precision):
+    """Estimates within the bounds of certificates; the gradient points where it should, kinks or not."""
+    module, feeds = guided(), draw(GUIDED, 4)
+    theirs = module(*feeds.values())
+    loss, eps, x0, gradient = at_precision(module, precision)(*feeds.values())
+    assert {each.dtype for each in (loss, eps, x0, gradient)} == {torch.float32}
+    assert relative(eps, theirs[1]) < FORWARD_LIMITS[precision]
+    assert relative(x0, theirs[2]) < FORWARD_LIMITS[precision]
+    assert cosine(gradient, theirs[3]) > 0.98
 
 
 def test_weights_keep_the_names_of_the_module():
