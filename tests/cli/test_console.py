@@ -1,6 +1,7 @@
 """Progress and remarks: bars on a terminal, plain lines elsewhere, nothing of it on stdout."""
 
 import io
+import json
 
 import pytest
 from rich.console import Console
@@ -95,3 +96,20 @@ def test_facts_in_every_form(capsys):
         '{\n  "images_reused": 3,\n  "backend": "[x]"\n}\n'
         "images_reused: 3\nbackend: '[x]'\n"
     )
+
+
+def test_rows_in_every_form(capsys):
+    """A table leaves out columns that are empty everywhere, and takes brackets literally; documents hold everything."""
+    rows: list[dict[str, object]] = [
+        {"backend": "[x]", "ms": 12.3456, "refused": ""},
+        {"backend": "ort", "ms": None, "refused": ""},
+    ]
+    console.print_rows(rows, console.Form.TABLE)
+    shown = capsys.readouterr().out
+    assert "[x]" in shown
+    assert "12.3" in shown
+    assert "refused" not in shown
+    console.print_rows(rows, console.Form.JSON)
+    assert json.loads(capsys.readouterr().out) == rows
+    console.print_rows([], console.Form.TABLE)
+    assert capsys.readouterr().out == ""
