@@ -52,7 +52,7 @@ class GeneratorOptions:
 
     path: str
     """diffusers directory (safetensors) of the Stable Diffusion class; nothing is ever downloaded."""
-    backend: Literal["auto", "torch", "torch-prepared", "torch-compiled", "ort", "ort-tensorrt", "tensorrt"] = "auto"
+    backend: Literal["auto", "torch", "torch-prepared", "torch-compiled", "ort", "ort-tensorrt", "tensorrt", "triton"] = "auto"
     """``auto`` takes the fastest backend whose numbers agree with the reference."""
     precision: Literal["fp32", "tf32", "fp16", "bf16"] = "fp32"
     """Of the networks; on a CPU single precision only."""
@@ -64,6 +64,10 @@ class GeneratorOptions:
     """Classifier-free guidance scale; 1 switches it off and halves the cost."""
     guidance_interval: tuple[float, float] | None = None
     """Noise levels between which guidance acts."""
+    served: str | None = None
+    """host:port of the Triton that backend ``triton`` asks; its models come from `audit-plugin engines export-triton`."""
+    share: float | None = None
+    """Most of the device's time that drawing may take, in (0, 1], where production runs on it too; unlimited when absent."""
     batch: int = 16
     """Pictures per network call."""
     threads: int | None = None

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -55,8 +56,8 @@ class EngineGenerator:
         self._options = options
         with engine_errors():
             from engines.pipeline import load_pipeline
-            from engines.pipelines.replicas import replicas
 
+            leave = ExitStack()
             self.workers, threads = _shares(options)
             self._pipeline = load_pipeline(
                 options.path,
@@ -71,8 +72,10 @@ class EngineGenerator:
                 precision=options.precision,
                 cache=options.cache,
                 images=images,
+                served=options.served,
             )
-            several = replicas(self._pipeline, self.workers) if self.workers > 1 else (self._pipeline,)
+            several = _several(self._pipeline, self.workers, options.share, leave)
+        weakref.finalize(self, leave.close)
         self._several: tuple[Any, ...] = several
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for pipeline in several:
@@ -123,6 +126,18 @@ class EngineGenerator:
             self._idle.put(pipeline)
 
 
+def _several(pipeline: Any, workers: int, share: float | None, leave: ExitStack) -> tuple[Any, ...]:
+    """Pipelines for so many threads: on a device that production uses too, all behind one worker that keeps to its share."""
+    from engines.duty import Sharing
+    from engines.pipelines.replicas import replicas
+    from engines.pipelines.sharing import pipeline_workers
+
+    if share is None:
+        return replicas(pipeline, workers) if workers > 1 else (pipeline,)
+    shared = leave.enter_context(pipeline_workers(pipeline, sharing=Sharing(share)))
+    return tuple(leave.enter_context(shared.client(f"draw-{at}")) for at in range(workers))
+
+
 def _use(pipeline: Any, same: Sequence[Any]) -> EngineUse:
     """One network, as its engines on several threads tell it."""
     stats, first = [engine.stats() for engine in same], same[0]
@@ -141,7 +156,7 @@ def _use(pipeline: Any, same: Sequence[Any]) -> EngineUse:
 def _shares(options: GeneratorOptions) -> tuple[int, int | None]:
     """How many draw at once, and the threads of each."""
     if options.device != "cpu":
-        return 1, options.threads
+        return (1 if options.share is None else 2), options.threads
     import torch
 
     threads = options.threads or torch.get_num_threads()

@@ -142,6 +142,9 @@ class Builder:
             return engines[name], BackendChoice(name, "the only one that can be used", tuple(refused))
         seconds = self._ranking(engines, spec, batches)
         name = min(engines, key=lambda each: seconds[each])
+        for each, engine in engines.items():
+            if each != name:
+                engine.close()
         slower = [f"{each}: {1e3 * seconds[each]:.1f} ms, slower" for each in engines if each != name]
         reason = f"fastest of {len(engines)} certified backends, {1e3 * seconds[name]:.1f} ms for {self.rows} rows"
         return engines[name], BackendChoice(name, reason, (*refused, *slower))

@@ -97,8 +97,10 @@ class BuildCache:
 
     def entries(self) -> tuple[Entry, ...]:
         """Every artifact, the least recently used first."""
-        if not self.root.is_dir():
+        if not self.root.exists():
             return ()
+        if not self.root.is_dir():
+            raise CacheError(f"the build cache {self.root} is not a directory; choose another one")
         folders = [path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")]
         found = [entry for folder in folders if (entry := _entry(folder)) is not None]
         return tuple(sorted(found, key=lambda entry: (entry.used, entry.key)))

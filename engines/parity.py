@@ -7,11 +7,6 @@ from torch import Tensor
 
 from engines.certificate import Certificate
 from engines.engine import Engine
-from engines.noise import start_noise
-from engines.precondition import NoiseLevels
-from engines.protocols import Denoiser
-from engines.samplers import sample_ddim
-from engines.schedules import trailing_sigmas
 from engines.spec import TORCH_TYPES
 
 POISON = -12345.0
@@ -82,27 +77,3 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
         return float("inf")
     a, b = (each.double().reshape(len(each), -1) for each in (ours, theirs))
     return float(((a - b).norm(dim=1) / b.norm(dim=1).clamp(min=1e-30)).max())
-
-
-def clean_latents(denoise: Denoiser, levels: NoiseLevels, shape: tuple[int, int, int]) -> Tensor:
-    """Rough samples of the reference itself: two steps suffice to be on the distribution's scale."""
-    sigmas = trailing_sigmas(levels.sigmas, 2)
-    return sample_ddim(denoise, sigmas[0] * start_noise(range(ROWS), shape), sigmas)
-
-
-def noised_batches(clean: Tensor, contexts: Tensor, levels: NoiseLevels, sizes: Sequence[int]) -> list[Feeds]:
-    """Network inputs as in sampling: clean + noise at levels spread over the schedule, every row at another one."""
-    table = torch.tensor(levels.sigmas)
-    total, start = sum(sizes), 0
-    batches: list[Feeds] = []
-    every = (
-        torch.linspace(len(table) - 1, 0, total).round().long()[torch.randperm(total, generator=torch.Generator().manual_seed(0))]
-    )
-    for size in sizes:
-        rows = torch.arange(start, start + size)
-        t = every[rows]
-        sigma = table[t].view(-1, 1, 1, 1)
-        x = (clean[rows % len(clean)] + sigma * start_noise((1000 + rows).tolist(), clean.shape[1:])) * (1 + sigma**2).rsqrt()
-        batches.append({"sample": x.float(), "t": t.float(), "context": contexts[rows % len(contexts)]})
-        start += size
-    return batches

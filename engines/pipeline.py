@@ -218,13 +218,14 @@ def load_pipeline(
     cache: str | Path | None = None,
     pin: str | None = None,
     images: int | None = None,
+    served: str | None = None,
 ) -> Pipeline:
     """Read a pipeline directory; what is left out comes from its ``audit.json``, then from what suits its kind, then from SamplingPlan.
 
     Nothing is downloaded and no pickle is opened.  ``backend`` is auto or the name of one; a named one that cannot be used raises.
     ``null_class`` is the class of a class-conditional UNet2DModel that stands for none, which guidance needs.  A directory with another
     content than ``pin`` (:func:`engines.directory.directory_digest`) raises DigestError.  ``images`` says how many are about to be drawn: for
-    few of them ``auto`` builds nothing that takes longer than it saves.
+    few of them ``auto`` builds nothing that takes longer than it saves.  ``served`` is host:port of the Triton that backend ``triton`` asks.
     """
     if batch < 1:
         raise ValueError(f"a batch holds at least one image, got {batch}")
@@ -245,6 +246,7 @@ def load_pipeline(
         batch=batch,
         cache=Path(cache) if cache else None,
         images=images,
+        served=served,
         evaluations=None if images is None else images * plan.steps * (1 if plan.guidance == 1.0 else 2),
     )
     built, precision = _certified(parts, process, text, where)

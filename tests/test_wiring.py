@@ -4,16 +4,28 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from audit_plugin import wiring
-from audit_plugin.config import load
+from audit_plugin.config import GeneratorOptions, load
 from audit_plugin.core.errors import ConfigError, GeneratorError, StorageFullError
-from audit_plugin.wiring import Installation, directory_digest, known_fingerprint, learning_rows, parted, remember_fingerprint
+from audit_plugin.demo.truth import ASSETS
+from audit_plugin.wiring import (
+    EngineGenerator,
+    Installation,
+    directory_digest,
+    known_fingerprint,
+    learning_rows,
+    parted,
+    remember_fingerprint,
+)
 from tests.bank.world import silent
 from tests.end_to_end.site import ROOT, RenderedGenerator, make_site
+
+GENERATOR = ASSETS / "generator"
 
 
 @pytest.fixture
@@ -239,3 +251,20 @@ def test_classes_without_scores_are_not_judged_by_a_rank_metric(site, triton_ser
     refused = installed(site.change(models=[document])).refusal(load(site.config, {}).models[0])
     assert isinstance(refused, ConfigError)
     assert "analysis.metric: accuracy" in str(refused)
+
+
+@pytest.mark.parametrize("share", [None, 0.9])
+def test_several_threads_draw_what_one_draws(tmp_path, share):
+    """The shipped generator, by replicas, or by one worker that keeps to a share of the device."""
+    options = GeneratorOptions(path=str(GENERATOR), steps=1, batch=2, backend="torch", threads=2, share=share, cache=str(tmp_path))
+    generator, captions = EngineGenerator(options), ["a large red circle on grass with a ruler in bright light"] * 2
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda seeds: generator.generate(captions, seeds), [[1, 2], [1, 2]])
+    np.testing.assert_allclose(first, second, atol=2e-5)
+    assert (generator.workers, sum(use.items for use in generator.engines)) == (2, 8)
+
+
+@pytest.mark.parametrize(("served", "reason"), [(None, "no server is configured"), ("127.0.0.1:1", "cannot be reached")])
+def test_a_served_generator_needs_its_server(served, reason):
+    with pytest.raises(GeneratorError, match=reason):
+        EngineGenerator(GeneratorOptions(path=str(GENERATOR), backend="triton", served=served))

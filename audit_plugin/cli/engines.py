@@ -139,6 +139,8 @@ def engines_export_triton(
 ) -> int:
     """Write a generator's engines as models of a Triton server; all are built and certified first."""
     options, sizes = _options(config, pipeline, device=device, precision=precision, cache=cache), _sizes(batches)
+    if platform == "tensorrt" and options.device != "cuda":
+        raise ConfigError("platform tensorrt runs on a GPU only; give --device cuda")
     with engine_errors(), progress_bars() as progress:
         from engines.serving.export import export_triton
 

@@ -134,7 +134,7 @@ def _production(world: World, kit: Kit, rows: int, clock: _Clock, children: Exit
     with clock.stage("server"):
         log = world.out / "tritonserver.log"
         log.unlink(missing_ok=True)
-        server = children.enter_context(TritonServer(world.repository(), kit=kit, log_file=log))
+        server = children.enter_context(TritonServer(world.repository(), kit=kit, log_file=log, load=MODELS))
     world.write_config(server.grpc_url)
     return load(world.config)
 

@@ -25,14 +25,31 @@ def all_backends(cache: BuildCache, device: str = "cpu", threads: int | None = N
 
 
 def choosable(
-    wanted: str, cache: BuildCache, device: str = "cpu", threads: int | None = None, *, most: bool = False
+    wanted: str,
+    cache: BuildCache,
+    device: str = "cpu",
+    threads: int | None = None,
+    *,
+    most: bool = False,
+    served: str | None = None,
 ) -> tuple[Backend, ...]:
     """Those that one is chosen from: all, except that ``auto`` compiles nothing for a CPU.
 
+    ``served`` is the address of a Triton that serves the networks (:mod:`engines.serving`); it is taken only by its name.
+
     Torch compiles in every process anew, for tens of seconds a network there, which drawing a bank does not earn back.
     """
+    if wanted == "triton":
+        return (_triton(served, device),)
     every = all_backends(cache, device, threads, most=most)
     return tuple(each for each in every if (wanted, device, each.name) != ("auto", "cpu", "torch-compiled"))
+
+
+def _triton(served: str | None, device: str) -> Backend:
+    from engines.backends.triton import TritonBackend
+    from engines.serving.wire import Endpoint
+
+    return TritonBackend(endpoint=Endpoint(served) if served else None, device=device)
 
 
 def _tensorrt(cache: BuildCache, device: str, threads: int | None, *, most: bool) -> Backend:

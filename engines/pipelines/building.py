@@ -45,6 +45,8 @@ class Where:
     threads: int | None
     batch: int
     cache: Path | None
+    served: str | None = None
+    """Address of a Triton that serves the networks."""
     images: int | None = None
     """How many are about to be drawn; many unless said."""
     evaluations: int | None = None
@@ -55,10 +57,11 @@ class Where:
         builds = BuildCache(self.cache or default_root())
         return Builder(
             reference=EagerBackend(self.device, self.threads),
-            backends=choosable(self.backend, builds, self.device, self.threads),
+            backends=choosable(self.backend, builds, self.device, self.threads, served=self.served),
             cache=builds,
             rows=self.batch,
-            where={"device": self.device, "threads": str(self.threads or torch.get_num_threads())},
+            where={"device": self.device, "threads": str(self.threads or torch.get_num_threads())}
+            | ({"served": self.served} if self.served else {}),
         )
 
 
