@@ -180,4 +180,5 @@ def _asked(options: GeneratorOptions, *, most: bool = False) -> _Asked:
     from engines.desk.place import Place
 
     builds = opened_cache(Path(options.cache) if options.cache else None)
-    return _Asked(read_networks(Path(options.path), options.precision), Place(builds, options.device, options.threads, most))
+    place = Place(builds, options.device, options.threads, most, options.served)
+    return _Asked(read_networks(Path(options.path), options.precision), place)

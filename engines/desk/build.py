@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from engines.backends.registry import choosable
 from engines.certificate import Certificate
 from engines.desk.place import Place
 from engines.network import Network
@@ -38,7 +37,7 @@ def build_all(
 
     Raises BackendError where nothing that is allowed can run a network.
     """
-    builder = place.builder(choosable(wanted, place.cache, place.device, place.threads, most=place.most), rows)
+    builder = place.builder(place.choosable(wanted), rows)
     for done, network in enumerate(networks):
         progress(done, len(networks), f"engines, {network.spec.name}")
         start = time.perf_counter()

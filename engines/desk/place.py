@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from engines.backends.eager import EagerBackend
-from engines.backends.registry import all_backends
+from engines.backends.registry import all_backends, choosable
 from engines.build import Builder
 from engines.cache import BuildCache
 from engines.engine import Engine
@@ -27,6 +27,8 @@ class Place:
     threads: int | None = None
     most: bool = False
     """Whether builders search as long as they can."""
+    served: str | None = None
+    """host:port of the Triton that serves networks, for the backend of that name."""
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -35,11 +37,15 @@ class Place:
 
     def backend(self, name: str) -> Backend:
         """The one of that name.  Raises BackendUnavailableError when there is none."""
-        named = [backend for backend in self.backends if backend.name == name]
+        named = [backend for backend in self.choosable(name) if backend.name == name]
         if not named:
             known = ", ".join(backend.name for backend in self.backends)
             raise BackendUnavailableError(name, [f"there is none of that name on {self.device}; known are {known}"])
         return named[0]
+
+    def choosable(self, wanted: str) -> tuple[Backend, ...]:
+        """Those that a choice is made from."""
+        return choosable(wanted, self.cache, self.device, self.threads, most=self.most, served=self.served)
 
     @property
     def reference(self) -> EagerBackend:
@@ -49,6 +55,7 @@ class Place:
     def builder(self, backends: Sequence[Backend], rows: int) -> Builder:
         """A builder that keeps its certificates where those of pipelines are."""
         where = {"device": self.device, "threads": str(self.threads or torch.get_num_threads())}
+        where |= {"served": self.served} if self.served else {}
         return Builder(reference=self.reference, backends=backends, cache=self.cache, rows=rows, where=where)
 
     def certified(self, backend: Backend, network: Network) -> Engine:
