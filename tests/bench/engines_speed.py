@@ -76,8 +76,8 @@ def compare(
     reference = subject.load("torch", Place(place.cache, "cpu", place.threads), "fp32", most)
     truth = reference.generate([subject.caption] * most, range(most))
     racing = [*diffusers_calls(subject, place, reference.plan.steps), *our_calls(subject, place, most, report.notes, backends)]
-    times = race(racing, batches, repeats)
-    errors = {each.title: _distance(each.draw(most), truth) for each in racing if each.ours}
+    times, pictures = race(racing, batches, repeats)
+    errors = {each.title: _distance(pictures[each.title], truth) for each in racing if each.ours}
     best = {batch: min(_median(times, each, batch) for each in racing if not each.ours) for batch in batches}
     exact = [each for each in racing if each.ours and each.precision == "fp32"]
     report.figures |= {
@@ -101,19 +101,20 @@ NOTES = (
 )
 
 
-def race(racing: Sequence[Contender], batches: Sequence[int], repeats: int) -> Times:
-    """Everybody warms up, then all take turns; who begins changes with every turn."""
+def race(racing: Sequence[Contender], batches: Sequence[int], repeats: int) -> tuple[Times, Mapping[str, np.ndarray]]:
+    """Everybody warms up, then all take turns; who begins changes with every turn.  Also what each drew in its last warm-up."""
     times: dict[tuple[str, int], list[float]] = {}
-    for batch in batches:
+    pictures: dict[str, np.ndarray] = {}
+    for batch in sorted(batches):
         for each in racing:
-            each.draw(batch)
+            pictures[each.title] = each.draw(batch)
         for turn in range(repeats):
             begins = turn % len(racing)
             for each in (*racing[begins:], *racing[:begins]):
                 start = time.perf_counter()
                 each.draw(batch)  # arrays out, so that nothing is still under way
                 times.setdefault((each.title, batch), []).append(time.perf_counter() - start)
-    return times
+    return times, pictures
 
 
 def diffusers_calls(subject: Subject, place: Place, steps: int) -> Iterator[Contender]:

@@ -95,9 +95,10 @@ def test_contenders_take_turns():
         return np.zeros(n)
 
     racing = [Contender(title=t, precision="fp32", draw=lambda n, t=t: draw(n, t), ours=True) for t in "abc"]
-    times = race(racing, [1], 3)
+    times, pictures = race(racing, [1], 3)
     assert "".join(order) == "abc" + "abc" + "bca" + "cab"
     assert {key: len(value) for key, value in times.items()} == {(title, 1): 3 for title in "abc"}
+    assert {title: len(each) for title, each in pictures.items()} == dict.fromkeys("abc", 1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
