@@ -155,7 +155,9 @@ def print_rows(rows: Sequence[Mapping[str, object]], form: Form) -> None:
         print_data([dict(row) for row in rows], form)
         return
     columns = [name for name in (rows[0] if rows else ()) if any(row[name] not in {None, ""} for row in rows)]
-    table = Table(*(name.replace("_", " ") for name in columns))
+    table = Table()
+    for name in columns:
+        table.add_column(name.replace("_", " "), overflow="fold")  # a key that is cut is no key
     for row in rows:
         table.add_row(*(_cell(row[name]) for name in columns))
     if rows:
