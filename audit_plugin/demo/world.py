@@ -21,8 +21,6 @@ from audit_plugin.sources.scenes import CONCEPTS, PLACEBO_WORDS, TEMPLATE, draw_
 MODELS = ("shape_clean", "shape_background_100")
 """One that looks at the shape, one that was trained where the background betrays the answer."""
 CHECKOUT = Path(__file__).parents[2]
-STEPS = 4
-"""Of the sampler; the generator's own plan has 8."""
 _TRIES = 2_000
 
 
@@ -121,7 +119,6 @@ placebo_words: [{", ".join(PLACEBO_WORDS)}]   # a change of caption that must ch
 
 generator:                        # a diffusers directory; your own comes from `audit-plugin generator train`
   path: {q(f"{assets}/generator")}
-  steps: {STEPS}                        # half of its own: approximate, and the report says what that changes
 detector:                         # judges what the pictures show, independently of generator and audited model
   path: {q(f"{assets}/detector/scenes.onnx")}
 bank: {{path: bank}}                # pictures are drawn once and kept here
