@@ -10,7 +10,9 @@ from engines.precondition import rowwise
 from engines.protocols import Denoiser
 
 
-def invert_ddim(denoise: Denoiser, x: Float[Tensor, "n c h w"], sigmas: Sequence[float], refine: int = 0) -> Float[Tensor, "n c h w"]:
+def invert_ddim(
+    denoise: Denoiser, x: Float[Tensor, "n c h w"], sigmas: Sequence[float], refine: int = 0
+) -> Float[Tensor, "n c h w"]:
     """Take x, at level sigmas[-1], up to sigmas[0]: DDIM (Song et al. 2021) run backwards over levels given as for sampling, descending.
 
     DDIM goes down by the noise estimate at the noisier end, which is not known on the way up; it is taken at the cleaner end, at the
@@ -19,7 +21,9 @@ def invert_ddim(denoise: Denoiser, x: Float[Tensor, "n c h w"], sigmas: Sequence
     2023).  Costs 1 + refine evaluations a step.
     """
     for low, high in pairwise(reversed(sigmas)):
-        state = x * ((1 + high**2) / (1 + low**2)) ** 0.5  # the same picture of unit variance, as it would look at the noisier level
+        state = (
+            x * ((1 + high**2) / (1 + low**2)) ** 0.5
+        )  # the same picture of unit variance, as it would look at the noisier level
         level = x.new_full([len(x)], high)
         for _ in range(1 + refine):
             noise = (state - denoise(state, level)) / rowwise(level, state)

@@ -10,7 +10,7 @@ TABLE = torch.tensor([[0.5, 1.0], [0.25, -2.0], [0.75, 3.0]])
 
 
 def step(state, row):
-    """x' = a x + b D, remembering the estimate: a sampler of second order in miniature, guidance included."""
+    """X' = a x + b D, remembering the estimate: a sampler of second order in miniature, guidance included."""
     both = torch.cat([state["x"], state["x"]]).sin()
     estimate = torch.lerp(both[4:], both[:4], 1.5)
     return {"x": row[0] * state["x"] + row[1] * (estimate + state["before"]), "before": estimate}
