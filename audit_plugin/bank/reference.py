@@ -18,7 +18,7 @@ from audit_plugin.bank.store import ProbeBank
 from audit_plugin.core.protocols import Generator, Images, Progress, ScoreTable
 from audit_plugin.core.results import EngineCheck
 from audit_plugin.core.values import Arm, Recipe, TargetInfo
-from audit_plugin.statistics.agreement import agreement
+from audit_plugin.statistics.likeness import agreement
 from audit_plugin.statistics.metrics import METRICS
 
 PICTURES = 64

@@ -1,38 +1,67 @@
-"""Do two ways of drawing the same pictures look alike to a classifier?"""
+"""How well estimated importances agree with an oracle's, for benchmarks.  Arrays hold one number per concept, in one order."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import kendalltau, pearsonr, rankdata, spearmanr
 
-LEAST_AGREEMENT = 0.99
-MOST_CHANGE = 0.01
+from audit_plugin.statistics.metrics import weighted_auroc
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Scores of pictures and of their twins, compared."""
+    """All agreement figures of one audit; a correlation is nan when either side is constant."""
 
-    pictures: int
-    same: float
-    """Share of pictures whose first class is their twin's, in [0, 1]."""
-    change: float
-    """Mean absolute difference of a class score."""
+    pearson: float
+    spearman: float
+    kendall: float
+    """Kendall's τ-b."""
+    first_right: bool
+    """Whether the estimated first concept is (one of) the oracle's first."""
+    overlap_3: float
+    overlap_5: float
+    used_auroc: float
+    """AUROC of "the oracle's importance exceeds the margin" by estimate; nan when all or none do."""
+    rmse: float
 
-    @property
-    def passed(self) -> bool:
-        """Whether one may stand for the other without a word."""
-        return self.same >= LEAST_AGREEMENT and self.change <= MOST_CHANGE
+
+def agreement(estimate: Float[np.ndarray, "J"], oracle: Float[np.ndarray, "J"], *, margin: float = 0.02) -> Agreement:
+    """Compare estimated with true importances."""
+    if estimate.shape != oracle.shape or estimate.ndim != 1 or len(estimate) < 2:
+        raise ValueError(f"need two equally long lists of at least two, got shapes {estimate.shape} and {oracle.shape}")
+    varies = min(np.ptp(estimate), np.ptp(oracle)) > 0
+    return Agreement(
+        pearson=float(pearsonr(estimate, oracle).statistic) if varies else float("nan"),
+        spearman=float(spearmanr(estimate, oracle).statistic) if varies else float("nan"),
+        kendall=float(kendalltau(estimate, oracle).statistic) if varies else float("nan"),
+        first_right=bool(oracle[int(estimate.argmax())] == oracle.max()),
+        overlap_3=top_overlap(estimate, oracle, 3),
+        overlap_5=top_overlap(estimate, oracle, 5),
+        used_auroc=weighted_auroc(estimate, oracle > margin, np.ones(len(oracle))),
+        rmse=root_mean_square(estimate, oracle),
+    )
 
 
-def agreement(drawn: Float[np.ndarray, "n k"], twin: Float[np.ndarray, "n k"]) -> Agreement:
-    """Compare class scores row by row; equal scores decide for the first class.
+def top_overlap(estimate: Float[np.ndarray, "J"], oracle: Float[np.ndarray, "J"], k: int) -> float:
+    """|A ∩ B|/k of the k largest on each side (k at most J); equal values by order of appearance."""
+    k = min(k, len(oracle))
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    best = [set(np.argsort(-values, kind="stable")[:k].tolist()) for values in (estimate, oracle)]
+    return len(best[0] & best[1]) / k
 
-    >>> found = agreement(np.array([[0.9, 0.1], [0.4, 0.6]]), np.array([[0.9, 0.1], [0.6, 0.4]]))
-    >>> found.same, round(found.change, 3), found.passed
-    (0.5, 0.1, False)
-    """
-    if drawn.shape != twin.shape or drawn.ndim != 2 or not drawn.size:
-        raise ValueError(f"need the scores of as many pictures as twins, got {drawn.shape} and {twin.shape}")
-    same = float((drawn.argmax(1) == twin.argmax(1)).mean())
-    return Agreement(pictures=len(drawn), same=same, change=float(np.abs(drawn - twin).mean()))
+
+def root_mean_square(estimate: Float[np.ndarray, "J"], oracle: Float[np.ndarray, "J"]) -> float:
+    """Root-mean-square error."""
+    return float(np.sqrt(((estimate - oracle) ** 2).mean()))
+
+
+def coverage(low: Float[np.ndarray, "A"], high: Float[np.ndarray, "A"], truth: Float[np.ndarray, "A"]) -> float:
+    """Share of intervals that contain the truth."""
+    return float(((low <= truth) & (truth <= high)).mean())
+
+
+def ranks(values: Float[np.ndarray, "J"]) -> Float[np.ndarray, "J"]:
+    """Rank 1 for the largest; ties share their mean rank."""
+    return np.asarray(rankdata(-values))
