@@ -36,10 +36,10 @@ def error(sampler, steps):
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_point_mass_is_reached_exactly(sampler, steps):
     """If the data are a single image, every path ends at it."""
-    photo = torch.rand(1, 3, 4, 4)
+    photo = torch.rand(1, 3, 4, 4, dtype=torch.float64)
     sigmas = karras_sigmas(0.1, 80.0, steps)
-    found = sampler(lambda x, _: photo.expand_as(x), 80 * torch.randn(5, 3, 4, 4), sigmas, None)
-    torch.testing.assert_close(found, photo.expand(5, -1, -1, -1), atol=1e-5, rtol=0)
+    found = sampler(lambda x, _: photo.expand_as(x), 80 * torch.randn(5, 3, 4, 4, dtype=torch.float64), sigmas, None)
+    torch.testing.assert_close(found, photo.expand(5, -1, -1, -1), atol=1e-12, rtol=0)
 
 
 def test_orders_of_convergence():

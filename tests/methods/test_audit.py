@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from audit_plugin.core.errors import ConfigError, TableError
-from audit_plugin.core.results import AuditResult, Provenance, RunState, from_json, to_json
+from audit_plugin.core.results import AuditResult, EngineCheck, EngineUse, Provenance, RunState, from_json, to_json
 from audit_plugin.core.values import Role
 from audit_plugin.methods import depict
 from audit_plugin.methods.depict import DepictOptions, audit
@@ -36,7 +36,10 @@ def test_a_report_travels_as_json(world):
     """Every number is finite, whatever was or was not measured."""
     report = run(world)
     texts = dict.fromkeys(Provenance.__dataclass_fields__, "x")
-    empty = {"versions": {}, "seconds": {}, "images": 0, "unet_evaluations": 0, "classifier_queries": 0, "endpoint_notes": ()}
+    counts = {"images": 0, "unet_evaluations": 0, "classifier_queries": 0}
+    check = EngineCheck(pictures=64, same=1.0, change=0.001, passed=True)
+    use = EngineUse(engine="unet", backend="onnxruntime", precision="fp32", items=8, padded=1, seconds=0.5, parity_error=1e-6)
+    others = {"versions": {}, "seconds": {}, "endpoint_notes": (), "tier_reasons": ("10 steps",), "engines": (use,), "engine_check": check}
     result = AuditResult(
         run="1",
         state=report.state,
@@ -58,7 +61,7 @@ def test_a_report_travels_as_json(world):
         findings=(),
         pairs=report.pairs,
         not_tested=report.not_tested,
-        provenance=Provenance(**(texts | empty)),
+        provenance=Provenance(**(texts | counts | others)),
     )
     assert from_json(to_json(result)) == result
 
