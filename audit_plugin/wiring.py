@@ -59,21 +59,7 @@ class EngineGenerator:
 
             leave = ExitStack()
             self.workers, threads = _shares(options)
-            self._pipeline = load_pipeline(
-                options.path,
-                backend=options.backend,
-                steps=options.steps,
-                sampler=options.sampler,
-                guidance=options.guidance,
-                guidance_interval=options.guidance_interval,
-                batch=options.batch,
-                threads=threads,
-                device=options.device,
-                precision=options.precision,
-                cache=options.cache,
-                images=images,
-                served=options.served,
-            )
+            self._pipeline = load_pipeline(options.path, **_asked_plan(options), threads=threads, images=images)
             several = _several(self._pipeline, self.workers, options.share, leave)
         weakref.finalize(self, leave.close)
         self._several: tuple[Any, ...] = several
@@ -111,7 +97,14 @@ class EngineGenerator:
         if self._pipeline.reference:
             return None
         plain = replace(
-            self._options, backend="torch", precision="fp32", steps=None, sampler=None, guidance=None, guidance_interval=None
+            self._options,
+            backend="torch",
+            precision="fp32",
+            steps=None,
+            sampler=None,
+            guidance=None,
+            guidance_interval=None,
+            shortcut=None,
         )
         return EngineGenerator(plain)
 
@@ -124,6 +117,23 @@ class EngineGenerator:
                 return images
         finally:
             self._idle.put(pipeline)
+
+
+def _asked_plan(options: GeneratorOptions) -> dict[str, Any]:
+    """Who draws, and how; what decides about threads is left out."""
+    return {
+        "backend": options.backend,
+        "steps": options.steps,
+        "sampler": options.sampler,
+        "guidance": options.guidance,
+        "guidance_interval": options.guidance_interval,
+        "shortcut": options.shortcut,
+        "batch": options.batch,
+        "device": options.device,
+        "precision": options.precision,
+        "cache": options.cache,
+        "served": options.served,
+    }
 
 
 def _several(pipeline: Any, workers: int, share: float | None, leave: ExitStack) -> tuple[Any, ...]:
@@ -474,7 +484,8 @@ def _note(loaded: Loaded) -> Path:
 
 def _settings(loaded: Loaded) -> str:
     options = loaded.config.generator
-    return digest(json.dumps([options.steps, options.sampler, options.guidance, options.guidance_interval, options.precision]))
+    plan = [options.steps, options.sampler, options.guidance, options.guidance_interval, options.precision]
+    return digest(json.dumps(plan if options.shortcut is None else [*plan, options.shortcut]))
 
 
 def _weights(loaded: Loaded) -> str:
@@ -568,6 +579,53 @@ def train_generator(loaded: Loaded, *, device: str, seconds: float, progress: Pr
         work, compiled = out.with_name(out.name + ".work"), device.startswith("cuda")
         train_pipeline(data, recipe, out, work=work, device=device, compiled=compiled, report=progress)
     return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortcutReport:
+    """A fitted shortcut, as the command tells it."""
+
+    file: str
+    steps: int
+    own_steps: int
+    """Of the whole plan."""
+    levels: tuple[int, ...]
+    """Which of the plan's levels are visited."""
+    error: float
+    """Distance of its latents from the whole plan's, over their length."""
+    plain_error: float | None
+    """The same of the plan's own sampler in as many steps."""
+
+
+def fit_generator_shortcut(loaded: Loaded, *, steps: int, pictures: int, progress: Progress) -> ShortcutReport:
+    """Fit a shortcut through the configured plan on captions of the audit, with noise of its own, and write it beside the generator.
+
+    Raises GeneratorError when the plan has none of that length, or its directory cannot be written.
+    """
+    options, directory = replace(loaded.config.generator, shortcut=None), generator_directory(loaded)
+    captions = [recipe.caption for recipe in Installation(loaded, progress).plan("").recipes.values()]
+    asked = [captions[at * len(captions) // pictures] for at in range(pictures)]
+    seeds = [seed(loaded.config.audit, "shortcut", at) for at in range(pictures)]
+    with engine_errors():
+        from engines.pipeline import load_pipeline
+        from engines.pipelines.shortcuts import fit_plan, keep_shortcut
+
+        pipeline = load_pipeline(directory, **_asked_plan(options), images=pictures)
+        fit = fit_plan(pipeline, asked, seeds, steps, progress)
+        try:
+            file = keep_shortcut(directory, pipeline.digest, pipeline.plan, fit)
+        except OSError as error:
+            raise GeneratorError(
+                f"the shortcut cannot be written into {str(directory)!r}: {error}; make the directory writable"
+            ) from error
+    return ShortcutReport(
+        file=str(file),
+        steps=steps,
+        own_steps=pipeline.plan.steps,
+        levels=fit.shortcut.levels,
+        error=fit.error,
+        plain_error=fit.plain,
+    )
 
 
 def _captions(loaded: Loaded, source: FolderSource) -> list[list[str]]:

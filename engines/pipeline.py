@@ -6,7 +6,7 @@ used only when certified to compute the same numbers, and a fingerprint must not
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -41,6 +41,7 @@ from engines.pipelines.families import Family
 from engines.pipelines.plans import settle
 from engines.pipelines.prompts import prompts_of
 from engines.pipelines.schedulers import read_scheduler
+from engines.pipelines.shortcuts import plan_note, with_shortcut
 from engines.plan import SamplerName, SamplingPlan, ScheduleName
 from engines.precondition import TimestepNetwork
 from engines.process import Diffusing, Flowing, Process, Velocity
@@ -210,6 +211,7 @@ def load_pipeline(
     schedule: ScheduleName | None = None,
     guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
+    shortcut: int | None = None,
     null_class: int | None = None,
     batch: int = 16,
     threads: int | None = None,
@@ -223,6 +225,7 @@ def load_pipeline(
     """Read a pipeline directory; what is left out comes from its ``audit.json``, then from what suits its kind, then from SamplingPlan.
 
     Nothing is downloaded and no pickle is opened.  ``backend`` is auto or the name of one; a named one that cannot be used raises.
+    ``shortcut`` is the number of steps of one that was fitted to this plan (:mod:`engines.pipelines.shortcuts`).
     ``null_class`` is the class of a class-conditional UNet2DModel that stands for none, which guidance needs.  A directory with another
     content than ``pin`` (:func:`engines.directory.directory_digest`) raises DigestError.  ``images`` says how many are about to be drawn: for
     few of them ``auto`` builds nothing that takes longer than it saves.  ``served`` is host:port of the Triton that backend ``triton`` asks.
@@ -235,6 +238,8 @@ def load_pipeline(
     asked |= {"null_class": null_class}
     settled = settle(parts, scheduler, {key: value for key, value in asked.items() if value is not None}, Path(directory))
     plan, shape = settled.plan, image_shape(parts)
+    if shortcut is not None:
+        plan = with_shortcut(plan, shortcut, Path(directory), parts.digest)
     process = process_of(parts, scheduler)
     text = prompts_of(parts, shape, plan.guidance, settled.null_class)
     check_plan(plan, process, distilled=distilled(parts), guided=text.null is not None)
@@ -247,11 +252,11 @@ def load_pipeline(
         cache=Path(cache) if cache else None,
         images=images,
         served=served,
-        evaluations=None if images is None else images * plan.steps * (1 if plan.guidance == 1.0 else 2),
+        evaluations=None if images is None else images * plan.visited * (1 if plan.guidance == 1.0 else 2),
     )
     built, precision = _certified(parts, process, text, where)
     course = course_of(parts, process, scheduler, built.network)
-    described = {"parts": parts.digest, "plan": asdict(plan), "precision": precision, "noise": NOISE}
+    described = {"parts": parts.digest, "plan": plan_note(plan), "precision": precision, "noise": NOISE}
     return Pipeline(
         fingerprint=digest(described if settled.null_class is None else {**described, "null_class": settled.null_class}),
         digest=parts.digest,

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 from engines.guidance import Guidance
 from engines.precondition import NoiseLevels
 from engines.schedules import karras_sigmas, trailing_sigmas
+from engines.shortcut import Shortcut
 
 SamplerName = Literal["ddim", "dpmpp_2m", "euler", "euler_ancestral", "ddpm", "lcm", "flow_euler"]
 ScheduleName = Literal["trailing", "karras", "native"]
@@ -25,6 +26,8 @@ class SamplingPlan:
     """Strength of classifier-free guidance; 1 is none."""
     guidance_interval: tuple[float, float] | None = None
     """Lowest and highest sigma that are guided; all when absent."""
+    shortcut: Shortcut | None = None
+    """Jumps over levels of all the above; all are visited when absent."""
 
     def __post_init__(self) -> None:
         if self.sampler not in get_args(SamplerName):
@@ -33,6 +36,8 @@ class SamplingPlan:
             raise ValueError(f"schedule {self.schedule!r} is unknown; use one of {', '.join(get_args(ScheduleName))}")
         if self.steps < 1:
             raise ValueError(f"a plan needs at least one step, got {self.steps}")
+        if self.shortcut is not None and self.shortcut.levels[-1] != self.steps:
+            raise ValueError(f"the shortcut was fitted to {self.shortcut.levels[-1]} steps, the plan has {self.steps}")
         _ = self.guide  # which checks the interval
 
     @property
@@ -40,8 +45,13 @@ class SamplingPlan:
         """Scale and interval together."""
         return Guidance(self.guidance, *(self.guidance_interval or ()))
 
+    @property
+    def visited(self) -> int:
+        """Steps that are taken."""
+        return self.steps if self.shortcut is None else self.shortcut.steps
+
     def sigmas(self, levels: NoiseLevels) -> list[float]:
-        """Noise levels to visit, descending to 0; those of ``native`` are the scheduler's own (``engines.pipelines.schedulers``)."""
+        """Noise levels of the full plan, descending to 0; those of ``native`` are the scheduler's own (``engines.pipelines.schedulers``)."""
         if self.schedule == "native":
             raise ValueError("a native schedule is the scheduler's to tell; ask it for its trajectory")
         table = levels.sigmas

@@ -27,6 +27,7 @@ COMMANDS = [
     ("bank", "build"),
     ("bank", "verify"),
     ("generator", "train"),
+    ("generator", "shortcut"),
 ]
 
 

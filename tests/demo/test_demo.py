@@ -76,7 +76,9 @@ def test_the_first_run_draws_audits_and_reports(first):
         assert all(low <= value <= high for value, low, high in model["importance"].values())
         assert set(model["true_importance"]) in (NAMES, set())
     assert summary["unet_evaluations"] > 0
-    twins = summary["classifier_queries"] / 2 - summary["images"] - 24  # those that are the picture itself are not asked about again
+    twins = (
+        summary["classifier_queries"] / 2 - summary["images"] - 24
+    )  # those that are the picture itself are not asked about again
     assert 0 <= twins <= 24
     assert twins == int(twins)
     assert {"kit", "server", "build", "score", "estimate", "report", "alerts", "total"} <= set(summary["seconds"])

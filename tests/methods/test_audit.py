@@ -39,7 +39,14 @@ def test_a_report_travels_as_json(world):
     counts = {"images": 0, "unet_evaluations": 0, "classifier_queries": 0}
     check = EngineCheck(pictures=64, same=1.0, change=0.001, passed=True)
     use = EngineUse(engine="unet", backend="onnxruntime", precision="fp32", items=8, padded=1, seconds=0.5, parity_error=1e-6)
-    others = {"versions": {}, "seconds": {}, "endpoint_notes": (), "tier_reasons": ("10 steps",), "engines": (use,), "engine_check": check}
+    others = {
+        "versions": {},
+        "seconds": {},
+        "endpoint_notes": (),
+        "tier_reasons": ("10 steps",),
+        "engines": (use,),
+        "engine_check": check,
+    }
     result = AuditResult(
         run="1",
         state=report.state,
