@@ -73,8 +73,13 @@ class EngineGenerator:
         return self._pipeline.fingerprint
 
     @property
+    def evaluations(self) -> int:
+        """Network evaluations so far, on all threads together."""
+        return sum(pipeline.evaluations for pipeline in self._several)
+
+    @property
     def evaluations_per_image(self) -> int:
-        """Network evaluations of one picture."""
+        """Network evaluations of one picture, at most."""
         return self._pipeline.evaluations_per_image
 
     @property
@@ -160,6 +165,7 @@ def _use(pipeline: Any, same: Sequence[Any]) -> EngineUse:
         seconds=round(sum(one.seconds for one in stats), 3),
         parity_error=None if first.certificate is None else first.certificate.error,
         refused=pipeline.choices[first.spec.name].refused,
+        build_seconds=round(pipeline.choices[first.spec.name].seconds, 3),
     )
 
 
@@ -285,7 +291,8 @@ class Installation:
 
     def _drawn(self, stored: Callable[[Sequence[DrawnImage]], None]) -> BuildReport:
         wanted, generator = self.plan(self.generator.fingerprint), self.generator
-        return build(
+        before = generator.evaluations
+        built = build(
             self.bank,
             wanted,
             generator,
@@ -295,6 +302,7 @@ class Installation:
             workers=generator.workers,
             stored=stored,
         )
+        return replace(built, evaluations=generator.evaluations - before)  # pictures may share some
 
     def _checked(self) -> "DrawingCheck":
         """Draw some pictures by the reference as well, unless the reference drew the bank; remembered beside the fingerprint."""
@@ -448,6 +456,18 @@ def known_fingerprint(loaded: Loaded) -> str | None:
         same = note["settings"] == _settings(loaded) and (elsewhere or note["weights"] == _weights(loaded))
         return str(note["fingerprint"]) if same else None
     except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def engine_cache_bytes(loaded: Loaded) -> float | None:
+    """What built engines take on disk; None where that cannot be read."""
+    from engines.cache import BuildCache, default_root
+    from engines.errors import CacheError
+
+    chosen = loaded.config.generator.cache
+    try:
+        return float(sum(entry.bytes for entry in BuildCache(Path(chosen) if chosen else default_root()).entries()))
+    except (OSError, CacheError):
         return None
 
 

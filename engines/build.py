@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 
@@ -39,6 +39,8 @@ class BackendChoice:
     name: str
     reason: str
     refused: tuple[str, ...] = ()
+    seconds: float = 0.0
+    """What building, certifying and comparing took, those that were not chosen included."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -67,6 +69,13 @@ class Builder:
 
         ``ahead`` says how many rows are about to be computed: for few, what takes long to build is not built.
         """
+        started = time.perf_counter()
+        engine, choice = self._chosen(module, spec, wanted, batches, ahead)
+        return engine, replace(choice, seconds=time.perf_counter() - started)
+
+    def _chosen(
+        self, module: nn.Module, spec: EngineSpec, wanted: str, batches: Callable[[], Sequence[Feeds]], ahead: int | None
+    ) -> tuple[Engine, BackendChoice]:
         if wanted == "auto":
             return self._fastest(module, spec, batches, ahead)
         named = [backend for backend in self.backends if backend.name == wanted]

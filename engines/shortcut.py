@@ -39,6 +39,9 @@ class Shortcut:
     """Positions among the plan's levels, from 0 (the start) to the last (where nothing is evaluated)."""
     weights: tuple[tuple[float, ...], ...]
     """Of each step: of the state, of the newest clean estimate, of the one before it; the first step has no last one."""
+    shared: bool = False
+    """Whether the first estimate is one for all pictures of a caption: where a plan starts from nothing but noise, it shows no more than
+    what the caption may mean (:mod:`engines.firsts`)."""
 
     def __post_init__(self) -> None:
         if len(self.levels) < 2 or self.levels[0] != 0 or any(b <= a for a, b in pairwise(self.levels)):
@@ -58,11 +61,15 @@ class Shortcut:
         told = tuple(path.timesteps[at] for at in self.levels[:-1]) if path.timesteps else ()
         return replace(path, sigmas=tuple(path.sigmas[at] for at in self.levels), timesteps=told)
 
-    def sample(self, denoise: Denoiser, x: Latents, sigmas: Sequence[float], on_step: OnStep | None = None) -> Latents:
-        """Take x, noisy at sigmas[0], down to sigmas[-1]; ``sigmas`` are those of :meth:`along`."""
+    def sample(
+        self, denoise: Denoiser, x: Latents, sigmas: Sequence[float], on_step: OnStep | None = None, *, first: Latents | None = None
+    ) -> Latents:
+        """Take x, noisy at sigmas[0], down to sigmas[-1]; ``sigmas`` are those of :meth:`along`, ``first`` the estimate at the first."""
+        if self.shared and first is None:
+            raise ValueError("the shortcut was fitted to first estimates that pictures share; give them")
         before: Tensor | None = None
         for step, (sigma, weights) in enumerate(zip(sigmas[:-1], self.weights, strict=True)):
-            clean = denoise(x, x.new_full([len(x)], sigma))
+            clean = first if first is not None and step == 0 else denoise(x, x.new_full([len(x)], sigma))
             if on_step is not None:
                 on_step(step, sigma, clean)
             x = _combined(weights, x, clean, before)
@@ -80,6 +87,8 @@ class FullRun:
     """At every level, the start first, the end last."""
     estimates: Sequence[Latents]
     """Clean estimates at all levels but the last."""
+    first: Latents | None = None
+    """What a shortcut takes for the first of them, where pictures share it."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class Fit:
     """The same of the plan's own sampler in as many steps; None where it was not drawn."""
 
 
-def full_run(denoise: Denoiser, x: Latents, sigmas: Sequence[float], sample: Sampler) -> FullRun:
+def full_run(denoise: Denoiser, x: Latents, sigmas: Sequence[float], sample: Sampler, *, first: Latents | None = None) -> FullRun:
     """Draw a batch and remember the way."""
     states: list[Tensor] = []
     estimates: list[Tensor] = []
@@ -108,7 +117,7 @@ def full_run(denoise: Denoiser, x: Latents, sigmas: Sequence[float], sample: Sam
         raise ValueError(
             f"the sampler evaluates {len(states) - 1} times on {len(sigmas) - 1} steps; only one evaluation a step can be cut short"
         )
-    return FullRun(denoise, states, estimates)
+    return FullRun(denoise, states, estimates, first)
 
 
 def fit_shortcut(
@@ -137,7 +146,7 @@ def fit_shortcut(
         progress(len(tried), len(likely))
     _, shortcut = min(tried, key=lambda one: one[0])
     visited = [sigmas[at] for at in shortcut.levels]
-    error = _error(asked, lambda run: shortcut.sample(run.denoise, run.states[0], visited))
+    error = _error(asked, lambda run: shortcut.sample(run.denoise, run.states[0], visited, first=run.first))
     return Fit(shortcut, error, None if plain is None else _error(asked, plain))
 
 
@@ -177,7 +186,7 @@ def _fitted(runs: Sequence[FullRun], levels: tuple[int, ...], sigmas: Sequence[f
     before: list[Tensor] | None = None
     steps: list[tuple[float, ...]] = []
     for at, to in pairwise(levels):
-        clean = [run.denoise(x, x.new_full([len(x)], sigmas[at])) for run, x in zip(runs, states, strict=True)]
+        clean = [_estimate(run, x, sigmas[at], at) for run, x in zip(runs, states, strict=True)]
         columns = [states, clean] if before is None else [states, clean, before]
         vectors = torch.cat([_flat(each) for each in (*columns, [run.states[to] for run in runs])])
         powers = (vectors @ vectors.T).cpu().numpy()
@@ -187,7 +196,11 @@ def _fitted(runs: Sequence[FullRun], levels: tuple[int, ...], sigmas: Sequence[f
         steps.append(weights)
         before = clean
     missed = sum(float((x - run.states[-1]).square().sum()) for x, run in zip(states, runs, strict=True))
-    return missed, Shortcut(levels, tuple(steps))
+    return missed, Shortcut(levels, tuple(steps), shared=runs[0].first is not None)
+
+
+def _estimate(run: FullRun, x: Tensor, sigma: float, at: int) -> Tensor:
+    return run.first if run.first is not None and at == 0 else run.denoise(x, x.new_full([len(x)], sigma))
 
 
 def _combined(weights: Sequence[float], x: Tensor, clean: Tensor, before: Tensor | None) -> Tensor:
@@ -199,7 +212,8 @@ def _powers(runs: Sequence[FullRun]) -> Float[np.ndarray, "v v"]:
     """Inner products over all runs, run by run, since all of them at once in float64 may not fit into memory."""
     total = 0.0
     for run in runs:
-        vectors = torch.cat([_flat([each]) for each in (*run.states, *run.estimates)])
+        estimates = run.estimates if run.first is None else [run.first, *run.estimates[1:]]
+        vectors = torch.cat([_flat([each]) for each in (*run.states, *estimates)])
         total = total + (vectors @ vectors.T).cpu().numpy()
     return np.asarray(total)
 

@@ -10,7 +10,7 @@ from audit_plugin.report.html import render
 from audit_plugin.service.app import ServiceOptions, serve
 from audit_plugin.target.health import check_target
 from audit_plugin.target.options import TargetOptions
-from audit_plugin.wiring import Installation, open_store, parted
+from audit_plugin.wiring import Installation, engine_cache_bytes, open_store, parted
 
 _HEALTH_SECONDS = 30.0
 """Time between two questions whether the audited servers are there."""
@@ -39,7 +39,12 @@ def serve_forever(loaded: Loaded) -> None:
             run_all,
             lambda result: render([result], pictures),
             service,
-            health=lambda: ProcessHealth(target_up=targets.up, config_reload_successful=True),
+            health=lambda: ProcessHealth(
+                target_up=targets.up,
+                config_reload_successful=True,
+                engine_cache_bytes=engine_cache_bytes(loaded),
+                engine_share=loaded.config.generator.share or 1.0,
+            ),
             audits=lambda: audited,
         )
 

@@ -225,6 +225,8 @@ class EngineUse:
     """Relative error against the reference, from its certificate; None for the reference itself."""
     refused: tuple[str, ...] = ()
     """Why it was not another backend, one reason each."""
+    build_seconds: float = 0.0
+    """Of building, certifying and comparing, next to none where all of it was in the build cache."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,6 +89,7 @@ SPECS: tuple[MetricSpec, ...] = (
     _audit("engine_seconds", "Device time of a network of the generator, all threads together", "seconds", labels=ENGINE),
     _audit("engine_parity_error_ratio", "Relative error of a network against torch in single precision", "ratio", labels=ENGINE),
     _audit("engine_fallbacks", "Backends that were refused for a network, each with a reason in the report", labels=ENGINE),
+    _audit("engine_build_seconds", "Time spent building, certifying and comparing engines of a network", "seconds", labels=ENGINE),
     _audit("engine_tier", "1 for how the pictures were drawn: exact, or approximate", labels=(*AUDIT, "tier")),
     _audit("engine_agreement_ratio", "Share of pictures whose first class is that of the reference's picture", "ratio"),
     _audit("engine_score_change_ratio", "Mean absolute change of a class score from the reference's picture", "ratio"),
@@ -112,6 +113,10 @@ SPECS: tuple[MetricSpec, ...] = (
     _process("last_round_failed", "1 when the last round of audits raised an error, else 0"),
     _process("next_run_timestamp_seconds", "When the next round of audits is due", "seconds"),
     _process("interval_seconds", "Configured time between two rounds of audits", "seconds"),
+    _process("engine_cache_bytes", "Size of the cache of built engines", "bytes"),
+    _process(
+        "engine_share_ratio", "Configured share of the device's time that drawing may take; 1 where it is not shared", "ratio"
+    ),
     _process(
         "triton_requests_total",
         "Images that recorded audits sent to the audited server, countable against nv_inference_count",

@@ -19,3 +19,5 @@ class ProcessHealth:
     target_up: bool | None = None
     config_reload_successful: bool | None = None
     config_reload_timestamp_seconds: float | None = None
+    engine_cache_bytes: float | None = None
+    engine_share: float | None = None

@@ -94,6 +94,8 @@ def process_samples(health: ProcessHealth, *, version: str, queries: Mapping[tup
         "last_round_failed": health.last_round_failed,
         "next_run_timestamp_seconds": health.next_run_timestamp_seconds,
         "interval_seconds": health.interval_seconds,
+        "engine_cache_bytes": health.engine_cache_bytes,
+        "engine_share_ratio": health.engine_share,
     }
     return [
         Sample("build_info", (version,), 1),
@@ -135,6 +137,7 @@ def _state(result: AuditResult, interval_seconds: float | None) -> Iterator[Samp
         yield Sample("engine_padded_rows", about, use.padded)
         yield Sample("engine_seconds", about, use.seconds)
         yield Sample("engine_fallbacks", about, len(use.refused))
+        yield Sample("engine_build_seconds", about, use.build_seconds)
         if use.parity_error is not None:
             yield Sample("engine_parity_error_ratio", about, use.parity_error)
     yield Sample("engine_tier", (*labels, origin.tier), 1)

@@ -116,6 +116,8 @@ def _together(outside: ProcessHealth, rounds: ProcessHealth) -> ProcessHealth:
         target_up=outside.target_up,
         config_reload_successful=outside.config_reload_successful,
         config_reload_timestamp_seconds=outside.config_reload_timestamp_seconds,
+        engine_cache_bytes=outside.engine_cache_bytes,
+        engine_share=outside.engine_share,
     )
 
 

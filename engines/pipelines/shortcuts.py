@@ -49,7 +49,8 @@ def fit_plan(pipeline: "Pipeline", wanted: "Wanted", seeds: Sequence[int], steps
         rows = slice(start, start + pipeline.batch)
         asked = None if wanted is None else wanted[rows]
         denoise = pipeline.denoiser(asked, len(seeds[rows]))
-        runs.append(full_run(denoise, pipeline.start(seeds[rows]), pipeline.sigmas, SAMPLERS[plan.sampler]))
+        first = pipeline.first_estimates(asked, len(seeds[rows])) if pipeline.course.blind(plan) else None
+        runs.append(full_run(denoise, pipeline.start(seeds[rows]), pipeline.sigmas, SAMPLERS[plan.sampler], first=first))
         progress(min(start + pipeline.batch, len(seeds)), len(seeds), "pictures of the whole plan")
     try:
         fewer = replace(plan, steps=steps)
@@ -75,7 +76,13 @@ def keep_shortcut(directory: Path, parts: str, plan: SamplingPlan, fit: Fit) -> 
     known = [
         one for one in _entries(directory, parts) if one["plan"] != plan_note(plan) or len(one["weights"]) != fit.shortcut.steps
     ]
-    entry = {"plan": plan_note(plan), "levels": fit.shortcut.levels, "weights": _rounded(fit), "error": round(fit.error, 5)}
+    entry = {
+        "plan": plan_note(plan),
+        "levels": fit.shortcut.levels,
+        "weights": _rounded(fit),
+        "shared": fit.shortcut.shared,
+        "error": round(fit.error, 5),
+    }
     path = directory / FILE
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps({"parts": parts, "shortcuts": [*known, entry]}, indent=1) + "\n", encoding="utf-8")
@@ -119,6 +126,7 @@ def _rounded(fit: Fit) -> list[list[float]]:
 
 def _shortcut(entry: Mapping[str, Any], directory: Path) -> Shortcut:
     try:
-        return Shortcut(tuple(map(int, entry["levels"])), tuple(tuple(map(float, row)) for row in entry["weights"]))
+        weights = tuple(tuple(map(float, row)) for row in entry["weights"])
+        return Shortcut(tuple(map(int, entry["levels"])), weights, shared=bool(entry.get("shared", False)))
     except (TypeError, ValueError) as error:
         raise PipelineError(f"{directory / FILE} holds a shortcut that cannot be used: {error}") from error
