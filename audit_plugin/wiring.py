@@ -73,13 +73,8 @@ class EngineGenerator:
         return self._pipeline.fingerprint
 
     @property
-    def evaluations(self) -> int:
-        """Network evaluations so far, on all threads together."""
-        return sum(pipeline.evaluations for pipeline in self._several)
-
-    @property
     def evaluations_per_image(self) -> int:
-        """Network evaluations of one picture, at most."""
+        """Network evaluations of one picture."""
         return self._pipeline.evaluations_per_image
 
     @property
@@ -291,8 +286,7 @@ class Installation:
 
     def _drawn(self, stored: Callable[[Sequence[DrawnImage]], None]) -> BuildReport:
         wanted, generator = self.plan(self.generator.fingerprint), self.generator
-        before = generator.evaluations
-        built = build(
+        return build(
             self.bank,
             wanted,
             generator,
@@ -302,7 +296,6 @@ class Installation:
             workers=generator.workers,
             stored=stored,
         )
-        return replace(built, evaluations=generator.evaluations - before)  # pictures may share some
 
     def _checked(self) -> "DrawingCheck":
         """Draw some pictures by the reference as well, unless the reference drew the bank; remembered beside the fingerprint."""

@@ -28,6 +28,8 @@ LIBRARIES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-cu
 
 BUILD_SECONDS = 30.0
 """What building a network takes, by and large, on a CPU; longer for a GPU."""
+FEW_ROWS = 4
+"""Rows that backends are compared on when it is known how little is to be computed: comparing must not take longer than it saves."""
 GAIN = 0.15
 """Share of the time that a built network saves, by and large."""
 
@@ -125,7 +127,8 @@ class Builder:
                 unbuilt.append(backend)
             else:
                 attempt(backend)
-        work = self._work(engines, spec, batches, ahead) if unbuilt else 0.0
+        rows = self.rows if ahead is None else min(self.rows, FEW_ROWS)
+        work = self._work(engines, spec, batches, rows, ahead) if unbuilt else 0.0
         for backend in unbuilt:
             if work * GAIN < BUILD_SECONDS:
                 refused.append(f"{backend.name}: building it would take longer than it saves in {work:.0f} s of work")
@@ -133,29 +136,29 @@ class Builder:
                 attempt(backend)
         if not engines:
             raise BackendUnavailableError("auto", refused, uncertified=any(wrong))
-        return self._best(engines, spec, batches, refused)
+        return self._best(engines, spec, batches, rows, refused)
 
     def _work(
-        self, engines: dict[str, Engine], spec: EngineSpec, batches: Callable[[], Sequence[Feeds]], ahead: int | None
+        self, engines: dict[str, Engine], spec: EngineSpec, batches: Callable[[], Sequence[Feeds]], rows: int, ahead: int | None
     ) -> float:
         """Seconds that the rows ahead take on the fastest engine so far."""
         if not engines or ahead is None:
             return float("inf")
-        return min(self._ranking(engines, spec, batches).values()) / self.rows * ahead
+        return min(self._ranking(engines, spec, batches, rows).values()) / rows * ahead
 
     def _best(
-        self, engines: dict[str, Engine], spec: EngineSpec, batches: Callable[[], Sequence[Feeds]], refused: list[str]
+        self, engines: dict[str, Engine], spec: EngineSpec, batches: Callable[[], Sequence[Feeds]], rows: int, refused: list[str]
     ) -> tuple[Engine, BackendChoice]:
         if len(engines) == 1:
             (name,) = engines
             return engines[name], BackendChoice(name, "the only one that can be used", tuple(refused))
-        seconds = self._ranking(engines, spec, batches)
+        seconds = self._ranking(engines, spec, batches, rows)
         name = min(engines, key=lambda each: seconds[each])
         for each, engine in engines.items():
             if each != name:
                 engine.close()
         slower = [f"{each}: {1e3 * seconds[each]:.1f} ms, slower" for each in engines if each != name]
-        reason = f"fastest of {len(engines)} certified backends, {1e3 * seconds[name]:.1f} ms for {self.rows} rows"
+        reason = f"fastest of {len(engines)} certified backends, {1e3 * seconds[name]:.1f} ms for {rows} rows"
         return engines[name], BackendChoice(name, reason, (*refused, *slower))
 
     def _certified(self, backend: Backend, module: nn.Module, spec: EngineSpec, batches: Callable[[], Sequence[Feeds]]) -> Engine:
@@ -171,15 +174,17 @@ class Builder:
             raise ParityError(f"backend {backend.name!r} is not certified for {spec.name!r}: {certificate.failure}")
         return engine.certified(certificate)
 
-    def _ranking(self, engines: dict[str, Engine], spec: EngineSpec, batches: Callable[[], Sequence[Feeds]]) -> dict[str, float]:
+    def _ranking(
+        self, engines: dict[str, Engine], spec: EngineSpec, batches: Callable[[], Sequence[Feeds]], rows: int
+    ) -> dict[str, float]:
         """Seconds per batch, measured once per machine, thread count and set of backends."""
-        note = f"ranking-{self._here(*engines, str(self.rows))}"
+        note = f"ranking-{self._here(*engines, str(rows))}"
         known = self.cache.read_note(self._place(spec), note)
         if known is not None and set(known) == set(engines):
             return {name: float(str(value)) for name, value in known.items()}
         first = batches()[0]
-        rows = torch.arange(self.rows) % len(next(iter(first.values())))
-        feeds = {name: value[rows] for name, value in first.items()}
+        repeated = torch.arange(rows) % len(next(iter(first.values())))
+        feeds = {name: value[repeated] for name, value in first.items()}
         alone = self.where.get("threads") == "1" and self.where.get("device") == "cpu"
         clock = time.process_time if alone else time.perf_counter  # one thread's time does not depend on who else computes
         seconds = {name: _seconds(engine, feeds, clock) for name, engine in engines.items()}

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from engines.conditioning import Conditioning
 from engines.errors import PipelineError
-from engines.firsts import BLIND_SIGMA
 from engines.guidance import Guidance, guide
 from engines.pipelines.schedulers import Scheduler
 from engines.plan import SamplingPlan
@@ -43,11 +42,6 @@ class Course:
         full = self.scheduler.trajectory(plan, self.levels, self.tokens)
         return full if plan.shortcut is None else plan.shortcut.along(full)
 
-    def blind(self, plan: SamplingPlan) -> bool:
-        """Whether the plan starts from nothing but noise."""
-        first = self.path(plan).sigmas[0]
-        return first == 1.0 if isinstance(self.process, Flowing) else first >= BLIND_SIGMA
-
     def guidance(self, plan: SamplingPlan) -> Guidance:
         """Guidance by a second evaluation."""
         return Guidance() if self.distilled else plan.guide
@@ -68,19 +62,12 @@ class Course:
         return consistent(denoise, levels, self.scheduler.boundary) if plan.sampler == "lcm" and levels is not None else denoise
 
     def draw(
-        self,
-        plan: SamplingPlan,
-        denoise: Denoiser,
-        x: Latents,
-        noise: StepNoise | None = None,
-        *,
-        first: Latents | None = None,
-        on_step: OnStep | None = None,
+        self, plan: SamplingPlan, denoise: Denoiser, x: Latents, noise: StepNoise | None = None, *, on_step: OnStep | None = None
     ) -> Latents:
-        """Latents from a start (see ``path``); ``noise`` is what stochastic samplers add, by step, ``first`` what a shortcut may share."""
+        """Latents from a start (see ``path``); ``noise`` is what stochastic samplers add, by step."""
         path = self.path(plan)
         if plan.shortcut is not None:
-            return path.end * plan.shortcut.sample(denoise, x, path.sigmas, on_step, first=first)
+            return path.end * plan.shortcut.sample(denoise, x, path.sigmas, on_step)
         if plan.sampler in SAMPLERS:
             return path.end * SAMPLERS[plan.sampler](denoise, x, path.sigmas, on_step)
         if noise is None:

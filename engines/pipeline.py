@@ -6,10 +6,10 @@ used only when certified to compute the same numbers, and a fingerprint must not
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from engines.diffusion import Diffusion
 from engines.directory import Parts, read_parts
 from engines.engine import Engine
 from engines.errors import BackendUnavailableError, UnsupportedPipelineError
-from engines.firsts import Asked, FirstEstimates, seed_of
 from engines.networks import network_shape
 from engines.noise import start_noise, step_noise
 from engines.pipelines.building import (
@@ -91,12 +90,10 @@ class Pipeline:
     """The network that denoises in torch, for gradients."""
     device: torch.device
     spent: list[int]
-    firsts: FirstEstimates = field(default_factory=FirstEstimates)
-    """Of this plan; replicas share them."""
 
     @property
     def evaluations_per_image(self) -> int:
-        """Rows the network evaluates for one image, those of guidance included; at most, where images share an estimate."""
+        """Rows the network evaluates for one image, those of guidance included."""
         return self.course.guidance(self.plan).evaluations(self.sigmas)
 
     @property
@@ -180,21 +177,7 @@ class Pipeline:
         def noise(step: int) -> Tensor:
             return step_noise(seeds, step, self.latent_shape)
 
-        shared = self.plan.shortcut is not None and self.plan.shortcut.shared
-        first = self.first_estimates(wanted, len(seeds)) if shared else None
-        return self.course.draw(
-            self.plan, self.denoiser(wanted, len(seeds)), self.start(seeds), noise, first=first, on_step=on_step
-        )
-
-    def first_estimates(self, wanted: Wanted, rows: int) -> Latents:
-        """The clean estimate at the plan's first level, row by row, from noise that follows from what is wanted, not from a seed."""
-
-        def make(missing: Sequence[Asked]) -> Tensor:
-            start = self.start([seed_of(each) for each in missing])
-            asked: Any = None if wanted is None else missing
-            return self.denoiser(asked, len(missing))(start, start.new_full([len(missing)], self.sigmas[0]))
-
-        return self.firsts.of([None] * rows if wanted is None else wanted, make)
+        return self.course.draw(self.plan, self.denoiser(wanted, len(seeds)), self.start(seeds), noise, on_step=on_step)
 
     def told(self, wanted: Wanted, rows: int | None = None) -> Conditioning:
         """What the network is told, on the device; ``rows`` is only needed where nothing in particular is wanted."""

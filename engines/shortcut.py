@@ -39,9 +39,6 @@ class Shortcut:
     """Positions among the plan's levels, from 0 (the start) to the last (where nothing is evaluated)."""
     weights: tuple[tuple[float, ...], ...]
     """Of each step: of the state, of the newest clean estimate, of the one before it; the first step has no last one."""
-    shared: bool = False
-    """Whether the first estimate is one for all pictures of a caption: where a plan starts from nothing but noise, it shows no more than
-    what the caption may mean (:mod:`engines.firsts`)."""
 
     def __post_init__(self) -> None:
         if len(self.levels) < 2 or self.levels[0] != 0 or any(b <= a for a, b in pairwise(self.levels)):
@@ -61,15 +58,11 @@ class Shortcut:
         told = tuple(path.timesteps[at] for at in self.levels[:-1]) if path.timesteps else ()
         return replace(path, sigmas=tuple(path.sigmas[at] for at in self.levels), timesteps=told)
 
-    def sample(
-        self, denoise: Denoiser, x: Latents, sigmas: Sequence[float], on_step: OnStep | None = None, *, first: Latents | None = None
-    ) -> Latents:
-        """Take x, noisy at sigmas[0], down to sigmas[-1]; ``sigmas`` are those of :meth:`along`, ``first`` the estimate at the first."""
-        if self.shared and first is None:
-            raise ValueError("the shortcut was fitted to first estimates that pictures share; give them")
+    def sample(self, denoise: Denoiser, x: Latents, sigmas: Sequence[float], on_step: OnStep | None = None) -> Latents:
+        """Take x, noisy at sigmas[0], down to sigmas[-1]; ``sigmas`` are those of :meth:`along`."""
         before: Tensor | None = None
         for step, (sigma, weights) in enumerate(zip(sigmas[:-1], self.weights, strict=True)):
-            clean = first if first is not None and step == 0 else denoise(x, x.new_full([len(x)], sigma))
+            clean = denoise(x, x.new_full([len(x)], sigma))
             if on_step is not None:
                 on_step(step, sigma, clean)
             x = _combined(weights, x, clean, before)
@@ -87,8 +80,6 @@ class FullRun:
     """At every level, the start first, the end last."""
     estimates: Sequence[Latents]
     """Clean estimates at all levels but the last."""
-    first: Latents | None = None
-    """What a shortcut takes for the first of them, where pictures share it."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +93,7 @@ class Fit:
     """The same of the plan's own sampler in as many steps; None where it was not drawn."""
 
 
-def full_run(denoise: Denoiser, x: Latents, sigmas: Sequence[float], sample: Sampler, *, first: Latents | None = None) -> FullRun:
+def full_run(denoise: Denoiser, x: Latents, sigmas: Sequence[float], sample: Sampler) -> FullRun:
     """Draw a batch and remember the way."""
     states: list[Tensor] = []
     estimates: list[Tensor] = []
@@ -117,7 +108,7 @@ def full_run(denoise: Denoiser, x: Latents, sigmas: Sequence[float], sample: Sam
         raise ValueError(
             f"the sampler evaluates {len(states) - 1} times on {len(sigmas) - 1} steps; only one evaluation a step can be cut short"
         )
-    return FullRun(denoise, states, estimates, first)
+    return FullRun(denoise, states, estimates)
 
 
 def fit_shortcut(
@@ -146,7 +137,7 @@ def fit_shortcut(
         progress(len(tried), len(likely))
     _, shortcut = min(tried, key=lambda one: one[0])
     visited = [sigmas[at] for at in shortcut.levels]
-    error = _error(asked, lambda run: shortcut.sample(run.denoise, run.states[0], visited, first=run.first))
+    error = _error(asked, lambda run: shortcut.sample(run.denoise, run.states[0], visited))
     return Fit(shortcut, error, None if plain is None else _error(asked, plain))
 
 
@@ -161,7 +152,9 @@ def likely_levels(powers: Float[np.ndarray, "v v"], count: int, steps: int, most
     ``powers`` are inner products of states 0 … count followed by estimates 0 … count - 1.  Whether a step is good depends on the two levels
     before its end, so the search is over pairs.  How much an early error matters at the end is not in these sums; hence several ways.
     """
-    reached = {(0, to): [(_missed(powers, count, None, 0, to), (0, to))] for to in range(1, count + 1)}
+    reached: dict[tuple[int, int], list[tuple[float, tuple[int, ...]]]] = {
+        (0, to): [(_missed(powers, count, None, 0, to), (0, to))] for to in range(1, count + 1)
+    }
     for _ in range(steps - 1):
         following: dict[tuple[int, int], list[tuple[float, tuple[int, ...]]]] = {}
         for (before, at), ways in reached.items():
@@ -186,21 +179,17 @@ def _fitted(runs: Sequence[FullRun], levels: tuple[int, ...], sigmas: Sequence[f
     before: list[Tensor] | None = None
     steps: list[tuple[float, ...]] = []
     for at, to in pairwise(levels):
-        clean = [_estimate(run, x, sigmas[at], at) for run, x in zip(runs, states, strict=True)]
+        clean = [run.denoise(x, x.new_full([len(x)], sigmas[at])) for run, x in zip(runs, states, strict=True)]
         columns = [states, clean] if before is None else [states, clean, before]
         vectors = torch.cat([_flat(each) for each in (*columns, [run.states[to] for run in runs])])
         powers = (vectors @ vectors.T).cpu().numpy()
         weights = tuple(_solved(powers[:-1, :-1], powers[:-1, -1]).tolist())
-        past = before or [None] * len(runs)
+        past: Sequence[Tensor | None] = before or [None] * len(runs)
         states = [_combined(weights, x, one, old) for x, one, old in zip(states, clean, past, strict=True)]
         steps.append(weights)
         before = clean
     missed = sum(float((x - run.states[-1]).square().sum()) for x, run in zip(states, runs, strict=True))
-    return missed, Shortcut(levels, tuple(steps), shared=runs[0].first is not None)
-
-
-def _estimate(run: FullRun, x: Tensor, sigma: float, at: int) -> Tensor:
-    return run.first if run.first is not None and at == 0 else run.denoise(x, x.new_full([len(x)], sigma))
+    return missed, Shortcut(levels, tuple(steps))
 
 
 def _combined(weights: Sequence[float], x: Tensor, clean: Tensor, before: Tensor | None) -> Tensor:
@@ -210,12 +199,12 @@ def _combined(weights: Sequence[float], x: Tensor, clean: Tensor, before: Tensor
 
 def _powers(runs: Sequence[FullRun]) -> Float[np.ndarray, "v v"]:
     """Inner products over all runs, run by run, since all of them at once in float64 may not fit into memory."""
-    total = 0.0
-    for run in runs:
-        estimates = run.estimates if run.first is None else [run.first, *run.estimates[1:]]
-        vectors = torch.cat([_flat([each]) for each in (*run.states, *estimates)])
-        total = total + (vectors @ vectors.T).cpu().numpy()
-    return np.asarray(total)
+
+    def products(run: FullRun) -> Float[np.ndarray, "v v"]:
+        vectors = torch.cat([_flat([each]) for each in (*run.states, *run.estimates)])
+        return np.asarray((vectors @ vectors.T).cpu().numpy())
+
+    return np.asarray(np.sum([products(run) for run in runs], axis=0))
 
 
 def _flat(tensors: Iterable[Tensor]) -> Float[Tensor, "1 v"]:

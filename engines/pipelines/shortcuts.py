@@ -49,8 +49,7 @@ def fit_plan(pipeline: "Pipeline", wanted: "Wanted", seeds: Sequence[int], steps
         rows = slice(start, start + pipeline.batch)
         asked = None if wanted is None else wanted[rows]
         denoise = pipeline.denoiser(asked, len(seeds[rows]))
-        first = pipeline.first_estimates(asked, len(seeds[rows])) if pipeline.course.blind(plan) else None
-        runs.append(full_run(denoise, pipeline.start(seeds[rows]), pipeline.sigmas, SAMPLERS[plan.sampler], first=first))
+        runs.append(full_run(denoise, pipeline.start(seeds[rows]), pipeline.sigmas, SAMPLERS[plan.sampler]))
         progress(min(start + pipeline.batch, len(seeds)), len(seeds), "pictures of the whole plan")
     try:
         fewer = replace(plan, steps=steps)
@@ -65,7 +64,7 @@ def fit_plan(pipeline: "Pipeline", wanted: "Wanted", seeds: Sequence[int], steps
             steps,
             held_out=max(len(runs) // 4, 1),
             plain=plain,
-            progress=lambda *so_far: progress(*so_far, "ways tried"),
+            progress=lambda done, total: progress(done, total, "ways tried"),
         )
     except ValueError as error:
         raise PipelineError(str(error)) from error
@@ -76,13 +75,7 @@ def keep_shortcut(directory: Path, parts: str, plan: SamplingPlan, fit: Fit) -> 
     known = [
         one for one in _entries(directory, parts) if one["plan"] != plan_note(plan) or len(one["weights"]) != fit.shortcut.steps
     ]
-    entry = {
-        "plan": plan_note(plan),
-        "levels": fit.shortcut.levels,
-        "weights": _rounded(fit),
-        "shared": fit.shortcut.shared,
-        "error": round(fit.error, 5),
-    }
+    entry = {"plan": plan_note(plan), "levels": fit.shortcut.levels, "weights": _rounded(fit), "error": round(fit.error, 5)}
     path = directory / FILE
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps({"parts": parts, "shortcuts": [*known, entry]}, indent=1) + "\n", encoding="utf-8")
@@ -126,7 +119,6 @@ def _rounded(fit: Fit) -> list[list[float]]:
 
 def _shortcut(entry: Mapping[str, Any], directory: Path) -> Shortcut:
     try:
-        weights = tuple(tuple(map(float, row)) for row in entry["weights"])
-        return Shortcut(tuple(map(int, entry["levels"])), weights, shared=bool(entry.get("shared", False)))
+        return Shortcut(tuple(map(int, entry["levels"])), tuple(tuple(map(float, row)) for row in entry["weights"]))
     except (TypeError, ValueError) as error:
         raise PipelineError(f"{directory / FILE} holds a shortcut that cannot be used: {error}") from error

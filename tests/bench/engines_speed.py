@@ -6,7 +6,8 @@ Contenders take turns, so that what disturbs the machine disturbs all alike.
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -19,6 +20,7 @@ from engines.desk.samples import call_sample
 from engines.desk.speed import call_seconds
 from engines.errors import BackendError
 from engines.pipeline import Pipeline, load_pipeline
+from engines.pipelines.replicas import replicas
 from engines.spec import Precision
 from tests.bench.report import Cell, Report
 
@@ -94,6 +96,7 @@ def compare(
 
 
 NOTES = (
+    "ours on a CPU: as audits draw, each core its share of the batch; torch-compiled on all cores at once",
     "diffusers: its own pipeline call, arrays out; speed-up: over the fastest of its calls, medians of repeats taken in turns",
     "captions are encoded once by us and on every call by diffusers, as in audits, where captions recur",
     "parity error: of the networks, as in their certificates; in the figures the largest of the fp32 ones",
@@ -151,10 +154,33 @@ def our_calls(subject: Subject, place: Place, batch: int, notes: list[str], only
             yield Contender(
                 title=title,
                 precision=precision,
-                draw=lambda n, pipeline=pipeline: pipeline.generate([subject.caption] * n, range(n)),
+                draw=_by_cores(subject, backend.name, place, pipeline),
                 ours=True,
                 certificate_error=max((each for each in worst if each is not None), default=None),
             )
+
+
+def _by_cores(subject: Subject, backend: str, place: Place, whole: Pipeline) -> Draw:
+    """As audits draw: on a CPU each core a share of the batch, and all of them one picture; on a GPU the batch as it is."""
+    cores = place.threads or torch.get_num_threads()
+
+    def together(n: int) -> np.ndarray:
+        return whole.generate([subject.caption] * n, range(n))
+
+    if place.device != "cpu" or cores == 1 or backend == "torch-compiled":  # which would compile for one thread anew
+        return together
+    several = replicas(subject.load(backend, replace(place, threads=1), whole.precision, whole.batch), cores)
+    pool = ThreadPoolExecutor(cores)
+
+    def shared(n: int) -> np.ndarray:
+        shares = [range(n)[at * n // cores : (at + 1) * n // cores] for at in range(cores)]
+        work = [
+            pool.submit(pipeline.generate, [subject.caption] * len(seeds), seeds)
+            for pipeline, seeds in zip(several, shares, strict=True)
+        ]
+        return np.concatenate([each.result() for each in work])
+
+    return lambda n: shared(n) if n >= cores else together(n)
 
 
 def host_microseconds(place: Place, only: Sequence[str] = ()) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import csv
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,6 @@ import yaml
 from typer.testing import CliRunner
 
 from audit_plugin.cli.app import app
-from audit_plugin.core.protocols import Images
 from audit_plugin.demo.planted import AUDIT_LAW, CLASSES
 from audit_plugin.demo.renderer import SceneRenderer
 from audit_plugin.sources.images import encode_png
@@ -39,12 +38,6 @@ class RenderedGenerator(SceneRenderer):
 
     def __init__(self, _options: object = None, **_: object) -> None:
         """Takes the options of the engine that it stands for."""
-        self.evaluations = 0
-
-    def generate(self, captions: Sequence[str], seeds: Sequence[int]) -> Images:
-        """Counted."""
-        self.evaluations += len(seeds)
-        return super().generate(captions, seeds)
 
     def reference(self) -> None:
         """It is its own."""

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from engines.firsts import FirstEstimates
 from engines.noise import start_noise
 from engines.samplers import sample_ddim, sample_dpmpp_2m
 from engines.schedules import Trajectory, karras_sigmas
@@ -146,34 +145,6 @@ def test_it_must_be_shorter(steps):
 def test_one_run_alone_measures_nothing():
     with pytest.raises(ValueError, match="more runs than the 1"):
         fit_shortcut(runs(gaussian, 1), SIGMAS, 3)
-
-
-def test_first_estimates_that_are_shared_must_be_given():
-    """A shortcut that was fitted to them is another without."""
-    first = mixture(torch.zeros(8, 4, 8, 8), torch.full((8,), SIGMAS[0]))
-    starts = [SIGMAS[0] * start_noise(range(8 * at, 8 * at + 8), (4, 8, 8)) for at in range(3)]
-    full = [full_run(mixture, start, SIGMAS, sample_dpmpp_2m, first=first) for start in starts]
-    fit = fit_shortcut(full, SIGMAS, 5)
-    assert fit.shortcut.shared
-    assert fit.error < 0.1
-    with pytest.raises(ValueError, match="give them"):
-        fit.shortcut.sample(mixture, starts[0], [SIGMAS[at] for at in fit.shortcut.levels])
-
-
-def test_first_estimates_are_made_once_and_the_oldest_forgotten():
-    asked = []
-
-    def make(missing):
-        asked.extend(missing)
-        return torch.tensor([float(len(each)) for each in missing]).view(-1, 1, 1, 1)
-
-    firsts = FirstEstimates(most=2)
-    assert firsts.of(["a", "bb", "a"], make).flatten().tolist() == [1, 2, 1]
-    assert firsts.of(["bb", "ccc"], make).flatten().tolist() == [2, 3]
-    assert firsts.of(["bb"], make).flatten().tolist() == [2]
-    assert asked == ["a", "bb", "ccc"]
-    firsts.of(["a"], make)
-    assert asked[-1] == "a"
 
 
 def test_two_evaluations_a_step_are_refused():

@@ -21,7 +21,7 @@ from tests.findings.examples import gap, result
 
 HEALTH = ProcessHealth(
     attempts=3, interval_seconds=3600, next_run_timestamp_seconds=2e9, target_up=True,
-    config_reload_successful=True, config_reload_timestamp_seconds=1.8e9,
+    config_reload_successful=True, config_reload_timestamp_seconds=1.8e9, engine_cache_bytes=4e7, engine_share=0.3,
 )  # fmt: skip
 
 

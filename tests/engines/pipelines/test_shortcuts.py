@@ -9,7 +9,6 @@ import pytest
 
 from engines.errors import PipelineError
 from engines.pipeline import load_pipeline
-from engines.pipelines.replicas import replicas
 from engines.pipelines.shortcuts import FILE, fit_plan, keep_shortcut
 from engines.plan import SamplingPlan
 from engines.shortcut import Shortcut
@@ -103,33 +102,6 @@ def test_flows_have_shortcuts_too(family_directory, tmp_path):
     assert short.evaluations_per_image == 2
     assert fit.error < fit.plain
     assert np.isfinite(short.generate(CAPTIONS[:2], [1, 2])).all()
-
-
-def test_what_starts_from_noise_alone_shares_its_first_estimates(family_directory, tmp_path):
-    """One evaluation per caption, whatever the seeds, the batch and the order; remembered for later calls and for replicas."""
-    directory = Path(shutil.copytree(family_directory("stable_diffusion_3"), tmp_path / "flow"))
-    whole = load(directory, guidance=1.0)
-    fit = fit_plan(whole, CAPTIONS, SEEDS, 3, silent)
-    keep_shortcut(directory, whole.digest, whole.plan, fit)
-    assert fit.shortcut.shared
-    short = load(directory, guidance=1.0, shortcut=3)
-    pictures = short.generate(CAPTIONS, SEEDS)
-    assert short.evaluations == len(set(CAPTIONS)) + 2 * len(SEEDS)
-    one, other = replicas(short, 2)
-    np.testing.assert_allclose(one.generate(CAPTIONS[3:4], [3]), pictures[3:4], atol=1e-5)
-    np.testing.assert_allclose(other.generate(CAPTIONS[::-1], SEEDS[::-1])[::-1], pictures, atol=1e-5)
-    assert (one.evaluations, other.evaluations) == (2, 2 * len(SEEDS))
-    fresh = load(directory, guidance=1.0, shortcut=3)
-    np.testing.assert_allclose(fresh.generate(CAPTIONS[5:6], [5]), pictures[5:6], atol=1e-5)
-
-
-def test_what_starts_from_a_trace_of_the_picture_shares_nothing(fitted):
-    """A state at sigma 14 tells a little."""
-    directory, _ = fitted
-    short = load(directory, shortcut=3)
-    assert not short.plan.shortcut.shared
-    short.generate(CAPTIONS[:4], SEEDS[:4])
-    assert short.evaluations == 4 * short.evaluations_per_image
 
 
 def test_native_schedules_have_shortcuts_too(family_directory, tmp_path):
