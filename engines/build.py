@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 
@@ -41,7 +41,7 @@ class BackendChoice:
     name: str
     reason: str
     refused: tuple[str, ...] = ()
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, compare=False)
     """What building, certifying and comparing took, those that were not chosen included."""
 
 
