@@ -60,8 +60,8 @@ class GeneratorOptions:
     """Denoising steps; the directory's ``audit.json`` or a default when absent."""
     sampler: Literal["ddim", "dpmpp_2m", "euler"] | None = None
     """All are deterministic, which common random numbers need."""
-    shortcut: int | None = None
-    """Steps of a shortcut through the plan, which `audit-plugin generator shortcut` fits: nearly the same pictures for fewer evaluations."""
+    solver: int | None = None
+    """Steps of a solver that `audit-plugin generator solver` has fitted to the plan: nearly the same pictures for fewer evaluations."""
     guidance: float | None = None
     """Classifier-free guidance scale; 1 switches it off and halves the cost."""
     guidance_interval: tuple[float, float] | None = None

@@ -104,7 +104,7 @@ class EngineGenerator:
             sampler=None,
             guidance=None,
             guidance_interval=None,
-            shortcut=None,
+            solver=None,
         )
         return EngineGenerator(plain)
 
@@ -127,7 +127,7 @@ def _asked_plan(options: GeneratorOptions) -> dict[str, Any]:
         "sampler": options.sampler,
         "guidance": options.guidance,
         "guidance_interval": options.guidance_interval,
-        "shortcut": options.shortcut,
+        "solver": options.solver,
         "batch": options.batch,
         "device": options.device,
         "precision": options.precision,
@@ -498,7 +498,7 @@ def _note(loaded: Loaded) -> Path:
 def _settings(loaded: Loaded) -> str:
     options = loaded.config.generator
     plan = [options.steps, options.sampler, options.guidance, options.guidance_interval, options.precision]
-    return digest(json.dumps(plan if options.shortcut is None else [*plan, options.shortcut]))
+    return digest(json.dumps(plan if options.solver is None else [*plan, options.solver]))
 
 
 def _weights(loaded: Loaded) -> str:
@@ -595,8 +595,8 @@ def train_generator(loaded: Loaded, *, device: str, seconds: float, progress: Pr
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShortcutReport:
-    """A fitted shortcut, as the command tells it."""
+class SolverReport:
+    """A fitted solver, as the command tells it."""
 
     file: str
     steps: int
@@ -610,32 +610,32 @@ class ShortcutReport:
     """The same of the plan's own sampler in as many steps."""
 
 
-def fit_generator_shortcut(loaded: Loaded, *, steps: int, pictures: int, progress: Progress) -> ShortcutReport:
-    """Fit a shortcut through the configured plan on captions of the audit, with noise of its own, and write it beside the generator.
+def fit_generator_solver(loaded: Loaded, *, steps: int, pictures: int, progress: Progress) -> SolverReport:
+    """Fit a solver to the configured plan on captions of the audit, with noise of its own, and write it beside the generator.
 
     Raises GeneratorError when the plan has none of that length, or its directory cannot be written.
     """
-    options, directory = replace(loaded.config.generator, shortcut=None), generator_directory(loaded)
+    options, directory = replace(loaded.config.generator, solver=None), generator_directory(loaded)
     captions = [recipe.caption for recipe in Installation(loaded, progress).plan("").recipes.values()]
     asked = [captions[at * len(captions) // pictures] for at in range(pictures)]
-    seeds = [seed(loaded.config.audit, "shortcut", at) for at in range(pictures)]
+    seeds = [seed(loaded.config.audit, "solver", at) for at in range(pictures)]
     with engine_errors():
         from engines.pipeline import load_pipeline
-        from engines.pipelines.shortcuts import fit_plan, keep_shortcut
+        from engines.pipelines.solvers import fit_plan, keep_solver
 
         pipeline = load_pipeline(directory, **_asked_plan(options), images=pictures)
         fit = fit_plan(pipeline, asked, seeds, steps, progress)
         try:
-            file = keep_shortcut(directory, pipeline.digest, pipeline.plan, fit)
+            file = keep_solver(directory, pipeline.digest, pipeline.plan, fit)
         except OSError as error:
             raise GeneratorError(
-                f"the shortcut cannot be written into {str(directory)!r}: {error}; make the directory writable"
+                f"the solver cannot be written into {str(directory)!r}: {error}; make the directory writable"
             ) from error
-    return ShortcutReport(
+    return SolverReport(
         file=str(file),
         steps=steps,
         own_steps=pipeline.plan.steps,
-        levels=fit.shortcut.levels,
+        levels=fit.solver.levels,
         error=fit.error,
         plain_error=fit.plain,
     )

@@ -40,7 +40,7 @@ class Course:
     def path(self, plan: SamplingPlan) -> Trajectory:
         """Levels that the plan visits, and how it starts and ends."""
         full = self.scheduler.trajectory(plan, self.levels, self.tokens)
-        return full if plan.shortcut is None else plan.shortcut.along(full)
+        return full if plan.solver is None else plan.solver.along(full)
 
     def guidance(self, plan: SamplingPlan) -> Guidance:
         """Guidance by a second evaluation."""
@@ -66,8 +66,8 @@ class Course:
     ) -> Latents:
         """Latents from a start (see ``path``); ``noise`` is what stochastic samplers add, by step."""
         path = self.path(plan)
-        if plan.shortcut is not None:
-            return path.end * plan.shortcut.sample(denoise, x, path.sigmas, on_step)
+        if plan.solver is not None:
+            return path.end * plan.solver.sample(denoise, x, path.sigmas, on_step)
         if plan.sampler in SAMPLERS:
             return path.end * SAMPLERS[plan.sampler](denoise, x, path.sigmas, on_step)
         if noise is None:
@@ -87,7 +87,7 @@ def check_plan(plan: SamplingPlan, process: Process, *, distilled: bool, guided:
         raise PipelineError(f"sampler {plan.sampler!r} does not fit this network; flow_euler is for flows, and they know no other")
     if flowing and plan.schedule != "native":
         raise PipelineError(f"a flow's levels are those of its scheduler; use schedule native instead of {plan.schedule}")
-    if plan.shortcut is not None and plan.sampler not in SAMPLERS:
+    if plan.solver is not None and plan.sampler not in SAMPLERS:
         raise PipelineError(f"sampler {plan.sampler!r} adds noise at every step; only {', '.join(SAMPLERS)} can be cut short")
     if distilled and plan.guidance_interval is not None:
         raise PipelineError("guidance is distilled into this network and cannot be switched by level; leave guidance_interval out")

@@ -41,7 +41,7 @@ from engines.pipelines.families import Family
 from engines.pipelines.plans import settle
 from engines.pipelines.prompts import prompts_of
 from engines.pipelines.schedulers import read_scheduler
-from engines.pipelines.shortcuts import plan_note, with_shortcut
+from engines.pipelines.solvers import plan_note, with_solver
 from engines.plan import SamplerName, SamplingPlan, ScheduleName
 from engines.precondition import TimestepNetwork
 from engines.process import Diffusing, Flowing, Process, Velocity
@@ -211,7 +211,7 @@ def load_pipeline(
     schedule: ScheduleName | None = None,
     guidance: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
-    shortcut: int | None = None,
+    solver: int | None = None,
     null_class: int | None = None,
     batch: int = 16,
     threads: int | None = None,
@@ -225,7 +225,7 @@ def load_pipeline(
     """Read a pipeline directory; what is left out comes from its ``audit.json``, then from what suits its kind, then from SamplingPlan.
 
     Nothing is downloaded and no pickle is opened.  ``backend`` is auto or the name of one; a named one that cannot be used raises.
-    ``shortcut`` is the number of steps of one that was fitted to this plan (:mod:`engines.pipelines.shortcuts`).
+    ``solver`` is the number of steps of one that was fitted to this plan (:mod:`engines.pipelines.solvers`).
     ``null_class`` is the class of a class-conditional UNet2DModel that stands for none, which guidance needs.  A directory with another
     content than ``pin`` (:func:`engines.directory.directory_digest`) raises DigestError.  ``images`` says how many are about to be drawn: for
     few of them ``auto`` builds nothing that takes longer than it saves.  ``served`` is host:port of the Triton that backend ``triton`` asks.
@@ -238,8 +238,8 @@ def load_pipeline(
     asked |= {"null_class": null_class}
     settled = settle(parts, scheduler, {key: value for key, value in asked.items() if value is not None}, Path(directory))
     plan, shape = settled.plan, image_shape(parts)
-    if shortcut is not None:
-        plan = with_shortcut(plan, shortcut, Path(directory), parts.digest)
+    if solver is not None:
+        plan = with_solver(plan, solver, Path(directory), parts.digest)
     process = process_of(parts, scheduler)
     text = prompts_of(parts, shape, plan.guidance, settled.null_class)
     check_plan(plan, process, distilled=distilled(parts), guided=text.null is not None)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from engines.fitted import FittedSolver
 from engines.guidance import Guidance
 from engines.precondition import NoiseLevels
 from engines.schedules import karras_sigmas, trailing_sigmas
-from engines.shortcut import Shortcut
 
 SamplerName = Literal["ddim", "dpmpp_2m", "euler", "euler_ancestral", "ddpm", "lcm", "flow_euler"]
 ScheduleName = Literal["trailing", "karras", "native"]
@@ -26,8 +26,8 @@ class SamplingPlan:
     """Strength of classifier-free guidance; 1 is none."""
     guidance_interval: tuple[float, float] | None = None
     """Lowest and highest sigma that are guided; all when absent."""
-    shortcut: Shortcut | None = None
-    """Jumps over levels of all the above; all are visited when absent."""
+    solver: FittedSolver | None = None
+    """Visits only some of the levels of all the above; all are visited when absent."""
 
     def __post_init__(self) -> None:
         if self.sampler not in get_args(SamplerName):
@@ -36,8 +36,8 @@ class SamplingPlan:
             raise ValueError(f"schedule {self.schedule!r} is unknown; use one of {', '.join(get_args(ScheduleName))}")
         if self.steps < 1:
             raise ValueError(f"a plan needs at least one step, got {self.steps}")
-        if self.shortcut is not None and self.shortcut.levels[-1] != self.steps:
-            raise ValueError(f"the shortcut was fitted to {self.shortcut.levels[-1]} steps, the plan has {self.steps}")
+        if self.solver is not None and self.solver.levels[-1] != self.steps:
+            raise ValueError(f"the solver was fitted to {self.solver.levels[-1]} steps, the plan has {self.steps}")
         _ = self.guide  # which checks the interval
 
     @property
@@ -48,7 +48,7 @@ class SamplingPlan:
     @property
     def visited(self) -> int:
         """Steps that are taken."""
-        return self.steps if self.shortcut is None else self.shortcut.steps
+        return self.steps if self.solver is None else self.solver.steps
 
     def sigmas(self, levels: NoiseLevels) -> list[float]:
         """Noise levels of the full plan, descending to 0; those of ``native`` are the scheduler's own (``engines.pipelines.schedulers``)."""

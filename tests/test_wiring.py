@@ -17,7 +17,7 @@ from audit_plugin.wiring import (
     EngineGenerator,
     Installation,
     directory_digest,
-    fit_generator_shortcut,
+    fit_generator_solver,
     known_fingerprint,
     learning_rows,
     parted,
@@ -275,30 +275,30 @@ def test_a_shortcut_is_fitted_on_captions_of_the_audit_and_found_again(tmp_path)
     """Beside the generator's weights, by the plan that is configured; the reference takes none."""
     site = make_site(tmp_path / "site", 4)
     generator = shutil.copytree(GENERATOR, site.folder / "generator")
-    (generator / "shortcuts.json").unlink()
-    with pytest.raises(GeneratorError, match="has no shortcut of 2 steps"):
-        EngineGenerator(GeneratorOptions(path=str(generator), shortcut=2, backend="torch"))
+    (generator / "solvers.json").unlink()
+    with pytest.raises(GeneratorError, match="has no solver of 2 steps"):
+        EngineGenerator(GeneratorOptions(path=str(generator), solver=2, backend="torch"))
     shown = []
-    report = fit_generator_shortcut(
+    report = fit_generator_solver(
         load(site.config, {}), steps=2, pictures=32, progress=lambda done, total, what: shown.append((done, total, what))
     )
     assert (report.steps, report.own_steps, len(report.levels)) == (2, 8, 3)
     assert report.error < report.plain_error
     assert (32, 32, "pictures of the whole plan") in shown
     assert shown[-1] == (7, 7, "ways tried")
-    drawn = EngineGenerator(GeneratorOptions(path=str(generator), shortcut=2, backend="torch"))
+    drawn = EngineGenerator(GeneratorOptions(path=str(generator), solver=2, backend="torch"))
     assert (drawn.evaluations_per_image, drawn.reference().evaluations_per_image) == (2, 8)
     assert drawn.savings == ("2 steps instead of the generator's own 8",)
 
 
 def test_a_directory_that_cannot_be_written_is_one_clear_error(tmp_path, monkeypatch):
-    from engines.pipelines import shortcuts
+    from engines.pipelines import solvers
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     site = make_site(tmp_path / "site", 4)
     shutil.copytree(GENERATOR, site.folder / "generator")
-    monkeypatch.setattr(shortcuts, "keep_shortcut", full)
+    monkeypatch.setattr(solvers, "keep_solver", full)
     with pytest.raises(GeneratorError, match=r"cannot be written .* No space left on device"):
-        fit_generator_shortcut(load(site.config, {}), steps=2, pictures=32, progress=silent)
+        fit_generator_solver(load(site.config, {}), steps=2, pictures=32, progress=silent)

@@ -191,20 +191,20 @@ def generator_train(
     return ExitCode.CLEAN
 
 
-@generator_app.command("shortcut")
+@generator_app.command("solver")
 @command
-def generator_shortcut(
+def generator_solver(
     path: ConfigPath,
     *,
     steps: Annotated[int, typer.Option(help="Evaluations of one picture.", min=1)],
     pictures: Annotated[int, typer.Option(help="Drawn in full to fit to.", min=2)] = 64,
     output: Output = Form.TABLE,
 ) -> int:
-    """Fit a shortcut through the generator's plan: nearly the same pictures for fewer evaluations.  Use it as ``generator.shortcut``."""
-    from audit_plugin.wiring import fit_generator_shortcut
+    """Fit a solver to the generator's plan: nearly the same pictures for fewer evaluations.  Use it as ``generator.solver``."""
+    from audit_plugin.wiring import fit_generator_solver
 
     with progress_bars() as progress:
-        report = fit_generator_shortcut(load(path), steps=steps, pictures=pictures, progress=progress)
+        report = fit_generator_solver(load(path), steps=steps, pictures=pictures, progress=progress)
     print_facts(asdict(report), output)
     return ExitCode.CLEAN
 

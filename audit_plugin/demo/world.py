@@ -119,7 +119,7 @@ placebo_words: [{", ".join(PLACEBO_WORDS)}]   # a change of caption that must ch
 
 generator:                        # a diffusers directory; your own comes from `audit-plugin generator train`
   path: {q(f"{assets}/generator")}
-  shortcut: 4                     # half the evaluations for nearly the same pictures; every model is asked whether it sees a difference
+  solver: 4                       # half the evaluations for nearly the same pictures; every model is asked whether it sees a difference
 detector:                         # judges what the pictures show, independently of generator and audited model
   path: {q(f"{assets}/detector/scenes.onnx")}
 bank: {{path: bank}}                # pictures are drawn once and kept here

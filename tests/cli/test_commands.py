@@ -27,7 +27,7 @@ COMMANDS = [
     ("bank", "build"),
     ("bank", "verify"),
     ("generator", "train"),
-    ("generator", "shortcut"),
+    ("generator", "solver"),
 ]
 
 

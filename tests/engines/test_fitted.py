@@ -1,4 +1,4 @@
-"""Shortcuts through plans whose ends are known: what is linear is met exactly, what is not comes closer than the sampler itself."""
+"""Fitted solvers through plans whose ends are known: what is linear is met exactly, what is not comes closer than the sampler itself."""
 
 from itertools import combinations, pairwise
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from engines.fitted import FittedSolver, fit_solver, full_run, likely_levels
 from engines.noise import start_noise
 from engines.samplers import sample_ddim, sample_dpmpp_2m
 from engines.schedules import Trajectory, karras_sigmas
-from engines.shortcut import Shortcut, fit_shortcut, full_run, likely_levels
 from engines.steptable import run_table, step_table, table_steps
 
 SIGMAS = karras_sigmas(0.05, 14.0, 12)
@@ -38,7 +38,7 @@ def runs(denoise, count=4, sample=sample_dpmpp_2m):
 @pytest.mark.parametrize("steps", [1, 3, 7])
 def test_a_linear_course_is_met_exactly(steps):
     """States are multiples of one another then, however few of them are visited."""
-    assert fit_shortcut(runs(gaussian), SIGMAS, steps).error < 1e-5
+    assert fit_solver(runs(gaussian), SIGMAS, steps).error < 1e-5
 
 
 def test_it_ends_closer_than_the_sampler_in_as_many_steps():
@@ -48,17 +48,17 @@ def test_it_ends_closer_than_the_sampler_in_as_many_steps():
     def plain(run):
         return sample_dpmpp_2m(run.denoise, run.states[0], karras_sigmas(0.05, 14.0, 5))
 
-    fit = fit_shortcut(full, SIGMAS, 5, plain=plain)
+    fit = fit_solver(full, SIGMAS, 5, plain=plain)
     assert fit.error < fit.plain / 2
-    errors = [fit_shortcut(full, SIGMAS, steps).error for steps in (3, 6, 9, 11)]
+    errors = [fit_solver(full, SIGMAS, steps).error for steps in (3, 6, 9, 11)]
     assert errors == sorted(errors, reverse=True)
 
 
 def test_the_error_is_that_of_the_runs_held_out():
     full = runs(mixture)
-    fit = fit_shortcut(full, SIGMAS, 4, held_out=2)
-    again = fit_shortcut([*full[:2], full[0], full[1]], SIGMAS, 4, held_out=2)
-    assert fit.shortcut == again.shortcut
+    fit = fit_solver(full, SIGMAS, 4, held_out=2)
+    again = fit_solver([*full[:2], full[0], full[1]], SIGMAS, 4, held_out=2)
+    assert fit.solver == again.solver
     assert fit.error != again.error
 
 
@@ -89,37 +89,37 @@ def test_the_likely_levels_are_those_that_trying_all_finds():
 def test_more_candidates_do_not_end_further_away():
     """On the runs they were fitted to; the first is only likely."""
     full = runs(mixture)
-    one, many = (fit_shortcut(full, SIGMAS, 4, candidates=count).error for count in (1, 24))
+    one, many = (fit_solver(full, SIGMAS, 4, candidates=count).error for count in (1, 24))
     assert many <= 1.05 * one
 
 
 def test_it_visits_its_levels_and_tells_them():
     """Some of the plan's sigmas and timesteps; start and end stay the plan's."""
-    shortcut = fit_shortcut(runs(mixture), SIGMAS, 3).shortcut
+    solver = fit_solver(runs(mixture), SIGMAS, 3).solver
     timesteps = tuple(float(900 - at) for at in range(len(SIGMAS) - 1))
-    path = shortcut.along(Trajectory(tuple(SIGMAS), start=14.1, end=0.9, timesteps=timesteps))
-    assert path.sigmas == tuple(SIGMAS[at] for at in shortcut.levels)
-    assert path.timesteps == tuple(timesteps[at] for at in shortcut.levels[:-1])
+    path = solver.along(Trajectory(tuple(SIGMAS), start=14.1, end=0.9, timesteps=timesteps))
+    assert path.sigmas == tuple(SIGMAS[at] for at in solver.levels)
+    assert path.timesteps == tuple(timesteps[at] for at in solver.levels[:-1])
     assert (path.start, path.end) == (14.1, 0.9)
     told = []
-    shortcut.sample(mixture, 14.0 * start_noise([1], (4, 8, 8)), path.sigmas, lambda step, sigma, _: told.append((step, sigma)))
+    solver.sample(mixture, 14.0 * start_noise([1], (4, 8, 8)), path.sigmas, lambda step, sigma, _: told.append((step, sigma)))
     assert told == list(enumerate(path.sigmas[:-1]))
     with pytest.raises(ValueError, match="fitted to 12 steps, the plan has 2"):
-        shortcut.along(Trajectory((3.0, 1.0, 0.0), start=3.0))
+        solver.along(Trajectory((3.0, 1.0, 0.0), start=3.0))
 
 
 def test_it_has_a_table():
     """A whole trajectory of it can be enqueued like any other."""
-    shortcut = fit_shortcut(runs(mixture), SIGMAS, 4).shortcut
-    sigmas = [SIGMAS[at] for at in shortcut.levels]
+    solver = fit_solver(runs(mixture), SIGMAS, 4).solver
+    sigmas = [SIGMAS[at] for at in solver.levels]
     start = 14.0 * start_noise([1, 2], (4, 8, 8))
 
     def network(x, t):
         return mixture(x, t)
 
-    table = step_table(sigmas, lambda denoise, x, _: shortcut.sample(denoise, x, sigmas), lambda of_rows: of_rows)
-    ended = run_table(table_steps([network] * shortcut.steps), start, table.float())
-    torch.testing.assert_close(ended, shortcut.sample(mixture, start, sigmas), atol=1e-5, rtol=1e-5)
+    table = step_table(sigmas, lambda denoise, x, _: solver.sample(denoise, x, sigmas), lambda of_rows: of_rows)
+    ended = run_table(table_steps([network] * solver.steps), start, table.float())
+    torch.testing.assert_close(ended, solver.sample(mixture, start, sigmas), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -133,18 +133,18 @@ def test_it_has_a_table():
 )
 def test_what_is_none_is_refused(levels, weights, said):
     with pytest.raises(ValueError, match=said):
-        Shortcut(levels, weights)
+        FittedSolver(levels, weights)
 
 
 @pytest.mark.parametrize("steps", [0, 12, 13])
 def test_it_must_be_shorter(steps):
     with pytest.raises(ValueError, match="1 to 11 of its own"):
-        fit_shortcut(runs(gaussian, 2), SIGMAS, steps)
+        fit_solver(runs(gaussian, 2), SIGMAS, steps)
 
 
 def test_one_run_alone_measures_nothing():
     with pytest.raises(ValueError, match="more runs than the 1"):
-        fit_shortcut(runs(gaussian, 1), SIGMAS, 3)
+        fit_solver(runs(gaussian, 1), SIGMAS, 3)
 
 
 def test_two_evaluations_a_step_are_refused():
@@ -160,4 +160,4 @@ def test_two_evaluations_a_step_are_refused():
 
 def test_other_samplers_can_be_cut_short():
     full = runs(mixture, sample=sample_ddim)
-    assert fit_shortcut(full, SIGMAS, 6).error < 0.05
+    assert fit_solver(full, SIGMAS, 6).error < 0.05

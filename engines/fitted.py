@@ -1,8 +1,8 @@
 """Fewer evaluations for the same picture: jump over levels of a plan with steps that were fitted to where the plan itself arrives.
 
-A deterministic sampler moves by a fixed combination of the state and of past clean estimates.  A shortcut visits only some of the plan's
+A deterministic sampler moves by a fixed combination of the state and of past clean estimates.  A fitted solver visits only some of the plan's
 levels and takes the combinations that, over pictures drawn in full, come closest to the full plan's own states: least squares, one step
-after the other, each on the states that the shortcut itself has reached, so that a step also mends what those before it missed.
+after the other, each on the states that the solver itself has reached, so that a step also mends what those before it missed.
 
 Solvers with coefficients of their own at every step, fitted to a fine solver of the same network, are those of Shaul et al. 2024
 ("Bespoke non-stationary solvers", arXiv 2403.01329); here the levels are a subset of the plan's, proposed by dynamic programming, and the
@@ -32,8 +32,8 @@ _RIDGE = 1e-10
 
 
 @dataclass(frozen=True)
-class Shortcut:
-    """Which levels of a plan are visited, and how each is left."""
+class FittedSolver:
+    """Which levels of a plan are visited, and how each is left: a plan's sampler, with fewer evaluations."""
 
     levels: tuple[int, ...]
     """Positions among the plan's levels, from 0 (the start) to the last (where nothing is evaluated)."""
@@ -42,9 +42,9 @@ class Shortcut:
 
     def __post_init__(self) -> None:
         if len(self.levels) < 2 or self.levels[0] != 0 or any(b <= a for a, b in pairwise(self.levels)):
-            raise ValueError(f"a shortcut's levels rise from 0 to the plan's last, got {self.levels}")
+            raise ValueError(f"a solver's levels rise from 0 to the plan's last, got {self.levels}")
         if [len(row) for row in self.weights] != [2 + min(step, PAST - 1) for step in range(self.steps)]:
-            raise ValueError(f"a shortcut of {self.steps} steps has 2 weights for the first and {1 + PAST} for each other one")
+            raise ValueError(f"a solver of {self.steps} steps has 2 weights for the first and {1 + PAST} for each other one")
 
     @property
     def steps(self) -> int:
@@ -54,7 +54,7 @@ class Shortcut:
     def along(self, path: Trajectory) -> Trajectory:
         """The levels that are visited of the full path.  Raises ValueError for a path of another length."""
         if self.levels[-1] != len(path.sigmas) - 1:
-            raise ValueError(f"the shortcut was fitted to {self.levels[-1]} steps, the plan has {len(path.sigmas) - 1}")
+            raise ValueError(f"the solver was fitted to {self.levels[-1]} steps, the plan has {len(path.sigmas) - 1}")
         told = tuple(path.timesteps[at] for at in self.levels[:-1]) if path.timesteps else ()
         return replace(path, sigmas=tuple(path.sigmas[at] for at in self.levels), timesteps=told)
 
@@ -84,11 +84,11 @@ class FullRun:
 
 @dataclass(frozen=True)
 class Fit:
-    """A shortcut, and how far it ends from the full plan."""
+    """A solver, and how far it ends from the full plan."""
 
-    shortcut: Shortcut
+    solver: FittedSolver
     error: float
-    """||shortcut - full|| / ||full|| of the last states, over runs that nothing was fitted to."""
+    """||solver - full|| / ||full|| of the last states, over runs that nothing was fitted to."""
     plain: float | None = None
     """The same of the plan's own sampler in as many steps; None where it was not drawn."""
 
@@ -111,7 +111,7 @@ def full_run(denoise: Denoiser, x: Latents, sigmas: Sequence[float], sample: Sam
     return FullRun(denoise, states, estimates)
 
 
-def fit_shortcut(
+def fit_solver(
     runs: Sequence[FullRun],
     sigmas: Sequence[float],
     steps: int,
@@ -126,19 +126,19 @@ def fit_shortcut(
     Raises ValueError unless there is a run more than are held out and 1 <= steps < those of the full plan.
     """
     if not 1 <= steps < len(sigmas) - 1:
-        raise ValueError(f"a shortcut through {len(sigmas) - 1} steps has 1 to {len(sigmas) - 2} of its own, got {steps}")
+        raise ValueError(f"a solver for {len(sigmas) - 1} steps has 1 to {len(sigmas) - 2} of its own, got {steps}")
     if not 1 <= held_out < len(runs):
         raise ValueError(f"need more runs than the {held_out} that measure the error, got {len(runs)}")
     learnt, asked = runs[:-held_out], runs[-held_out:]
     likely = likely_levels(_powers(learnt), len(sigmas) - 1, steps, candidates)
-    tried: list[tuple[float, Shortcut]] = []
+    tried: list[tuple[float, FittedSolver]] = []
     for levels in likely:
         tried.append(_fitted(learnt, levels, sigmas))
         progress(len(tried), len(likely))
-    _, shortcut = min(tried, key=lambda one: one[0])
-    visited = [sigmas[at] for at in shortcut.levels]
-    error = _error(asked, lambda run: shortcut.sample(run.denoise, run.states[0], visited))
-    return Fit(shortcut, error, None if plain is None else _error(asked, plain))
+    _, solver = min(tried, key=lambda one: one[0])
+    visited = [sigmas[at] for at in solver.levels]
+    error = _error(asked, lambda run: solver.sample(run.denoise, run.states[0], visited))
+    return Fit(solver, error, None if plain is None else _error(asked, plain))
 
 
 def _error(runs: Sequence[FullRun], draw: Callable[[FullRun], Latents]) -> float:
@@ -173,7 +173,7 @@ def _missed(powers: Float[np.ndarray, "v v"], count: int, before: int | None, at
     return float(max(1.0 - weights @ powers[columns, to] / powers[to, to], 0.0))
 
 
-def _fitted(runs: Sequence[FullRun], levels: tuple[int, ...], sigmas: Sequence[float]) -> tuple[float, Shortcut]:
+def _fitted(runs: Sequence[FullRun], levels: tuple[int, ...], sigmas: Sequence[float]) -> tuple[float, FittedSolver]:
     """Steps by these levels, and how far the runs end from their full ends."""
     states = [run.states[0] for run in runs]
     before: list[Tensor] | None = None
@@ -189,7 +189,7 @@ def _fitted(runs: Sequence[FullRun], levels: tuple[int, ...], sigmas: Sequence[f
         steps.append(weights)
         before = clean
     missed = sum(float((x - run.states[-1]).square().sum()) for x, run in zip(states, runs, strict=True))
-    return missed, Shortcut(levels, tuple(steps))
+    return missed, FittedSolver(levels, tuple(steps))
 
 
 def _combined(weights: Sequence[float], x: Tensor, clean: Tensor, before: Tensor | None) -> Tensor:
