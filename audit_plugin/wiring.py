@@ -39,6 +39,8 @@ from audit_plugin.store.store import Store
 from audit_plugin.target.triton import TritonClassifier
 
 COMPLETE = "the bank was complete, nothing was drawn"
+SOLVERS = "solvers.json"
+"""Where solvers lie in a generator's directory (:mod:`engines.pipelines.solvers`)."""
 _MOST_WORKERS = 4
 """Batches that are drawn at once on a CPU; each needs memory of its own."""
 _TIMING_ROUNDS = 2
@@ -498,7 +500,15 @@ def _note(loaded: Loaded) -> Path:
 def _settings(loaded: Loaded) -> str:
     options = loaded.config.generator
     plan = [options.steps, options.sampler, options.guidance, options.guidance_interval, options.precision]
-    return digest(json.dumps(plan if options.solver is None else [*plan, options.solver]))
+    return digest(json.dumps(plan if options.solver is None else [*plan, options.solver, _fitted(Path(options.path))]))
+
+
+def _fitted(directory: Path) -> str:
+    """Digest of the solvers that were fitted to the generator."""
+    try:
+        return hashlib.sha256((directory / SOLVERS).read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _weights(loaded: Loaded) -> str:
@@ -517,11 +527,14 @@ def generator_directory(loaded: Loaded) -> Path:
 
 
 def directory_digest(directory: Path) -> str:
-    """SHA-256 over names and bytes of a directory's files.  Raises GeneratorError when it is not there."""
+    """SHA-256 over names and bytes of a directory's files but its solvers, which change no picture unless they are asked for.
+
+    Raises GeneratorError when it is not there.
+    """
     if not directory.is_dir():
         raise GeneratorError(f"generator directory {str(directory)!r} is not there; give a diffusers directory as `generator.path`")
     whole = hashlib.sha256()
-    for file in sorted(path for path in directory.rglob("*") if path.is_file()):
+    for file in sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.startswith(SOLVERS)):
         with file.open("rb") as content:
             whole.update(f"{file.relative_to(directory)}\x1f{hashlib.file_digest(content, 'sha256').hexdigest()}\x1f".encode())
     return whole.hexdigest()
@@ -610,6 +623,10 @@ class SolverReport:
     """The same of the plan's own sampler in as many steps."""
 
 
+_TIMES_DRAWN = 10
+"""How often a picture is drawn while a solver is fitted: once in full, then by every candidate; by and large."""
+
+
 def fit_generator_solver(loaded: Loaded, *, steps: int, pictures: int, progress: Progress) -> SolverReport:
     """Fit a solver to the configured plan on captions of the audit, with noise of its own, and write it beside the generator.
 
@@ -617,20 +634,19 @@ def fit_generator_solver(loaded: Loaded, *, steps: int, pictures: int, progress:
     """
     options, directory = replace(loaded.config.generator, solver=None), generator_directory(loaded)
     captions = [recipe.caption for recipe in Installation(loaded, progress).plan("").recipes.values()]
-    asked = [captions[at * len(captions) // pictures] for at in range(pictures)]
+    chosen = np.random.default_rng(seed(loaded.config.audit, "solver")).integers(len(captions), size=pictures)
+    asked = [captions[at] for at in chosen.tolist()]
     seeds = [seed(loaded.config.audit, "solver", at) for at in range(pictures)]
-    with engine_errors():
+    with engine_errors(), ExitStack() as leave:
         from engines.pipeline import load_pipeline
-        from engines.pipelines.solvers import fit_plan, keep_solver
+        from engines.pipelines.solvers import check_place, fit_plan, keep_solver
 
-        pipeline = load_pipeline(directory, **_asked_plan(options), images=pictures)
+        drawn = _TIMES_DRAWN * pictures
+        loading = load_pipeline(directory, **_asked_plan(options), threads=options.threads, images=drawn)
+        check_place(directory, loading.digest)
+        (pipeline,) = _several(loading, 1, options.share, leave)
         fit = fit_plan(pipeline, asked, seeds, steps, progress)
-        try:
-            file = keep_solver(directory, pipeline.digest, pipeline.plan, fit)
-        except OSError as error:
-            raise GeneratorError(
-                f"the solver cannot be written into {str(directory)!r}: {error}; make the directory writable"
-            ) from error
+        file = keep_solver(directory, pipeline.digest, pipeline.plan, fit)
     return SolverReport(
         file=str(file),
         steps=steps,

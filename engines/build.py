@@ -29,7 +29,9 @@ LIBRARIES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-cu
 BUILD_SECONDS = 30.0
 """What building a network takes, by and large, on a CPU; longer for a GPU."""
 FEW_ROWS = 4
-"""Rows that backends are compared on when it is known how little is to be computed: comparing must not take longer than it saves."""
+"""Rows that backends are compared on where little is to be computed: comparing must not take longer than it saves."""
+MANY_BATCHES = 1000
+"""From so many batches on, comparing them as they are takes next to nothing of the whole."""
 GAIN = 0.15
 """Share of the time that a built network saves, by and large."""
 
@@ -127,7 +129,8 @@ class Builder:
                 unbuilt.append(backend)
             else:
                 attempt(backend)
-        rows = self.rows if ahead is None else min(self.rows, FEW_ROWS)
+        little = ahead is not None and ahead < MANY_BATCHES * self.rows
+        rows = min(self.rows, FEW_ROWS) if little else self.rows
         work = self._work(engines, spec, batches, rows, ahead) if unbuilt else 0.0
         for backend in unbuilt:
             if work * GAIN < BUILD_SECONDS:

@@ -88,7 +88,7 @@ def check_plan(plan: SamplingPlan, process: Process, *, distilled: bool, guided:
     if flowing and plan.schedule != "native":
         raise PipelineError(f"a flow's levels are those of its scheduler; use schedule native instead of {plan.schedule}")
     if plan.solver is not None and plan.sampler not in SAMPLERS:
-        raise PipelineError(f"sampler {plan.sampler!r} adds noise at every step; only {', '.join(SAMPLERS)} can be cut short")
+        raise PipelineError(f"sampler {plan.sampler!r} adds noise at every step; only {', '.join(SAMPLERS)} have fitted solvers")
     if distilled and plan.guidance_interval is not None:
         raise PipelineError("guidance is distilled into this network and cannot be switched by level; leave guidance_interval out")
     if plan.guidance != 1.0 and not distilled and not guided:

@@ -1,4 +1,4 @@
-"""Fewer evaluations for the same picture: jump over levels of a plan with steps that were fitted to where the plan itself arrives.
+"""Fewer evaluations for nearly the same picture: a solver whose steps were fitted to where a finer plan arrives.
 
 A deterministic sampler moves by a fixed combination of the state and of past clean estimates.  A fitted solver visits only some of the plan's
 levels and takes the combinations that, over pictures drawn in full, come closest to the full plan's own states: least squares, one step
@@ -9,6 +9,7 @@ Solvers with coefficients of their own at every step, fitted to a fine solver of
 fit is linear.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from heapq import nsmallest
@@ -45,6 +46,8 @@ class FittedSolver:
             raise ValueError(f"a solver's levels rise from 0 to the plan's last, got {self.levels}")
         if [len(row) for row in self.weights] != [2 + min(step, PAST - 1) for step in range(self.steps)]:
             raise ValueError(f"a solver of {self.steps} steps has 2 weights for the first and {1 + PAST} for each other one")
+        if not all(math.isfinite(weight) for row in self.weights for weight in row):
+            raise ValueError("a solver's weights are finite numbers; what it was fitted to was not")
 
     @property
     def steps(self) -> int:
@@ -94,7 +97,7 @@ class Fit:
 
 
 def full_run(denoise: Denoiser, x: Latents, sigmas: Sequence[float], sample: Sampler) -> FullRun:
-    """Draw a batch and remember the way."""
+    """Draw a batch by a plan and remember the way.  Raises ValueError for a sampler that evaluates more than once a step."""
     states: list[Tensor] = []
     estimates: list[Tensor] = []
 
@@ -106,7 +109,7 @@ def full_run(denoise: Denoiser, x: Latents, sigmas: Sequence[float], sample: Sam
     states.append(sample(watched, x, sigmas, None))
     if len(states) != len(sigmas):
         raise ValueError(
-            f"the sampler evaluates {len(states) - 1} times on {len(sigmas) - 1} steps; only one evaluation a step can be cut short"
+            f"the sampler evaluates {len(states) - 1} times on {len(sigmas) - 1} steps; a solver replaces samplers of one evaluation a step"
         )
     return FullRun(denoise, states, estimates)
 

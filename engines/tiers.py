@@ -7,7 +7,7 @@ from engines.plan import SamplingPlan
 def savings(course: Course, plan: SamplingPlan, own: SamplingPlan) -> tuple[str, ...]:
     """What a plan leaves out of the directory's own, in words; nothing makes it exact.
 
-    A plan that does more, or the same in another order, saves nothing.
+    A plan that does more, or the same in another order, saves nothing; a fitted solver always does.
     """
     sigmas, full = course.path(plan).sigmas, course.path(own).sigmas
     found: list[str] = []
@@ -16,4 +16,6 @@ def savings(course: Course, plan: SamplingPlan, own: SamplingPlan) -> tuple[str,
     guided, fully = (sum(course.guidance(one).at(s) for s in at[:-1]) for one, at in ((plan, sigmas), (own, full)))
     if guided * (len(full) - 1) < fully * (len(sigmas) - 1):
         found.append(f"guidance in {guided} of {len(sigmas) - 1} steps instead of {fully} of {len(full) - 1}")
+    if plan.solver is not None and not found:
+        found.append(f"{plan.visited} fitted steps instead of the plan's {plan.steps}")
     return tuple(found)

@@ -271,7 +271,7 @@ def test_a_served_generator_needs_its_server(served, reason):
         EngineGenerator(GeneratorOptions(path=str(GENERATOR), backend="triton", served=served))
 
 
-def test_a_shortcut_is_fitted_on_captions_of_the_audit_and_found_again(tmp_path):
+def test_a_solver_is_fitted_on_captions_of_the_audit_and_found_again(tmp_path):
     """Beside the generator's weights, by the plan that is configured; the reference takes none."""
     site = make_site(tmp_path / "site", 4)
     generator = shutil.copytree(GENERATOR, site.folder / "generator")
@@ -285,20 +285,38 @@ def test_a_shortcut_is_fitted_on_captions_of_the_audit_and_found_again(tmp_path)
     assert (report.steps, report.own_steps, len(report.levels)) == (2, 8, 3)
     assert report.error < report.plain_error
     assert (32, 32, "pictures of the whole plan") in shown
-    assert shown[-1] == (7, 7, "ways tried")
+    assert shown[-1] == (7, 7, "candidates")
     drawn = EngineGenerator(GeneratorOptions(path=str(generator), solver=2, backend="torch"))
     assert (drawn.evaluations_per_image, drawn.reference().evaluations_per_image) == (2, 8)
     assert drawn.savings == ("2 steps instead of the generator's own 8",)
 
 
-def test_a_directory_that_cannot_be_written_is_one_clear_error(tmp_path, monkeypatch):
+def test_what_keeps_a_solver_from_being_kept_is_said_before_anything_is_drawn(tmp_path, monkeypatch):
     from engines.pipelines import solvers
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     site = make_site(tmp_path / "site", 4)
     shutil.copytree(GENERATOR, site.folder / "generator")
-    monkeypatch.setattr(solvers, "keep_solver", full)
+    monkeypatch.setattr(solvers, "NamedTemporaryFile", full)
+    monkeypatch.setattr(solvers, "fit_plan", None)  # is not reached
     with pytest.raises(GeneratorError, match=r"cannot be written .* No space left on device"):
         fit_generator_solver(load(site.config, {}), steps=2, pictures=32, progress=silent)
+
+
+def test_fitting_a_solver_leaves_banks_known_that_use_none(tmp_path):
+    """One that uses it is drawn anew."""
+    site = make_site(tmp_path / "site", 4)
+    generator = shutil.copytree(GENERATOR, site.folder / "generator")
+
+    site.change(generator={"path": "generator"})
+    remember_fingerprint(load(site.config, {}), "plain")
+    (generator / "solvers.json").write_text("other")
+    assert known_fingerprint(load(site.config, {})) == "plain"
+    site.change(generator={"path": "generator", "solver": 4})
+    assert known_fingerprint(load(site.config, {})) is None
+    remember_fingerprint(load(site.config, {}), "fitted")
+    assert known_fingerprint(load(site.config, {})) == "fitted"
+    (generator / "solvers.json").write_text("yet another")
+    assert known_fingerprint(load(site.config, {})) is None

@@ -25,7 +25,7 @@ class Settled:
 
 def settle(parts: Parts, scheduler: Scheduler, asked: Mapping[str, object], directory: Path) -> Settled:
     """Put settings together; ``asked`` leaves out what the caller does not say.  Raises PipelineError."""
-    known = {field.name for field in fields(SamplingPlan)} | {"null_class"}
+    known = {field.name for field in fields(SamplingPlan)} - {"solver"} | {"null_class"}
     unknown = set(parts.defaults) - known
     if unknown:
         raise PipelineError(f"{directory / DEFAULTS}: unknown {', '.join(sorted(unknown))}; see SamplingPlan for what it may hold")

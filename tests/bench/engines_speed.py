@@ -28,6 +28,9 @@ BATCHES = (1, 8, 32)
 PRECISIONS: Mapping[str, tuple[Precision, ...]] = {"cpu": ("fp32",), "cuda": ("fp32", "bf16")}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
+MOST_WORKERS = 4
+"""As audits have."""
+
 Draw = Callable[[int], np.ndarray]
 """So many images (n 3 h w) in [0, 1]."""
 Times = Mapping[tuple[str, int], list[float]]
@@ -163,24 +166,25 @@ def our_calls(subject: Subject, place: Place, batch: int, notes: list[str], only
 def _by_cores(subject: Subject, backend: str, place: Place, whole: Pipeline) -> Draw:
     """As audits draw: on a CPU each core a share of the batch, and all of them one picture; on a GPU the batch as it is."""
     cores = place.threads or torch.get_num_threads()
+    workers = min(cores, MOST_WORKERS)
 
     def together(n: int) -> np.ndarray:
         return whole.generate([subject.caption] * n, range(n))
 
-    if place.device != "cpu" or cores == 1 or backend == "torch-compiled":  # which would compile for one thread anew
+    if place.device != "cpu" or workers == 1 or backend == "torch-compiled":  # which would compile for one thread anew
         return together
-    several = replicas(subject.load(backend, replace(place, threads=1), whole.precision, whole.batch), cores)
-    pool = ThreadPoolExecutor(cores)
+    several = replicas(subject.load(backend, replace(place, threads=cores // workers), whole.precision, whole.batch), workers)
+    pool = ThreadPoolExecutor(workers)
 
     def shared(n: int) -> np.ndarray:
-        shares = [range(n)[at * n // cores : (at + 1) * n // cores] for at in range(cores)]
+        shares = [range(n)[at * n // workers : (at + 1) * n // workers] for at in range(workers)]
         work = [
             pool.submit(pipeline.generate, [subject.caption] * len(seeds), seeds)
             for pipeline, seeds in zip(several, shares, strict=True)
         ]
         return np.concatenate([each.result() for each in work])
 
-    return lambda n: shared(n) if n >= cores else together(n)
+    return lambda n: shared(n) if n >= workers else together(n)
 
 
 def host_microseconds(place: Place, only: Sequence[str] = ()) -> dict[str, float]:
