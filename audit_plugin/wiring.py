@@ -29,6 +29,7 @@ from audit_plugin.core.results import AuditResult, EngineUse
 from audit_plugin.core.seeds import digest, seed
 from audit_plugin.core.values import DrawnImage
 from audit_plugin.methods.depict import check_task
+from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.perception.detectors import OnnxConceptDetector
 from audit_plugin.perception.quality import QualityFilter
 from audit_plugin.report.document import write_report, write_whole
@@ -37,12 +38,9 @@ from audit_plugin.sources.folder import FolderSource, open_folder
 from audit_plugin.sources.images import encode_png, to_uint8
 from audit_plugin.store.store import Store
 from audit_plugin.target.triton import TritonClassifier
+from engines.pipelines.files import SOLVERS
 
 COMPLETE = "the bank was complete, nothing was drawn"
-SOLVERS = "solvers.json"
-"""Where solvers lie in a generator's directory (:mod:`engines.pipelines.solvers`)."""
-_MOST_WORKERS = 4
-"""Batches that are drawn at once on a CPU; each needs memory of its own."""
 _TIMING_ROUNDS = 2
 """The first batch warms the engine up, the second is timed."""
 
@@ -172,9 +170,9 @@ def _shares(options: GeneratorOptions) -> tuple[int, int | None]:
         return (1 if options.share is None else 2), options.threads
     import torch
 
-    threads = options.threads or torch.get_num_threads()
-    workers = min(threads, _MOST_WORKERS)
-    return workers, threads // workers
+    from engines.pipelines.replicas import shared_out
+
+    return shared_out(options.threads or torch.get_num_threads())
 
 
 @dataclass(frozen=True)
@@ -454,7 +452,17 @@ def known_fingerprint(loaded: Loaded) -> str | None:
         return None
 
 
-def engine_cache_bytes(loaded: Loaded) -> float | None:
+def process_health(loaded: Loaded, *, target_up: bool | None) -> ProcessHealth:
+    """What a configuration says of the process that was started with it."""
+    return ProcessHealth(
+        target_up=target_up,
+        config_reload_successful=True,
+        engine_cache_bytes=_cache_bytes(loaded),
+        engine_share=loaded.config.generator.share or 1.0,
+    )
+
+
+def _cache_bytes(loaded: Loaded) -> float | None:
     """What built engines take on disk; None where that cannot be read."""
     from engines.cache import BuildCache, default_root
     from engines.errors import CacheError
@@ -643,10 +651,10 @@ def fit_generator_solver(loaded: Loaded, *, steps: int, pictures: int, progress:
 
         drawn = _TIMES_DRAWN * pictures
         loading = load_pipeline(directory, **_asked_plan(options), threads=options.threads, images=drawn)
-        check_place(directory, loading.digest)
+        check_place(directory, loading.solver_key)
         (pipeline,) = _several(loading, 1, options.share, leave)
         fit = fit_plan(pipeline, asked, seeds, steps, progress)
-        file = keep_solver(directory, pipeline.digest, pipeline.plan, fit)
+        file = keep_solver(directory, pipeline.solver_key, pipeline.plan, fit)
     return SolverReport(
         file=str(file),
         steps=steps,

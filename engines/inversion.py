@@ -21,9 +21,8 @@ def invert_ddim(
     2023).  Costs 1 + refine evaluations a step.
     """
     for low, high in pairwise(reversed(sigmas)):
-        state = (
-            x * ((1 + high**2) / (1 + low**2)) ** 0.5
-        )  # the same picture of unit variance, as it would look at the noisier level
+        # the same picture of unit variance, as it would look at the noisier level
+        state = x * ((1 + high**2) / (1 + low**2)) ** 0.5
         level = x.new_full([len(x)], high)
         for _ in range(1 + refine):
             noise = (state - denoise(state, level)) / rowwise(level, state)

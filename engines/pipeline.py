@@ -69,6 +69,8 @@ class Pipeline:
     """Changes whenever weights, sampler or settings change."""
     digest: str
     """Of the directory's files: what ``pin`` compares."""
+    solver_key: str
+    """What fitted solvers belong to: the files, and the class that stands for none where there is one."""
     family: Family
     plan: SamplingPlan
     own: SamplingPlan
@@ -238,8 +240,9 @@ def load_pipeline(
     asked |= {"null_class": null_class}
     settled = settle(parts, scheduler, {key: value for key, value in asked.items() if value is not None}, Path(directory))
     plan, shape = settled.plan, image_shape(parts)
+    solver_key = parts.digest if settled.null_class is None else digest({"parts": parts.digest, "null_class": settled.null_class})
     if solver is not None:
-        plan = with_solver(plan, solver, Path(directory), parts.digest)
+        plan = with_solver(plan, solver, Path(directory), solver_key)
     process = process_of(parts, scheduler)
     text = prompts_of(parts, shape, plan.guidance, settled.null_class)
     check_plan(plan, process, distilled=distilled(parts), guided=text.null is not None)
@@ -260,6 +263,7 @@ def load_pipeline(
     return Pipeline(
         fingerprint=digest(described if settled.null_class is None else {**described, "null_class": settled.null_class}),
         digest=parts.digest,
+        solver_key=solver_key,
         family=parts.family,
         plan=plan,
         own=settle(parts, scheduler, {}, Path(directory)).plan,

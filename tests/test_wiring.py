@@ -21,8 +21,10 @@ from audit_plugin.wiring import (
     known_fingerprint,
     learning_rows,
     parted,
+    process_health,
     remember_fingerprint,
 )
+from engines.cache import BuildCache
 from tests.bank.world import silent
 from tests.end_to_end.site import ROOT, RenderedGenerator, make_site
 
@@ -303,6 +305,27 @@ def test_what_keeps_a_solver_from_being_kept_is_said_before_anything_is_drawn(tm
     monkeypatch.setattr(solvers, "fit_plan", None)  # is not reached
     with pytest.raises(GeneratorError, match=r"cannot be written .* No space left on device"):
         fit_generator_solver(load(site.config, {}), steps=2, pictures=32, progress=silent)
+
+
+def test_the_shipped_solvers_belong_to_the_shipped_weights():
+    for steps in (4, 5):
+        drawn = EngineGenerator(GeneratorOptions(path=str(GENERATOR), solver=steps, backend="torch"))
+        assert drawn.evaluations_per_image == steps
+
+
+def test_a_process_tells_its_cache_and_its_share(tmp_path):
+    """Of the configured directory; one that cannot be read is not told."""
+    site = make_site(tmp_path / "site", 4)
+    builds = BuildCache(tmp_path / "builds")
+    builds.obtain("key", lambda folder: (folder / "graph").write_bytes(bytes(1000)))
+    site.change(generator={"path": "generator", "cache": str(tmp_path / "builds"), "share": 0.3})
+    told = process_health(load(site.config, {}), target_up=True)
+    assert (told.target_up, told.engine_share) == (True, 0.3)
+    assert 1000 <= told.engine_cache_bytes < 3000
+    (tmp_path / "file").write_text("")
+    site.change(generator={"cache": str(tmp_path / "file"), "share": None})
+    told = process_health(load(site.config, {}), target_up=None)
+    assert (told.engine_cache_bytes, told.engine_share) == (None, 1.0)
 
 
 def test_fitting_a_solver_leaves_banks_known_that_use_none(tmp_path):

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from audit_plugin.config import Loaded
-from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.report.html import render
 from audit_plugin.service.app import ServiceOptions, serve
 from audit_plugin.target.health import check_target
 from audit_plugin.target.options import TargetOptions
-from audit_plugin.wiring import Installation, engine_cache_bytes, open_store, parted
+from audit_plugin.wiring import Installation, open_store, parted, process_health
 
 _HEALTH_SECONDS = 30.0
 """Time between two questions whether the audited servers are there."""
@@ -39,12 +38,7 @@ def serve_forever(loaded: Loaded) -> None:
             run_all,
             lambda result: render([result], pictures),
             service,
-            health=lambda: ProcessHealth(
-                target_up=targets.up,
-                config_reload_successful=True,
-                engine_cache_bytes=engine_cache_bytes(loaded),
-                engine_share=loaded.config.generator.share or 1.0,
-            ),
+            health=lambda: process_health(loaded, target_up=targets.up),
             audits=lambda: audited,
         )
 

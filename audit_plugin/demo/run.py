@@ -32,7 +32,7 @@ from audit_plugin.service.app import ServiceOptions, running
 from audit_plugin.service.logs import json_logger
 from audit_plugin.store.store import Store
 from audit_plugin.target.health import check_target
-from audit_plugin.wiring import Installation, open_store
+from audit_plugin.wiring import Installation, open_store, process_health
 
 ROWS = 150
 _WIDTH = 110
@@ -161,11 +161,7 @@ def _silent(done: int, total: int, what: str) -> None:
 
 
 def _health(loaded: Loaded) -> Callable[[], ProcessHealth]:
-    def ask() -> ProcessHealth:
-        up = check_target(loaded.models[0].target)[0].ok
-        return ProcessHealth(target_up=up, config_reload_successful=True)
-
-    return ask
+    return lambda: process_health(loaded, target_up=check_target(loaded.models[0].target)[0].ok)
 
 
 def _audits(loaded: Loaded) -> frozenset[tuple[str, str]]:

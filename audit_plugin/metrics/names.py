@@ -84,7 +84,9 @@ SPECS: tuple[MetricSpec, ...] = (
     _audit("rows", "Rows in the last audit"),
     _audit("images", "Generated images in the bank of the last audit"),
     _audit("unet_evaluations", "Denoiser network evaluations spent by the last audit"),
-    _audit("engine_items", "Rows that a network of the generator computed in the last audit that drew", labels=ENGINE),
+    _audit(
+        "engine_items", "Rows that a network of the generator computed; no series when the last audit drew nothing", labels=ENGINE
+    ),
     _audit("engine_padded_rows", "Rows computed and thrown away, to fill batches", labels=ENGINE),
     _audit("engine_seconds", "Device time of a network of the generator, all threads together", "seconds", labels=ENGINE),
     _audit("engine_parity_error_ratio", "Relative error of a network against torch in single precision", "ratio", labels=ENGINE),

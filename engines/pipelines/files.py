@@ -8,6 +8,8 @@ from pathlib import Path
 
 from engines.errors import DigestError, MissingFileError, PipelineError, UnsafeWeightsError
 
+SOLVERS = "solvers.json"
+"""Fitted solvers (:mod:`engines.pipelines.solvers`).  No part of a directory's digest: unless asked for they change no picture."""
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 _STANDARD = ("diffusion_pytorch_model", "model")

@@ -8,6 +8,19 @@ from engines.pipelines.building import NetworkOnEngine
 from engines.pipelines.codecs import KlCodec
 from engines.pipelines.sharing import LockedPrompts
 
+MOST_WORKERS = 4
+"""Batches that are drawn at once on a CPU; each needs memory of its own."""
+
+
+def shared_out(threads: int) -> tuple[int, int]:
+    """How many replicas draw at once on so many threads of a CPU, and the threads of each.
+
+    >>> shared_out(2), shared_out(9)
+    ((2, 1), (4, 2))
+    """
+    workers = min(threads, MOST_WORKERS)
+    return workers, threads // workers
+
 
 def replicas(pipeline: Pipeline, count: int) -> tuple[Pipeline, ...]:
     """As many pipelines, each for one thread at a time.  They draw what the original draws, which must not be used by itself any more.

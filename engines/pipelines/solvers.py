@@ -14,15 +14,12 @@ from torch import Tensor
 
 from engines.errors import PipelineError
 from engines.fitted import Fit, FittedSolver, FullRun, fit_solver, full_run
-from engines.pipelines.files import read_json
+from engines.pipelines.files import SOLVERS, read_json
 from engines.plan import SamplingPlan
 from engines.samplers import SAMPLERS
 
 if TYPE_CHECKING:
     from engines.pipeline import Pipeline, Wanted
-
-FILE = "solvers.json"
-"""Not part of the directory's digest: without being asked for, a solver changes no picture."""
 
 Progress = Callable[[int, int, str], None]
 """Told how much of how much was done, and of what."""
@@ -80,40 +77,38 @@ def fit_plan(pipeline: "Pipeline", wanted: "Wanted", seeds: Sequence[int], steps
     )
 
 
-def check_place(directory: Path, parts: str) -> None:
+def check_place(directory: Path, key: str) -> None:
     """Raise PipelineError where :func:`keep_solver` would, so that it is known before anything is drawn."""
-    _entries(directory, parts)
+    _entries(directory, key)
     try:
-        with NamedTemporaryFile(dir=directory, prefix=FILE):
+        with NamedTemporaryFile(dir=directory, prefix=SOLVERS):
             pass
     except OSError as error:
         raise _unwritable(directory, error) from error
 
 
-def keep_solver(directory: Path, parts: str, plan: SamplingPlan, fit: Fit) -> Path:
-    """Write it beside the weights of digest ``parts``, in place of one of the same plan and length and of those of other weights.
+def keep_solver(directory: Path, key: str, plan: SamplingPlan, fit: Fit) -> Path:
+    """Write it beside the weights that ``key`` (:attr:`Pipeline.solver_key`) stands for, in place of one of the same plan and length and of those of other weights.
 
     Safe beside others that do the same.  Raises PipelineError where that cannot be written; what was there stays.
     """
-    path = directory / FILE
+    path = directory / SOLVERS
     try:
         with _alone(directory):
             others = [
-                one
-                for one in _entries(directory, parts)
-                if one["plan"] != plan_note(plan) or len(one["weights"]) != fit.solver.steps
+                one for one in _entries(directory, key) if one["plan"] != plan_note(plan) or len(one["weights"]) != fit.solver.steps
             ]
             entry = {"plan": plan_note(plan), "levels": fit.solver.levels, "weights": _rounded(fit), "error": round(fit.error, 5)}
-            text = json.dumps({"parts": parts, "solvers": [*others, entry]}, indent=1) + "\n"
+            text = json.dumps({"key": key, "solvers": [*others, entry]}, indent=1) + "\n"
             _replaced(path, text)
     except OSError as error:
         raise _unwritable(directory, error) from error
     return path
 
 
-def with_solver(plan: SamplingPlan, steps: int, directory: Path, parts: str) -> SamplingPlan:
+def with_solver(plan: SamplingPlan, steps: int, directory: Path, key: str) -> SamplingPlan:
     """The plan by its solver of so many steps.  Raises PipelineError when none was fitted for it and these weights."""
-    for entry in _entries(directory, parts):
+    for entry in _entries(directory, key):
         if entry["plan"] == plan_note(plan) and len(entry["weights"]) == steps:
             return _with(plan, entry, directory)
     raise PipelineError(
@@ -122,15 +117,15 @@ def with_solver(plan: SamplingPlan, steps: int, directory: Path, parts: str) -> 
     )
 
 
-def _entries(directory: Path, parts: str) -> list[dict[str, Any]]:
-    path = directory / FILE
+def _entries(directory: Path, key: str) -> list[dict[str, Any]]:
+    path = directory / SOLVERS
     if not path.is_file():
         return []
     note: Mapping[str, Any] = read_json(path, "")
     found = note.get("solvers")
     if not isinstance(found, list) or not all(map(_is_entry, found)):
         raise PipelineError(f"{path} is not a list of solvers; delete it and fit them again with `audit-plugin generator solver`")
-    return [_as_planned(one) for one in found] if note.get("parts") == parts else []
+    return [_as_planned(one) for one in found] if note.get("key") == key else []
 
 
 def _is_entry(one: object) -> bool:
@@ -157,7 +152,7 @@ def _alone(directory: Path) -> Iterator[None]:
 
 def _replaced(path: Path, text: str) -> None:
     """By one rename, so that readers never see half of it; nothing is left behind when it fails."""
-    number, name = mkstemp(dir=path.parent, prefix=FILE)
+    number, name = mkstemp(dir=path.parent, prefix=SOLVERS)
     try:
         with os.fdopen(number, "w", encoding="utf-8") as file:
             file.write(text)
@@ -181,4 +176,4 @@ def _with(plan: SamplingPlan, entry: Mapping[str, Any], directory: Path) -> Samp
         weights = tuple(tuple(map(float, row)) for row in entry["weights"])
         return replace(plan, solver=FittedSolver(tuple(map(int, entry["levels"])), weights))
     except (TypeError, ValueError) as error:
-        raise PipelineError(f"{directory / FILE} holds a solver that cannot be used: {error}") from error
+        raise PipelineError(f"{directory / SOLVERS} holds a solver that cannot be used: {error}") from error

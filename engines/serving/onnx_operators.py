@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # as everybody writes it
 
+from engines.errors import ExportError
+
 Attributes = Mapping[str, Any]
 Sizes = Sequence[int]
 Operator = Callable[..., Any]
@@ -15,6 +17,10 @@ Operator = Callable[..., Any]
 
 TYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64}
 """ONNX element types that appear in Cast.  Whole numbers from 8 bits on are images' pixels, kept as they come."""
+
+
+def _unread(what: str) -> ExportError:
+    return ExportError(f"the classifier's ONNX graph has a {what}, which is not read here; give its torch module from Python")
 
 
 def convolution(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -94,13 +100,13 @@ def pad(a: Attributes, x: Tensor, pads: Sizes | None = None, value: float | None
     """Pad by attributes or inputs."""
     amounts = [int(each) for each in (pads if pads is not None else a["pads"])]
     if axes is not None:
-        raise NotImplementedError("Pad with axes")
+        raise _unread("Pad with axes")
     fill = float(value) if value is not None else float(a.get("value", 0.0))
     mode = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}[a.get("mode", "constant")]
     if mode == "constant":
         return F.pad(x, _torch_pads(amounts), value=fill)
     if any(amounts[:2]) or any(amounts[x.ndim : x.ndim + 2]):
-        raise NotImplementedError("Pad of batch or channels by content")
+        raise _unread("Pad of batch or channels by their content")
     return F.pad(x, _torch_pads(amounts[2 : x.ndim] + amounts[x.ndim + 2 :]), mode)
 
 
@@ -125,7 +131,7 @@ def unsqueeze(a: Attributes, x: Tensor, axes: Sizes | None = None) -> Tensor:
 def flatten(a: Attributes, x: Tensor) -> Tensor:
     """Flatten to a matrix, rows being the batch."""
     if a.get("axis", 1) != 1:
-        raise NotImplementedError("Flatten at another axis than 1")
+        raise _unread("Flatten at another axis than 1")
     return x.flatten(1)
 
 

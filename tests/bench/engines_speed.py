@@ -20,16 +20,13 @@ from engines.desk.samples import call_sample
 from engines.desk.speed import call_seconds
 from engines.errors import BackendError
 from engines.pipeline import Pipeline, load_pipeline
-from engines.pipelines.replicas import replicas
+from engines.pipelines.replicas import replicas, shared_out
 from engines.spec import Precision
 from tests.bench.report import Cell, Report
 
 BATCHES = (1, 8, 32)
 PRECISIONS: Mapping[str, tuple[Precision, ...]] = {"cpu": ("fp32",), "cuda": ("fp32", "bf16")}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-MOST_WORKERS = 4
-"""As audits have."""
 
 Draw = Callable[[int], np.ndarray]
 """So many images (n 3 h w) in [0, 1]."""
@@ -165,15 +162,14 @@ def our_calls(subject: Subject, place: Place, batch: int, notes: list[str], only
 
 def _by_cores(subject: Subject, backend: str, place: Place, whole: Pipeline) -> Draw:
     """As audits draw: on a CPU each core a share of the batch, and all of them one picture; on a GPU the batch as it is."""
-    cores = place.threads or torch.get_num_threads()
-    workers = min(cores, MOST_WORKERS)
+    workers, threads = shared_out(place.threads or torch.get_num_threads())
 
     def together(n: int) -> np.ndarray:
         return whole.generate([subject.caption] * n, range(n))
 
     if place.device != "cpu" or workers == 1 or backend == "torch-compiled":  # which would compile for one thread anew
         return together
-    several = replicas(subject.load(backend, replace(place, threads=cores // workers), whole.precision, whole.batch), workers)
+    several = replicas(subject.load(backend, replace(place, threads=threads), whole.precision, whole.batch), workers)
     pool = ThreadPoolExecutor(workers)
 
     def shared(n: int) -> np.ndarray:

@@ -12,7 +12,8 @@ import pytest
 from engines.errors import PipelineError
 from engines.fitted import Fit, FittedSolver
 from engines.pipeline import load_pipeline
-from engines.pipelines.solvers import FILE, fit_plan, keep_solver
+from engines.pipelines.files import SOLVERS
+from engines.pipelines.solvers import fit_plan, keep_solver
 from engines.plan import SamplingPlan
 
 CAPTIONS = ["a red circle", "a blue square on the green background"] * 8
@@ -33,7 +34,7 @@ def fitted(family_directory, tmp_path_factory):
     directory = Path(shutil.copytree(family_directory("stable_diffusion"), tmp_path_factory.mktemp("fitted") / "pipeline"))
     whole = load(directory)
     for steps in (2, 3):
-        keep_solver(directory, whole.digest, whole.plan, fit_plan(whole, CAPTIONS, SEEDS, steps, silent))
+        keep_solver(directory, whole.solver_key, whole.plan, fit_plan(whole, CAPTIONS, SEEDS, steps, silent))
     return directory, whole
 
 
@@ -54,7 +55,7 @@ def test_a_solver_is_never_exact(fitted, tmp_path):
     whole, directory = fitted[1], Path(shutil.copytree(fitted[0], tmp_path / "pipeline"))
     fine = load(directory, steps=24)
     solver = FittedSolver((*range(22), 24), ((0.5, 0.5), *[(0.5, 0.5, 0.0)] * 21))
-    keep_solver(directory, fine.digest, fine.plan, Fit(solver, error=0.1))
+    keep_solver(directory, fine.solver_key, fine.plan, Fit(solver, error=0.1))
     short = load(directory, steps=24, solver=22)
     assert (short.tier, short.savings) == ("approximate", ("22 fitted steps instead of the plan's 24",))
     assert not short.reference
@@ -70,8 +71,8 @@ def test_fingerprints_tell_them_apart_and_nothing_else_changes(fitted, family_di
 def test_fitting_again_replaces_what_was_there(fitted, tmp_path):
     directory = Path(shutil.copytree(fitted[0], tmp_path / "pipeline"))
     whole = load(directory)
-    keep_solver(directory, whole.digest, whole.plan, fit_plan(whole, CAPTIONS[::-1], SEEDS, 3, silent))
-    note = json.loads((directory / FILE).read_text())
+    keep_solver(directory, whole.solver_key, whole.plan, fit_plan(whole, CAPTIONS[::-1], SEEDS, 3, silent))
+    note = json.loads((directory / SOLVERS).read_text())
     assert sorted(len(entry["weights"]) for entry in note["solvers"]) == [2, 3]
     assert {path.suffix for path in directory.iterdir() if path.name.startswith("solvers")} == {".json"}
 
@@ -84,7 +85,7 @@ def test_a_solver_of_another_plan_is_not_taken(fitted, change):
 
 def test_a_solver_of_other_weights_is_not_taken(fitted, family_directory, tmp_path):
     directory = Path(shutil.copytree(family_directory("stable_diffusion", layers_per_block=2), tmp_path / "other"))
-    shutil.copy(fitted[0] / FILE, directory / FILE)
+    shutil.copy(fitted[0] / SOLVERS, directory / SOLVERS)
     with pytest.raises(PipelineError, match="and these weights"):
         load(directory, solver=3)
 
@@ -92,8 +93,8 @@ def test_a_solver_of_other_weights_is_not_taken(fitted, family_directory, tmp_pa
 @pytest.mark.parametrize("text", ["[]", '{"solvers": 3}', '{"solvers": [{}]}', "{"])
 def test_a_damaged_file_is_one_clear_error(fitted, tmp_path, text):
     directory = Path(shutil.copytree(fitted[0], tmp_path / "pipeline"))
-    (directory / FILE).write_text(text)
-    with pytest.raises(PipelineError, match=FILE):
+    (directory / SOLVERS).write_text(text)
+    with pytest.raises(PipelineError, match=SOLVERS):
         load(directory, solver=3)
 
 
@@ -102,11 +103,11 @@ def test_a_damaged_file_is_one_clear_error(fitted, tmp_path, text):
 )
 def test_a_damaged_entry_is_one_clear_error(fitted, tmp_path, damage):
     directory = Path(shutil.copytree(fitted[0], tmp_path / "pipeline"))
-    note = json.loads((directory / FILE).read_text())
+    note = json.loads((directory / SOLVERS).read_text())
     for entry in note["solvers"]:
         entry.update(damage)
-    (directory / FILE).write_text(json.dumps(note))
-    with pytest.raises(PipelineError, match=f"{FILE}|has no solver"):
+    (directory / SOLVERS).write_text(json.dumps(note))
+    with pytest.raises(PipelineError, match=f"{SOLVERS}|has no solver"):
         load(directory, solver=3)
 
 
@@ -124,14 +125,14 @@ def test_many_may_keep_solvers_at_once(fitted, tmp_path):
     plans = [replace(whole.plan, guidance=float(2 + at)) for at in range(12)]
     fit = fit_plan(whole, CAPTIONS, SEEDS, 3, silent)
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda plan: keep_solver(directory, whole.digest, plan, fit), plans))
-    assert len(json.loads((directory / FILE).read_text())["solvers"]) == 13  # one of which replaced its like
-    assert [path.name for path in directory.iterdir() if path.name.startswith(FILE)] == [FILE]
+        list(pool.map(lambda plan: keep_solver(directory, whole.solver_key, plan, fit), plans))
+    assert len(json.loads((directory / SOLVERS).read_text())["solvers"]) == 13  # one of which replaced its like
+    assert [path.name for path in directory.iterdir() if path.name.startswith(SOLVERS)] == [SOLVERS]
 
 
 def test_a_disk_that_is_full_keeps_what_was_there(fitted, tmp_path, monkeypatch):
     directory = Path(shutil.copytree(fitted[0], tmp_path / "pipeline"))
-    before = (directory / FILE).read_text()
+    before = (directory / SOLVERS).read_text()
     whole = fitted[1]
     fit = fit_plan(whole, CAPTIONS, SEEDS, 3, silent)
 
@@ -140,17 +141,17 @@ def test_a_disk_that_is_full_keeps_what_was_there(fitted, tmp_path, monkeypatch)
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(PipelineError, match=r"cannot be written .* No space left"):
-        keep_solver(directory, whole.digest, whole.plan, fit)
-    assert (directory / FILE).read_text() == before
-    assert [path.name for path in directory.iterdir() if path.name.startswith(FILE)] == [FILE]
+        keep_solver(directory, whole.solver_key, whole.plan, fit)
+    assert (directory / SOLVERS).read_text() == before
+    assert [path.name for path in directory.iterdir() if path.name.startswith(SOLVERS)] == [SOLVERS]
 
 
 def test_damaged_numbers_are_one_clear_error(fitted, tmp_path):
     directory = Path(shutil.copytree(fitted[0], tmp_path / "pipeline"))
-    note = json.loads((directory / FILE).read_text())
+    note = json.loads((directory / SOLVERS).read_text())
     for entry in note["solvers"]:
         entry["levels"] = entry["levels"][::-1]
-    (directory / FILE).write_text(json.dumps(note))
+    (directory / SOLVERS).write_text(json.dumps(note))
     with pytest.raises(PipelineError, match=r"cannot be used: .* rise from 0"):
         load(directory, solver=3)
 
@@ -159,7 +160,7 @@ def test_flows_have_solvers_too(family_directory, tmp_path):
     directory = Path(shutil.copytree(family_directory("stable_diffusion_3"), tmp_path / "flow"))
     whole = load(directory, guidance=1.0)
     fit = fit_plan(whole, CAPTIONS, SEEDS, 2, silent)
-    keep_solver(directory, whole.digest, whole.plan, fit)
+    keep_solver(directory, whole.solver_key, whole.plan, fit)
     short = load(directory, guidance=1.0, solver=2)
     assert short.evaluations_per_image == 2
     assert fit.error < fit.plain
@@ -171,7 +172,7 @@ def test_native_schedules_have_solvers_too(family_directory, tmp_path):
     directory = Path(shutil.copytree(family_directory("stable_diffusion_xl"), tmp_path / "native"))
     whole = load(directory, schedule="native", sampler="euler", guidance=1.0)
     fit = fit_plan(whole, CAPTIONS, SEEDS, 3, silent)
-    keep_solver(directory, whole.digest, whole.plan, fit)
+    keep_solver(directory, whole.solver_key, whole.plan, fit)
     short = load(directory, schedule="native", sampler="euler", guidance=1.0, solver=3)
     latents = whole.draw(CAPTIONS[:4], range(40, 44))
     assert (short.draw(CAPTIONS[:4], range(40, 44)) - latents).norm() < 2 * fit.error * latents.norm() + 1e-3
@@ -187,6 +188,17 @@ def test_the_plain_error_is_that_of_the_sampler_in_fewer_steps(family_directory,
     asked, seeds = CAPTIONS[-4:], SEEDS[-4:]
     latents, wanted = few.draw(asked, seeds), whole.draw(asked, seeds)
     assert fit.plain == pytest.approx(float((latents - wanted).norm() / wanted.norm()), rel=1e-3)
+
+
+def test_the_class_that_stands_for_none_is_part_of_what_a_solver_belongs_to(family_directory, tmp_path):
+    """Guidance away from another class is another course."""
+    directory = Path(shutil.copytree(family_directory("ddpm", num_class_embeds=3), tmp_path / "classes"))
+    classes = {"sampler": "ddim", "schedule": "trailing", "guidance": 2.0, "null_class": 2}
+    whole = load(directory, **classes)
+    keep_solver(directory, whole.solver_key, whole.plan, fit_plan(whole, [0, 1] * 8, SEEDS, 3, silent))
+    assert load(directory, **classes, solver=3).evaluations_per_image == 6
+    with pytest.raises(PipelineError, match="has no solver"):
+        load(directory, **{**classes, "null_class": 1}, solver=3)
 
 
 def test_fresh_noise_cannot_be_cut_short(family_directory):

@@ -156,3 +156,21 @@ def test_real_classifiers_are_read(name):
     if not (DATA / name).is_file():
         pytest.skip(f"{name} is not here")
     assert read_classifier(DATA / name, (3, 96, 96)).classes >= 2
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        (helper.make_node("Flatten", ["x"], ["y"], axis=2), "Flatten at another axis"),
+        (helper.make_node("Pad", ["x", "pads", "", "axes"], ["y"]), "Pad with axes"),
+        (helper.make_node("Pad", ["x", "whole"], ["y"], mode="edge"), "Pad of batch or channels"),
+    ],
+)
+def test_a_form_that_is_not_read_is_one_clear_error(tmp_path, node, said):
+    """It says what to do."""
+    constants = {
+        "pads": np.array([1, 1], np.int64), "axes": np.array([2], np.int64), "whole": np.array([0, 1, 0, 0, 0, 1, 0, 0], np.int64),
+    }  # fmt: skip
+    made = graph(tmp_path / "n.onnx", [node], {name: value for name, value in constants.items() if name in node.input})
+    with pytest.raises(ExportError, match=f"{said}.*torch module"):
+        OnnxModule(made)(torch.rand(2, 3, 9, 9))
