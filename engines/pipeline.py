@@ -255,6 +255,7 @@ def load_pipeline(
         cache=Path(cache) if cache else None,
         images=images,
         served=served,
+        outlines=Path(directory),
         evaluations=None if images is None else images * plan.visited * (1 if plan.guidance == 1.0 else 2),
     )
     built, precision = _certified(parts, process, text, where)

@@ -45,6 +45,10 @@ def engines_build(
     precision: PrecisionName = None,
     batch: Annotated[int | None, typer.Option(help="Rows that speed is compared at.", min=1, show_default=False)] = None,
     most: Annotated[bool, typer.Option("--max", help="Let TensorRT search at its highest level; takes many times longer.")] = False,
+    keep_graphs: Annotated[
+        bool,
+        typer.Option("--keep-graphs", help="Keep the graphs beside the generator's weights; no other machine then exports them."),
+    ] = False,
     cache: CacheDirectory = None,
     output: Output = Form.TABLE,
 ) -> int:
@@ -55,6 +59,11 @@ def engines_build(
 
         asked = _asked(options, most=most)
         built = list(build_all(asked.networks, asked.place, options.backend, options.batch, progress))
+        if keep_graphs:
+            from engines.pipelines.outlines import keep_outlines
+
+            for kept in keep_outlines(Path(options.path), asked.networks, asked.place.cache):
+                say(f"graph kept in {kept}")
     print_rows([_told(each) for each in built], output)
     return ExitCode.CLEAN
 
@@ -178,7 +187,10 @@ def _options(config: Path | None, pipeline: Path | None, **given: object) -> Gen
 def _asked(options: GeneratorOptions, *, most: bool = False) -> _Asked:
     from engines.desk.pipelines import read_networks
     from engines.desk.place import Place
+    from engines.pipelines.outlines import take_outlines
 
     builds = opened_cache(Path(options.cache) if options.cache else None)
     place = Place(builds, options.device, options.threads, most, options.served)
-    return _Asked(read_networks(Path(options.path), options.precision), place)
+    networks = read_networks(Path(options.path), options.precision)
+    take_outlines(Path(options.path), networks, builds)
+    return _Asked(networks, place)

@@ -3,6 +3,9 @@
 from engines.cache import BuildCache
 from engines.protocols import Backend
 
+READ_GRAPHS = frozenset({"ort", "ort-tensorrt"})
+"""Backends that run the graph as it lies in the cache."""
+
 
 def all_backends(cache: BuildCache, device: str = "cpu", threads: int | None = None, *, most: bool = False) -> tuple[Backend, ...]:
     """The backends of a device, whether or not they can be used here: each says so itself when it is asked.

@@ -34,9 +34,14 @@ class WeightMap:
         return f"{', '.join(strange[:3])}: no parameter in any known layout" if strange else None
 
     @property
+    def known(self) -> Mapping[str, Layout]:
+        """The initialisers that are parameters."""
+        return {name: entry for name, entry in self.entries.items() if entry is not None}
+
+    @property
     def parameters(self) -> frozenset[str]:
         """Names that the graph has weights of."""
-        return frozenset(entry[0] for entry in self.entries.values() if entry is not None)
+        return frozenset(parameter for parameter, _ in self.known.values())
 
     def arrays(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The initialisers that hold the given parameters, in the types of ``state``; parameters that are left out stay as they are.
@@ -48,8 +53,7 @@ class WeightMap:
         unknown = sorted(set(state) - self.parameters)
         if unknown:
             raise KeyError(unknown[0])
-        known = {name: entry for name, entry in self.entries.items() if entry is not None}
-        return {name: laid_out(state[parameter], steps) for name, (parameter, steps) in known.items() if parameter in state}
+        return {name: laid_out(state[parameter], steps) for name, (parameter, steps) in self.known.items() if parameter in state}
 
     def write(self, path: Path) -> None:
         """As JSON."""
@@ -61,6 +65,10 @@ class WeightMap:
 def read_weight_map(path: Path) -> WeightMap:
     """As written.  Raises OSError, ValueError."""
     table = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(table, dict) or not all(
+        entry is None or (isinstance(entry, list) and list(map(type, entry)) == [str, str]) for entry in table.values()
+    ):
+        raise ValueError(f"{path} is no map of weights")
     return WeightMap({name: None if entry is None else (entry[0], _steps(entry[1])) for name, entry in table.items()})
 
 
@@ -97,6 +105,45 @@ def refit(folder: Path, state: Mapping[str, Tensor], target: Path) -> None:
     for name, value in arrays.items():
         _replace(model.graph.initializers[name], value)
     target.mkdir(parents=True, exist_ok=True)
+    save(model, target / GRAPH)
+    names.write(target / WEIGHTS)
+
+
+ELSEWHERE = "weights"
+"""Where an outline says that its weights lie: in no file, but in the module that it is filled from."""
+
+
+def outline(folder: Path, target: Path) -> None:
+    """Write the graph of an export folder without the weights that are parameters, and its map beside it; :func:`fill` undoes it."""
+    import onnx_ir as ir
+
+    model, names = ir.load(folder / GRAPH), read_weight_map(folder / WEIGHTS)
+    for name, entry in names.entries.items():
+        if entry is not None:
+            value = model.graph.initializers[name]
+            kept: Any = value.const_value
+            value.const_value = ir.ExternalTensor(ELSEWHERE, 0, kept.nbytes, kept.dtype, shape=kept.shape, name=name)
+    target.mkdir(parents=True, exist_ok=True)
+    ir.save(model, target / GRAPH)
+    names.write(target / WEIGHTS)
+
+
+def fill(folder: Path, state: Mapping[str, Tensor], target: Path) -> None:
+    """Write the graph of an outline with the weights that the module of that state has, as an export folder.
+
+    Raises NotRefittableError when graph, map and state do not belong together; OSError, ValueError when the map cannot be read.
+    """
+    import onnx_ir as ir
+
+    names, model = read_weight_map(folder / WEIGHTS), ir.load(folder / GRAPH)
+    initialisers = model.graph.initializers
+    for name, (parameter, steps) in names.known.items():
+        if name not in initialisers or parameter not in state:
+            raise NotRefittableError(str(folder), f"{name!r} of the graph and {parameter!r} of the network are not both there")
+        _replace(initialisers[name], laid_out(state[parameter], steps))
+    empty = sorted(name for name, value in initialisers.items() if isinstance(value.const_value, ir.ExternalTensor))
+    if empty:
+        raise NotRefittableError(str(folder), f"nothing says what fills {empty[0]!r}")
     save(model, target / GRAPH)
     names.write(target / WEIGHTS)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.backends.eager import EagerBackend
-from engines.backends.registry import choosable
+from engines.backends.registry import READ_GRAPHS, choosable
 from engines.backends.weights import copied
 from engines.build import BackendChoice, Builder
 from engines.cache import BuildCache, default_root
@@ -24,6 +24,7 @@ from engines.parity import ROWS
 from engines.pipelines.codecs import KlCodec, PixelCodec
 from engines.pipelines.denoisers import denoiser_module
 from engines.pipelines.families import STABLE_DIFFUSION_3, STABLE_DIFFUSION_XL
+from engines.pipelines.outlines import take_outlines
 from engines.pipelines.probes import Probes
 from engines.pipelines.schedulers import Scheduler
 from engines.precondition import TimestepNetwork, noise_levels, prediction_of
@@ -51,10 +52,17 @@ class Where:
     """How many are about to be drawn; many unless said."""
     evaluations: int | None = None
     """Rows that denoising them takes."""
+    outlines: Path | None = None
+    """Pipeline directory that may hold its networks' graphs (:mod:`engines.pipelines.outlines`)."""
+
+    @property
+    def builds(self) -> BuildCache:
+        """Where graphs lie."""
+        return BuildCache(self.cache or default_root())
 
     def builder(self) -> Builder:
         """The backends that one is chosen from, torch being the reference."""
-        builds = BuildCache(self.cache or default_root())
+        builds = self.builds
         return Builder(
             reference=EagerBackend(self.device, self.threads),
             backends=choosable(self.backend, builds, self.device, self.threads, served=self.served),
@@ -106,6 +114,8 @@ def networks_of(parts: Parts, process: Process, prompts: Prompts, precision: Pre
 def build_networks(parts: Parts, process: Process, prompts: Prompts, where: Where) -> Built:
     """Build, or take from the cache, what draws.  Raises BackendError."""
     networks, builder = networks_of(parts, process, prompts, where.precision), where.builder()
+    if where.outlines is not None and where.backend in {"auto", *READ_GRAPHS}:
+        take_outlines(where.outlines, networks, where.builds)
     rows = (where.evaluations, where.images)  # of what denoises, and of the decoder
     built = [
         builder.build(each.module, each.spec, where.backend, each.batches, ahead=ahead)

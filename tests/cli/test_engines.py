@@ -1,6 +1,7 @@
 """``audit-plugin engines``: what it prints, what it makes, how it ends."""
 
 import json
+import shutil
 import warnings
 
 import pytest
@@ -169,3 +170,14 @@ def test_selfcheck_proves_what_is_here(run):
     assert verdicts["cpu", "forward fp32"] == verdicts["cpu", "vjp fp32"] == "ok"
     if not torch.cuda.is_available():
         assert verdicts["cuda", "probe"] == "refused"
+
+
+def test_built_graphs_are_kept_beside_the_weights(run, pipeline_directory, tmp_path):
+    """And another machine's build takes them."""
+    copy = shutil.copytree(pipeline_directory, tmp_path / "pipeline")
+    common = ("--pipeline", copy, "--backend", "ort", "-o", "json")
+    built = document(run("engines", "build", *common, "--cache", tmp_path / "here", "--keep-graphs"))
+    assert {path.name for path in (copy / "graphs").iterdir()} == {row["key"] for row in built}
+    again = document(run("engines", "build", *common, "--cache", tmp_path / "there"))
+    assert [row["key"] for row in again] == [row["key"] for row in built]
+    assert sum(row["seconds"] for row in again) < sum(row["seconds"] for row in built) / 2
