@@ -38,7 +38,7 @@ from audit_plugin.sources.folder import FolderSource, open_folder
 from audit_plugin.sources.images import encode_png, to_uint8
 from audit_plugin.store.store import Store
 from audit_plugin.target.triton import TritonClassifier
-from engines.pipelines.files import SOLVERS
+from engines.pipelines.files import OUTLINES, SOLVERS
 
 COMPLETE = "the bank was complete, nothing was drawn"
 _TIMING_ROUNDS = 2
@@ -535,17 +535,23 @@ def generator_directory(loaded: Loaded) -> Path:
 
 
 def directory_digest(directory: Path) -> str:
-    """SHA-256 over names and bytes of a directory's files but its solvers, which change no picture unless they are asked for.
+    """SHA-256 over names and bytes of a directory's files but its solvers and graphs, which change no picture unless they are asked for.
 
     Raises GeneratorError when it is not there.
     """
     if not directory.is_dir():
         raise GeneratorError(f"generator directory {str(directory)!r} is not there; give a diffusers directory as `generator.path`")
     whole = hashlib.sha256()
-    for file in sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.startswith(SOLVERS)):
+    every = (path for path in directory.rglob("*") if path.is_file())
+    for file in sorted(path for path in every if not _beside(path.relative_to(directory))):
         with file.open("rb") as content:
             whole.update(f"{file.relative_to(directory)}\x1f{hashlib.file_digest(content, 'sha256').hexdigest()}\x1f".encode())
     return whole.hexdigest()
+
+
+def _beside(file: Path) -> bool:
+    """Whether a generator's file is none of its weights or settings; what is being written begins with a dot."""
+    return file.name.startswith(SOLVERS) or file.parts[0] == OUTLINES or file.parts[0].startswith(f".{OUTLINES}")
 
 
 @contextmanager

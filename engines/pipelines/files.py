@@ -10,6 +10,8 @@ from engines.errors import DigestError, MissingFileError, PipelineError, UnsafeW
 
 SOLVERS = "solvers.json"
 """Fitted solvers (:mod:`engines.pipelines.solvers`).  No part of a directory's digest: unless asked for they change no picture."""
+OUTLINES = "graphs"
+"""Folder of graphs without weights (:mod:`engines.pipelines.outlines`).  No part of a directory's digest either."""
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 _STANDARD = ("diffusion_pytorch_model", "model")

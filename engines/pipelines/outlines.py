@@ -17,9 +17,7 @@ from engines.graphs.check import check_graph
 from engines.graphs.export import export
 from engines.graphs.weights import GRAPH, fill, outline
 from engines.network import Network
-
-OUTLINES = "graphs"
-"""Folder of a pipeline directory; no part of its digest."""
+from engines.pipelines.files import OUTLINES
 
 LOG = logging.getLogger(__name__)
 
