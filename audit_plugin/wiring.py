@@ -164,6 +164,11 @@ def _use(pipeline: Any, same: Sequence[Any]) -> EngineUse:
     )
 
 
+def drawing_threads(options: GeneratorOptions) -> int | None:
+    """Threads of each of the engines that an audit draws with: what certificates and rankings are kept by."""
+    return _shares(options)[1]
+
+
 def _shares(options: GeneratorOptions) -> tuple[int, int | None]:
     """How many draw at once, and the threads of each."""
     if options.device != "cpu":

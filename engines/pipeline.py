@@ -255,7 +255,7 @@ def load_pipeline(
         cache=Path(cache) if cache else None,
         images=images,
         served=served,
-        outlines=Path(directory),
+        outlines=Path(directory) if pin is None else None,  # a pin is of the weights and knows no graphs
         evaluations=None if images is None else images * plan.visited * (1 if plan.guidance == 1.0 else 2),
     )
     built, precision = _certified(parts, process, text, where)

@@ -165,6 +165,9 @@ def test_a_directory_is_named_by_its_content(site, tmp_path):
     """Names and bytes count; the place does not."""
     first = directory_digest(site.folder / "generator")
     assert directory_digest(shutil.copytree(site.folder / "generator", tmp_path / "copy")) == first
+    (tmp_path / "copy" / "graphs" / "a").mkdir(parents=True)
+    (tmp_path / "copy" / "graphs" / "a" / "model.onnx").write_bytes(b"a graph")
+    assert directory_digest(tmp_path / "copy") == first
     (tmp_path / "copy" / "weights").rename(tmp_path / "copy" / "other")
     assert directory_digest(tmp_path / "copy") != first
     with pytest.raises(GeneratorError, match="is not there; give a diffusers directory"):

@@ -12,6 +12,7 @@ from audit_plugin.cli.console import ExitCode, Form, print_rows, progress_bars, 
 from audit_plugin.cli.engine_cache import CACHE_COMMANDS, CacheDirectory, engine_errors, opened_cache
 from audit_plugin.config import GeneratorOptions, load
 from audit_plugin.core.errors import ConfigError
+from audit_plugin.wiring import drawing_threads
 
 if TYPE_CHECKING:  # loaded by the commands that need them
     from engines.desk.build import BuiltNetwork
@@ -47,7 +48,10 @@ def engines_build(
     most: Annotated[bool, typer.Option("--max", help="Let TensorRT search at its highest level; takes many times longer.")] = False,
     keep_graphs: Annotated[
         bool,
-        typer.Option("--keep-graphs", help="Keep the graphs beside the generator's weights; no other machine then exports them."),
+        typer.Option(
+            "--keep-graphs",
+            help="Keep the graphs, without weights, beside the generator; ONNX Runtime on a CPU then needs no export.",
+        ),
     ] = False,
     cache: CacheDirectory = None,
     output: Output = Form.TABLE,
@@ -57,14 +61,19 @@ def engines_build(
     with engine_errors(), progress_bars() as progress:
         from engines.desk.build import build_all
 
+        if keep_graphs:
+            from engines.pipelines.outlines import check_place
+
+            check_place(Path(options.path))
         asked = _asked(options, most=most)
         built = list(build_all(asked.networks, asked.place, options.backend, options.batch, progress))
-        if keep_graphs:
+    print_rows([_told(each) for each in built], output)
+    if keep_graphs:
+        with engine_errors():
             from engines.pipelines.outlines import keep_outlines
 
             for kept in keep_outlines(Path(options.path), asked.networks, asked.place.cache):
                 say(f"graph kept in {kept}")
-    print_rows([_told(each) for each in built], output)
     return ExitCode.CLEAN
 
 
@@ -187,10 +196,8 @@ def _options(config: Path | None, pipeline: Path | None, **given: object) -> Gen
 def _asked(options: GeneratorOptions, *, most: bool = False) -> _Asked:
     from engines.desk.pipelines import read_networks
     from engines.desk.place import Place
-    from engines.pipelines.outlines import take_outlines
+    from engines.pipelines.outlines import KeptGraphs
 
     builds = opened_cache(Path(options.cache) if options.cache else None)
-    place = Place(builds, options.device, options.threads, most, options.served)
-    networks = read_networks(Path(options.path), options.precision)
-    take_outlines(Path(options.path), networks, builds)
-    return _Asked(networks, place)
+    place = Place(builds, options.device, drawing_threads(options), most, options.served, KeptGraphs(Path(options.path)))
+    return _Asked(read_networks(Path(options.path), options.precision), place)

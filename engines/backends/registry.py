@@ -1,30 +1,42 @@
 """Every backend there is, in order of preference.  The one place that names them all."""
 
 from engines.cache import BuildCache
+from engines.graphs.maker import Exporting, GraphMaker
 from engines.protocols import Backend
 
-READ_GRAPHS = frozenset({"ort", "ort-tensorrt"})
-"""Backends that run the graph as it lies in the cache."""
 
-
-def all_backends(cache: BuildCache, device: str = "cpu", threads: int | None = None, *, most: bool = False) -> tuple[Backend, ...]:
+def all_backends(
+    cache: BuildCache,
+    device: str = "cpu",
+    threads: int | None = None,
+    *,
+    most: bool = False,
+    make: GraphMaker | None = None,
+) -> tuple[Backend, ...]:
     """The backends of a device, whether or not they can be used here: each says so itself when it is asked.
 
-    ``most`` lets those that search for fast kernels do so as long as they can.
+    ``most`` lets those that search for fast kernels do so as long as they can; ``make`` says where ONNX Runtime's graphs come from.
     """
     from engines.backends.compiled import CompiledBackend
     from engines.backends.eager import EagerBackend
     from engines.backends.ort import OrtBackend, OrtTensorrtBackend
     from engines.backends.prepared import PreparedBackend
 
+    source = make or Exporting()
     compiled, ort, plain = (
         CompiledBackend(cache, device, threads),
-        OrtBackend(cache, device, threads),
+        OrtBackend(cache, device, threads, make=source),
         EagerBackend(device, threads),
     )
     if device == "cpu":
         return compiled, ort, PreparedBackend(device, threads), plain
-    return _tensorrt(cache, device, threads, most=most), compiled, OrtTensorrtBackend(cache, device, threads), ort, plain
+    return (
+        _tensorrt(cache, device, threads, most=most),
+        compiled,
+        OrtTensorrtBackend(cache, device, threads, make=source),
+        ort,
+        plain,
+    )
 
 
 def choosable(
@@ -35,6 +47,7 @@ def choosable(
     *,
     most: bool = False,
     served: str | None = None,
+    make: GraphMaker | None = None,
 ) -> tuple[Backend, ...]:
     """Those that one is chosen from: all, except that ``auto`` compiles nothing for a CPU.
 
@@ -44,7 +57,7 @@ def choosable(
     """
     if wanted == "triton":
         return (_triton(served, device),)
-    every = all_backends(cache, device, threads, most=most)
+    every = all_backends(cache, device, threads, most=most, make=make)
     return tuple(each for each in every if (wanted, device, each.name) != ("auto", "cpu", "torch-compiled"))
 
 

@@ -12,6 +12,7 @@ from engines.build import Builder
 from engines.cache import BuildCache
 from engines.engine import Engine
 from engines.errors import BackendUnavailableError
+from engines.graphs.maker import GraphMaker
 from engines.network import Network
 from engines.protocols import Backend
 
@@ -29,11 +30,13 @@ class Place:
     """Whether builders search as long as they can."""
     served: str | None = None
     """host:port of the Triton that serves networks, for the backend of that name."""
+    make: GraphMaker | None = None
+    """Where graphs come from; exported when absent."""
 
     @property
     def backends(self) -> tuple[Backend, ...]:
         """All of the device, in order of preference."""
-        return all_backends(self.cache, self.device, self.threads, most=self.most)
+        return all_backends(self.cache, self.device, self.threads, most=self.most, make=self.make)
 
     def backend(self, name: str) -> Backend:
         """The one of that name.  Raises BackendUnavailableError when there is none."""
@@ -45,7 +48,7 @@ class Place:
 
     def choosable(self, wanted: str) -> tuple[Backend, ...]:
         """Those that a choice is made from."""
-        return choosable(wanted, self.cache, self.device, self.threads, most=self.most, served=self.served)
+        return choosable(wanted, self.cache, self.device, self.threads, most=self.most, served=self.served, make=self.make)
 
     @property
     def reference(self) -> EagerBackend:

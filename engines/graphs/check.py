@@ -21,6 +21,8 @@ def check_graph(path: Path, spec: EngineSpec) -> None:
     """Raise ExportError unless the file's operators, opset, inputs, outputs and batch are what runtimes take and the spec says."""
     model = _read(path)
     check_operators([(node.domain, node.op_type) for node in model.graph.node], spec)
+    if model.functions or any(_outside(attribute) for node in model.graph.node for attribute in node.attribute):
+        raise ExportError(f"the graph of {spec.name!r} refers to functions or files beside its weights; export it again")
     differences = [
         *_opset(model, spec),
         *_tensors("inputs", spec.inputs, model.graph.input, spec),
@@ -28,6 +30,11 @@ def check_graph(path: Path, spec: EngineSpec) -> None:
     ]
     if differences:
         raise ExportError(f"the graph of {spec.name!r} is not what its spec says: {'; '.join(differences)}; export it again")
+
+
+def _outside(attribute: Any) -> bool:
+    """Whether a constant's numbers lie in another file."""
+    return any(tensor.data_location == 1 for tensor in (attribute.t, *attribute.tensors))
 
 
 def check_operators(operators: Sequence[tuple[str, str]], spec: EngineSpec) -> None:

@@ -118,18 +118,19 @@ def outline(folder: Path, target: Path) -> None:
     import onnx_ir as ir
 
     model, names = ir.load(folder / GRAPH), read_weight_map(folder / WEIGHTS)
-    for name, entry in names.entries.items():
-        if entry is not None:
-            value = model.graph.initializers[name]
-            kept: Any = value.const_value
+    for name, value in model.graph.initializers.items():
+        kept: Any = value.const_value
+        if names.entries.get(name) is not None:
             value.const_value = ir.ExternalTensor(ELSEWHERE, 0, kept.nbytes, kept.dtype, shape=kept.shape, name=name)
+        elif isinstance(kept, ir.ExternalTensor):  # a constant of a large graph, whose file does not come along
+            value.const_value = ir.Tensor(kept.numpy().copy(), name=name)
     target.mkdir(parents=True, exist_ok=True)
     ir.save(model, target / GRAPH)
     names.write(target / WEIGHTS)
 
 
 def fill(folder: Path, state: Mapping[str, Tensor], target: Path) -> None:
-    """Write the graph of an outline with the weights that the module of that state has, as an export folder.
+    """Write the graph of an outline with the weights of a module, cast as it was exported, as an export folder.
 
     Raises NotRefittableError when graph, map and state do not belong together; OSError, ValueError when the map cannot be read.
     """
@@ -184,6 +185,7 @@ def _text(steps: tuple[Step, ...]) -> str:
 
 
 def _steps(text: str) -> tuple[Step, ...]:
+    """Raises ValueError for a step that there is none of."""
     if text == "transpose":
         return (("permute", (1, 0)),)
     return () if text == "identity" else tuple(_read_steps(text))
@@ -192,4 +194,6 @@ def _steps(text: str) -> tuple[Step, ...]:
 def _read_steps(text: str) -> Iterator[Step]:
     for part in text.split("; "):
         step, *sizes = part.split(" ")
+        if step not in {"permute", "reshape"}:
+            raise ValueError(f"{step!r} is no step of a layout; permute and reshape are")
         yield step, tuple(map(int, sizes))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.backends.eager import EagerBackend
-from engines.backends.registry import READ_GRAPHS, choosable
+from engines.backends.registry import choosable
 from engines.backends.weights import copied
 from engines.build import BackendChoice, Builder
 from engines.cache import BuildCache, default_root
@@ -24,7 +24,7 @@ from engines.parity import ROWS
 from engines.pipelines.codecs import KlCodec, PixelCodec
 from engines.pipelines.denoisers import denoiser_module
 from engines.pipelines.families import STABLE_DIFFUSION_3, STABLE_DIFFUSION_XL
-from engines.pipelines.outlines import take_outlines
+from engines.pipelines.outlines import KeptGraphs
 from engines.pipelines.probes import Probes
 from engines.pipelines.schedulers import Scheduler
 from engines.precondition import TimestepNetwork, noise_levels, prediction_of
@@ -55,17 +55,13 @@ class Where:
     outlines: Path | None = None
     """Pipeline directory that may hold its networks' graphs (:mod:`engines.pipelines.outlines`)."""
 
-    @property
-    def builds(self) -> BuildCache:
-        """Where graphs lie."""
-        return BuildCache(self.cache or default_root())
-
     def builder(self) -> Builder:
         """The backends that one is chosen from, torch being the reference."""
-        builds = self.builds
+        builds = BuildCache(self.cache or default_root())
+        kept = None if self.outlines is None else KeptGraphs(self.outlines)
         return Builder(
             reference=EagerBackend(self.device, self.threads),
-            backends=choosable(self.backend, builds, self.device, self.threads, served=self.served),
+            backends=choosable(self.backend, builds, self.device, self.threads, served=self.served, make=kept),
             cache=builds,
             rows=self.batch,
             where={"device": self.device, "threads": str(self.threads or torch.get_num_threads())}
@@ -114,8 +110,6 @@ def networks_of(parts: Parts, process: Process, prompts: Prompts, precision: Pre
 def build_networks(parts: Parts, process: Process, prompts: Prompts, where: Where) -> Built:
     """Build, or take from the cache, what draws.  Raises BackendError."""
     networks, builder = networks_of(parts, process, prompts, where.precision), where.builder()
-    if where.outlines is not None and where.backend in {"auto", *READ_GRAPHS}:
-        take_outlines(where.outlines, networks, where.builds)
     rows = (where.evaluations, where.images)  # of what denoises, and of the decoder
     built = [
         builder.build(each.module, each.spec, where.backend, each.batches, ahead=ahead)

@@ -1,80 +1,138 @@
 """Graphs kept beside the weights they belong to, without those weights: ``graphs/<key>/{model.onnx, weights.json}``.
 
 Exporting takes tens of seconds for a small network and minutes and much memory for a large one; filling an outline takes as long as
-copying the weights.  An outline is found by the whole spec of its network, the weights' digest included, and what it gives is checked and
-certified like any other graph, so that a wrong one costs time and never a wrong picture.
+copying the weights and running the graph three times.  An outline is found by the whole spec of its network, the weights' digest included.
+What it gives is compared with the module like a fresh export, and certified like one; whoever can write into a generator's directory
+could still make a graph that betrays both, so that a pinned directory's outlines are not used.
 """
 
+import fcntl
+import importlib.util
 import logging
+import os
+import shutil
 import tempfile
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from engines.cache import BuildCache
-from engines.errors import BackendError, PipelineError
-from engines.graphs.check import check_graph
+from engines.errors import PipelineError
+from engines.graphs.check import check_batches, check_graph
 from engines.graphs.export import export
+from engines.graphs.precision import HALVES, at_precision
 from engines.graphs.weights import GRAPH, fill, outline
 from engines.network import Network
 from engines.pipelines.files import OUTLINES
+from engines.spec import EngineSpec
 
 LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class KeptGraphs:
+    """Fills the outlines of a pipeline directory; what it has none of, or none that is right, is exported."""
+
+    directory: Path
+
+    def __call__(self, module: nn.Module, spec: EngineSpec, folder: Path, /) -> None:
+        """As a :class:`engines.graphs.maker.GraphMaker`."""
+        if self.quick(spec):
+            try:
+                _fill(self._kept(spec), module, spec, folder)
+            except _UnusableError as error:
+                LOG.warning("the graph kept in %s cannot be used (%s); exporting it instead", self._kept(spec), error)
+            else:
+                return
+            for left in folder.iterdir():
+                left.unlink()
+        export(module, spec, folder)
+
+    def quick(self, spec: EngineSpec) -> bool:
+        """Whether there is an outline of exactly this network."""
+        return os.path.isfile(self._kept(spec) / GRAPH)  # noqa: PTH113  (Path's raises where the folder may not be searched)
+
+    def _kept(self, spec: EngineSpec) -> Path:
+        return self.directory / OUTLINES / spec.key()
+
+
+def check_place(directory: Path) -> None:
+    """Raise PipelineError where :func:`keep_outlines` could not write, before anything is built."""
+    try:
+        with _alone(directory), tempfile.TemporaryDirectory(dir=directory, prefix=f".{OUTLINES}."):
+            pass
+    except OSError as error:
+        raise _unwritable(directory, error) from error
 
 
 def keep_outlines(directory: Path, networks: Sequence[Network], cache: BuildCache) -> tuple[Path, ...]:
     """Write the outline of every network; graphs that the cache lacks are exported.  Outlines of other keys (another precision) stay.
 
-    Raises BackendError where a network cannot be exported, PipelineError where the directory cannot be written; what was there stays.
+    Safe beside others that do the same.  Raises BackendError where a network cannot be exported, PipelineError where the directory
+    cannot be written; what was there stays.
     """
-    graphs = {each.spec.key(): _graph(each, cache) for each in networks}
-    kept = tuple(directory / OUTLINES / key for key in graphs)
     try:
-        with tempfile.TemporaryDirectory(dir=directory, prefix=f".{OUTLINES}.") as made:
-            for key, graph in graphs.items():
-                outline(graph, Path(made, key))
+        with _alone(directory):
+            for left in directory.glob(f".{OUTLINES}.*"):  # of writers that were killed: under the lock there is no other
+                shutil.rmtree(left, ignore_errors=True)
             (directory / OUTLINES).mkdir(exist_ok=True)
-            for folder in kept:
-                if folder.exists():
-                    folder.rename(Path(made, f"{folder.name}.before"))
-                Path(made, folder.name).rename(folder)
+            return tuple(_keep(directory, network, cache) for network in networks)
     except OSError as error:
-        raise PipelineError(
-            f"graphs cannot be written into {str(directory)!r}: {error}; they lie beside the weights they belong to"
-        ) from error
-    return kept
+        raise _unwritable(directory, error) from error
 
 
-def take_outlines(directory: Path, networks: Sequence[Network], cache: BuildCache) -> None:
-    """Put the graphs of these networks into the cache where it has none and the directory has their outlines.
-
-    An outline that cannot be used is left alone, with a warning: the network is exported as if there were none.
-    """
-    for network in networks:
-        key = network.spec.key()
-        kept = directory / OUTLINES / key
-        if cache.has(key) or not kept.is_dir():
-            continue
-        try:
-            cache.obtain(key, partial(_filled, kept, network), network.spec.about("onnx"))
-        except _UnusableError as error:
-            LOG.warning("the graph kept in %s cannot be used (%s); exporting it instead", kept, error)
-
-
-def _graph(network: Network, cache: BuildCache) -> Path:
+def _keep(directory: Path, network: Network, cache: BuildCache) -> Path:
     spec = network.spec
-    return cache.obtain(spec.key(), lambda empty: export(network.module, spec, empty), spec.about("onnx"))
+    graph = cache.obtain(spec.key(), lambda empty: export(network.module, spec, empty), spec.about("onnx"))
+    final = directory / OUTLINES / spec.key()
+    with tempfile.TemporaryDirectory(dir=directory, prefix=f".{OUTLINES}.") as made:
+        fresh, before = Path(made, "fresh"), Path(made, "before")
+        outline(graph, fresh)
+        if final.exists():
+            final.rename(before)
+        try:
+            fresh.rename(final)
+        except OSError:
+            if before.exists():
+                before.rename(final)
+            raise
+    return final
 
 
 class _UnusableError(Exception):
     """A graph that was kept is not what it should be."""
 
 
-def _filled(kept: Path, network: Network, empty: Path) -> None:
+def _fill(kept: Path, module: nn.Module, spec: EngineSpec, folder: Path) -> None:
+    """Write the graph with its weights into the folder, compared with the module."""
+    missing = [library for library in ("onnx", "onnx_ir", "onnxruntime") if importlib.util.find_spec(library) is None]
+    if missing:
+        raise _UnusableError(f"{', '.join(missing)} not installed")
     try:
-        check_graph(kept / GRAPH, network.spec)
-        fill(kept, network.module.state_dict(), empty)
-    except FileNotFoundError as error:
-        raise _UnusableError(f"{error.filename} is missing") from error
-    except (BackendError, ValueError) as error:
-        raise _UnusableError(str(error)) from error
+        check_graph(kept / GRAPH, spec)
+        cast = at_precision(module, spec.precision)
+        fill(kept, dict(zip(module.state_dict(), cast.state_dict().values(), strict=True)), folder)
+        if spec.precision not in HALVES:
+            check_batches(folder / GRAPH, module, spec)
+    except Exception as error:  # the libraries raise whatever a damaged file leads them to
+        if isinstance(error, OSError) and error.filename is not None and Path(error.filename).is_relative_to(folder):
+            raise  # the cache cannot be written, which no other graph mends
+        raise _UnusableError((str(error).strip().splitlines() or [type(error).__name__])[0]) from error
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Nobody else writes graphs into the directory meanwhile."""
+    held = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
+
+
+def _unwritable(directory: Path, error: OSError) -> PipelineError:
+    return PipelineError(f"graphs cannot be written into {str(directory)!r}: {error}; they lie beside the weights they belong to")

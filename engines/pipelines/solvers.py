@@ -88,7 +88,7 @@ def check_place(directory: Path, key: str) -> None:
 
 
 def keep_solver(directory: Path, key: str, plan: SamplingPlan, fit: Fit) -> Path:
-    """Write it beside the weights that ``key`` (:attr:`Pipeline.solver_key`) stands for, in place of one of the same plan and length and of those of other weights.
+    """Write it beside the weights that ``key`` (:attr:`Pipeline.solver_key`) stands for, in place of one of the same plan and length and of those with another key.
 
     Safe beside others that do the same.  Raises PipelineError where that cannot be written; what was there stays.
     """

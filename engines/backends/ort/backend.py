@@ -3,7 +3,8 @@
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
@@ -19,7 +20,7 @@ from engines.cache import BuildCache
 from engines.capability import Capability
 from engines.engine import Engine
 from engines.errors import ArtifactError, BackendError
-from engines.graphs.export import export
+from engines.graphs.maker import Exporting, GraphMaker
 from engines.graphs.weights import GRAPH
 from engines.spec import TORCH_TYPES, EngineSpec, Kind, Precision, digest
 
@@ -51,6 +52,7 @@ class OrtBackend:
     device: str = "cpu"
     threads: int | None = None
     name: str = "ort"
+    make: GraphMaker = field(default_factory=Exporting)
 
     def probe(self) -> Capability:
         """Missing libraries, a build without the device's provider, no driver."""
@@ -70,8 +72,8 @@ class OrtBackend:
         return self.probe().refuses(spec)
 
     def ready(self, spec: EngineSpec) -> bool:
-        """Whether the cache has the graph; on CUDA, whose variants are tried, never."""
-        return self.device == "cpu" and self.cache.has(spec.key())
+        """Whether the graph is there, or made quickly; on CUDA, whose variants are tried, never."""
+        return self.device == "cpu" and (self.cache.has(spec.key()) or self.make.quick(spec))
 
     def build(self, module: nn.Module, spec: EngineSpec) -> Engine:
         """Export unless the cache has the graph.  For CUDA there are several variants: the fastest is kept, and remembered."""
@@ -94,15 +96,18 @@ class OrtBackend:
     def _opened(self, module: nn.Module, spec: EngineSpec, variant: Variant) -> OrtProgram:
         made = replace(spec, opset=variant.opset)
         return readable(
-            self.cache, module, made, lambda graph: open_graph(graph, spec, self.device, self.threads, nhwc=variant.nhwc)
+            self.cache, module, made, self.make, lambda graph: open_graph(graph, spec, self.device, self.threads, nhwc=variant.nhwc)
         )
 
 
-def readable(cache: BuildCache, module: nn.Module, spec: EngineSpec, read: Callable[[Path], OrtProgram]) -> OrtProgram:
-    """What ``read`` makes of the network's graph; a graph that it refuses is exported again, once."""
+def readable(
+    cache: BuildCache, module: nn.Module, spec: EngineSpec, make: GraphMaker, read: Callable[[Path], OrtProgram]
+) -> OrtProgram:
+    """What ``read`` makes of the network's graph; a graph that it refuses is made again, once, by exporting it."""
     key = spec.key()
     for last in (False, True):
-        folder = cache.obtain(key, lambda empty: export(module, spec, empty), spec.about("onnx"))
+        maker = Exporting() if last else make
+        folder = cache.obtain(key, partial(maker, module, spec), spec.about("onnx"))
         try:
             return read(folder / GRAPH)
         except ArtifactError:

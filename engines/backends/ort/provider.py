@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from engines.cache import BuildCache
 from engines.capability import Capability
 from engines.engine import Engine
 from engines.errors import ArtifactError, BackendUnavailableError
+from engines.graphs.maker import Exporting, GraphMaker
 from engines.graphs.weights import GRAPH
 from engines.spec import EngineSpec
 
@@ -39,6 +40,7 @@ class OrtTensorrtBackend:
     device: str = "cuda"
     threads: int | None = None
     name: str = "ort-tensorrt"
+    make: GraphMaker = field(default_factory=Exporting)
 
     def probe(self) -> Capability:
         """Missing libraries, no driver, or a TensorRT of another major version than the provider was linked against."""
@@ -61,7 +63,7 @@ class OrtTensorrtBackend:
     def build(self, module: nn.Module, spec: EngineSpec) -> Engine:
         """Export unless the cache has the graph, and compile it unless the cache has the plan."""
         plans = self._plans(spec)
-        return self._engine(spec, readable(self.cache, module, spec, lambda graph: self._opened(graph, spec, plans)))
+        return self._engine(spec, readable(self.cache, module, spec, self.make, lambda graph: self._opened(graph, spec, plans)))
 
     def load(self, artifact: Path, spec: EngineSpec) -> Engine:
         """Open the graph in an artifact's directory; the plan may have to be compiled."""
