@@ -17,11 +17,15 @@ from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from audit_plugin.bank.pilot import SCALES
 from audit_plugin.bank.plan import PlanOptions
 from audit_plugin.concepts.io import ConceptDocument, concepts_from_dict, read_concepts
+from audit_plugin.concepts.schema import ConceptSet
 from audit_plugin.core.errors import CaptionError, ConfigError
 from audit_plugin.findings.policy import Policy, default_policy, load_policy, policy_from
 from audit_plugin.methods.depict import DepictOptions
+from audit_plugin.methods.diffex import DiffexOptions
+from audit_plugin.perception.edit_checks import Validity
 from audit_plugin.perception.task import TrainingOptions
 from audit_plugin.sources.folder import FolderOptions
 from audit_plugin.statistics.metrics import METRICS
@@ -129,6 +133,34 @@ class AuditedModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DiffexConfig:
+    """Which concepts are changed in the real images themselves, coarse to fine, and how."""
+
+    tree: str = ""
+    """Concept tree (YAML, JSON or CSV), e.g. from ``audit-plugin concepts init``; what the next two keys add when empty."""
+    concepts: bool = True
+    """Whether the configured concepts are nodes of it, one for each level; needs a generator to edit with."""
+    default: bool = True
+    """Whether the deterministic part of the default tree belongs to it: picture quality, geometry, occlusion, artefacts."""
+    domain: str = ""
+    """What the images show, where no tree says so; the audit's name by default."""
+    operator: Literal["auto", "turbo4", "sde20", "ddpm_ef50", "flowedit", "none"] = "auto"
+    """How the generator edits; ``none`` edits by deterministic operators alone."""
+    skip: float = 0.15
+    """Share of the editor's steps that is left out at the noisy end: more changes less."""
+    scales: tuple[float, ...] = SCALES
+    """Strengths of prompts that the pilot tries, ascending; the first that is good enough is kept.  Changes from caption to caption have
+    strengths of their own, from 1 to 3."""
+    pilot_images: int = 8
+    """Images on which strengths are found, without asking any audited model."""
+    validity: Validity = field(default_factory=Validity)
+    """What an edit must do to count."""
+    options: DiffexOptions = field(default_factory=DiffexOptions)
+    """Search and estimates."""
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServeOptions:
     """The long-running service."""
 
@@ -153,16 +185,16 @@ class Config:
     """Name of the audit; the seeds of all pictures follow from it."""
     source: FolderOptions
     """Labelled real images of the evaluation set."""
-    concepts: tuple[Mapping[str, Any], ...] | str
-    """What may matter: a list, or a YAML or CSV file with one."""
+    concepts: tuple[Mapping[str, Any], ...] | str = ()
+    """What may matter: a list, or a YAML or CSV file with one; without any, only a concept tree is asked about (``diffex``)."""
     template: str | None = None
     """Caption with ``{concept}`` in place of each level's phrase; phrases joined by commas when absent."""
     placebo_words: tuple[str, ...] | None = None
     """Words that say nothing about the pictures, for the placebo arm."""
     groups: tuple[tuple[str, ...], ...] = ()
     """Concepts to permute together as well."""
-    generator: GeneratorOptions
-    """What draws."""
+    generator: GeneratorOptions | None = None
+    """What draws, and edits; needed wherever there are concepts."""
     detector: DetectorOptions = field(default_factory=DetectorOptions)
     """What judges the pictures."""
     bank: BankOptions = field(default_factory=BankOptions)
@@ -173,6 +205,8 @@ class Config:
     """Audited models: ``label``, ``positive`` and the target's options."""
     analysis: DepictOptions = field(default_factory=DepictOptions)
     """Metric, margin, resamples, gates."""
+    diffex: DiffexConfig | None = None
+    """Concepts to change in the real images, as a tree (DiffEx); none when absent."""
     policy: Mapping[str, Any] | str | None = None
     """Thresholds with owner, reason and date: inline, or a file; built-in defaults when absent."""
     store: str = "audit.sqlite"
@@ -195,6 +229,20 @@ class Loaded:
     policy: Policy
     text: str
     """Effective configuration as YAML: paths as written, defaults filled in, secrets masked."""
+
+    @property
+    def generator(self) -> GeneratorOptions:
+        """What draws.  Raises ConfigError where none is configured."""
+        if self.config.generator is None:
+            raise ConfigError(
+                "generator: this key is required, unless only a concept tree is asked about, by deterministic operators"
+            )
+        return self.config.generator
+
+    @property
+    def described(self) -> bool:
+        """Whether there are concepts, so that pictures can be drawn and judged."""
+        return bool(self.document.concept_set.concepts)
 
     @property
     def digest(self) -> str:
@@ -238,6 +286,12 @@ def parse(document: Mapping[str, Any], directory: Path) -> Loaded:
         raise ConfigError("models: name at least one model to audit")
     if config.analysis.metric not in METRICS:
         raise ConfigError(f"analysis.metric: {config.analysis.metric!r} is unknown; choose one of {', '.join(METRICS)}")
+    if config.concepts and config.generator is None:
+        raise ConfigError(
+            "generator: this key is required where there are concepts; name a diffusers directory as `generator.path`"
+        )
+    if not config.concepts and config.diffex is None:
+        raise ConfigError("concepts: this key is required, unless `diffex` asks about a concept tree")
     for key in config.server.keys() - _TARGET_KEYS:
         raise ConfigError(f"server.{key}: {_unknown(key, _TARGET_KEYS)}")
     return Loaded(
@@ -320,13 +374,14 @@ def _rooted(config: Config, directory: Path) -> Config:
     def at(where: str) -> str:
         return where if not where or "://" in where or "::" in where else str(directory / where)
 
-    source, generator, detector, bank = config.source, config.generator, config.detector, config.bank
+    source, generator, detector, bank, diffex = config.source, config.generator, config.detector, config.bank, config.diffex
     return replace(
         config,
         source=replace(source, images=at(source.images), table=at(source.table)),
-        generator=replace(generator, path=at(generator.path), cache=generator.cache and at(generator.cache)),
+        generator=generator and replace(generator, path=at(generator.path), cache=generator.cache and at(generator.cache)),
         detector=replace(detector, path=at(detector.path), features=detector.features and at(detector.features)),
         bank=replace(bank, path=at(bank.path), images=at(bank.images)),
+        diffex=diffex and replace(diffex, tree=at(diffex.tree)),
         store=at(config.store),
         report=at(config.report),
     )
@@ -361,6 +416,8 @@ def _concepts(config: Config, directory: Path) -> ConceptDocument:
         if config.template is None and config.placebo_words is None and not config.groups:
             return document
         raise ConfigError("template, placebo_words and groups belong into the concept file when `concepts` names one")
+    if not config.concepts:
+        return ConceptDocument(concept_set=ConceptSet(concepts=()), columns=())
     items: dict[str, Any] = {"concepts": list(config.concepts)}
     extra = {"template": config.template, "placebo_words": config.placebo_words, "groups": config.groups or None}
     return concepts_from_dict(items | {key: value for key, value in extra.items() if value is not None})

@@ -4,8 +4,8 @@ import datetime as dt
 import os
 import platform
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 
 from audit_plugin import __version__
@@ -15,8 +15,9 @@ from audit_plugin.bank.real import RealImages
 from audit_plugin.bank.reference import Twin, compare
 from audit_plugin.bank.score import ScoreReport, score
 from audit_plugin.bank.store import ProbeBank
+from audit_plugin.core.diffex_results import DiffexResult, EffectState
 from audit_plugin.core.protocols import Classifier, Progress
-from audit_plugin.core.results import AuditResult, EngineCheck, EngineUse, Provenance
+from audit_plugin.core.results import AuditResult, EngineCheck, EngineUse, Provenance, RunState
 from audit_plugin.core.seeds import digest
 from audit_plugin.core.values import TargetInfo
 from audit_plugin.findings.findings import conclude
@@ -75,8 +76,31 @@ class Question:
     policy: Policy
 
 
-def audit_model(evidence: Evidence, classifier: Classifier, question: Question, store: Store, *, progress: Progress) -> AuditResult:
-    """Audit one model version and commit the result.
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """What a concept tree told of one model, and what asking took."""
+
+    result: DiffexResult
+    queries: int
+    """Pictures that the model was asked about."""
+    evaluations: int
+    """Network evaluations spent on edits."""
+
+
+Explain = Callable[[Classifier], Explained]
+"""Asks one model about a concept tree."""
+
+
+def audit_model(
+    evidence: Evidence,
+    classifier: Classifier,
+    question: Question,
+    store: Store,
+    *,
+    progress: Progress,
+    explain: Explain | None = None,
+) -> AuditResult:
+    """Audit one model version and commit the result; with ``explain`` its concept tree belongs to it.
 
     Killed in between, it goes on from the scores it has: each picture is asked about once per model version.
     """
@@ -100,13 +124,117 @@ def audit_model(evidence: Evidence, classifier: Classifier, question: Question, 
     check = compare(evidence.bank, evidence.twins, store.scores, info, label=question.label, metric=question.options.metric)
     progress(1, 1, f"estimates of {info.model}")
     seconds = {"build": evidence.built.seconds, "score": between - clock, "estimate": time.monotonic() - between}
-    result = conclude(
-        _result(report, evidence, info, question, check, scored=scored, seconds=seconds, started=started),
-        question.policy,
-        store.past(info.model, question.label),
+    result = _result(report, evidence, info, question, check, scored=scored, seconds=seconds, started=started)
+    return _committed(_with_tree(result, classifier, explain), question, store)
+
+
+def audit_tree(about: Mapping[str, str], classifier: Classifier, question: Question, store: Store, explain: Explain) -> AuditResult:
+    """Audit one model version by a concept tree alone, and commit the result.
+
+    ``about`` says what the tree was asked on: ``audit``, ``config``, ``config_hash``, ``dataset_digest``, ``rows_digest``.
+    """
+    started, info = _now(), classifier.info
+    result = AuditResult(
+        run=new_run_id(),
+        state=RunState.SUCCEEDED,
+        model=info.model,
+        version=info.version,
+        label=question.label,
+        classes=info.labels,
+        metric=question.options.metric,
+        real_score=None,
+        generated_score=None,
+        n_rows=0,
+        headline="",
+        concepts=(),
+        groups=(),
+        gates=(),
+        leakage={},
+        placebo={},
+        fairness=(),
+        findings=(),
+        pairs=(),
+        not_tested=(),
+        provenance=Provenance(
+            audit=about["audit"],
+            started_at=started,
+            finished_at=started,
+            plugin_version=__version__,
+            machine=_machine(),
+            versions={"python": platform.python_version(), **_versions()},
+            server=info.server,
+            config_hash=about["config_hash"],
+            scoring=info.scoring,
+            bank_digest="",
+            generator="",
+            detector="",
+            concept_set="",
+            caption_template="",
+            dataset_digest=about["dataset_digest"],
+            policy_digest=question.policy.digest,
+            seed=about["audit"],
+            backend="none",
+            backend_reason="nothing is drawn: the images themselves are edited",
+            images=0,
+            unet_evaluations=0,
+            classifier_queries=0,
+            seconds={},
+            config=about["config"],
+            rows_digest=about["rows_digest"],
+            model_config_hash=info.config_hash,
+            endpoint_notes=info.notes,
+        ),
+        truth=question.truth,
     )
-    store.save(result)
-    return result
+    told = _with_tree(result, classifier, explain)
+    explained = told.diffex
+    if explained is None:
+        raise ValueError("a tree was asked about, and nothing was told")
+    images = max((one.images_estimate for one in explained.classes), default=0)
+    return _committed(
+        replace(told, headline=tree_headline(explained), n_rows=images, state=_tree_state(explained)), question, store
+    )
+
+
+def tree_headline(result: DiffexResult) -> str:
+    """The verdict first: what must not matter and does, then what matters."""
+    found = [node for one in result.classes for node in one.nodes if node.state is EffectState.EFFECT and node.effect is not None]
+    wrong = sorted((node for node in found if node.kind.alerts), key=lambda node: -node.bound)
+    if not any(one.nodes for one in result.classes):
+        return "No node of the concept tree could be tested."
+    if not found:
+        return "No node of the concept tree moves the model's scores beyond what a meaningless edit does."
+    told = wrong or sorted(found, key=lambda node: -node.bound)
+    named = ", ".join(f"{node.node} ({node.class_name}: {node.effect.value:+.2f})" for node in told[:3] if node.effect is not None)
+    what = "of kinds that should not matter" if wrong else "all of them of the core kind"
+    return f"{len(found)} nodes of the concept tree move the scores, {len(wrong) or 'none'} {what}: {named} log-odds."
+
+
+def _tree_state(result: DiffexResult) -> RunState:
+    """Too little was said where no node has an estimate."""
+    return RunState.SUCCEEDED if any(one.nodes for one in result.classes) else RunState.INSUFFICIENT_DATA
+
+
+def _with_tree(result: AuditResult, classifier: Classifier, explain: Explain | None) -> AuditResult:
+    if explain is None:
+        return result
+    clock = time.monotonic()
+    told = explain(classifier)
+    before = result.provenance
+    provenance = replace(
+        before,
+        finished_at=_now(),
+        unet_evaluations=before.unet_evaluations + told.evaluations,
+        classifier_queries=before.classifier_queries + told.queries,
+        seconds={**before.seconds, "tree": round(time.monotonic() - clock, 2)},
+    )
+    return replace(result, diffex=told.result, provenance=provenance)
+
+
+def _committed(result: AuditResult, question: Question, store: Store) -> AuditResult:
+    concluded = conclude(result, question.policy, store.past(result.model, question.label))
+    store.save(concluded)
+    return concluded
 
 
 def _result(
@@ -162,7 +290,7 @@ def _provenance(
         started_at=started,
         finished_at=_now(),
         plugin_version=__version__,
-        machine=f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        machine=_machine(),
         versions={"python": platform.python_version(), **_versions()},
         server=info.server,
         config_hash=evidence.config_hash,
@@ -203,6 +331,10 @@ def _approximations(evidence: Evidence, check: EngineCheck | None) -> tuple[str,
         f"on {check.pictures} pictures the model agrees with the reference in {check.same:.1%}, scores change by {check.change:.3f}"
     )
     return evidence.savings if check.passed else (*evidence.savings, failed)
+
+
+def _machine() -> str:
+    return f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
 
 
 def _now() -> str:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -15,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from audit_plugin.bank.ahead import scoring_ahead
+from audit_plugin.bank.arms import ScoredArms
 from audit_plugin.bank.build import BuildReport, Quality, build
 from audit_plugin.bank.plan import Cost, Plan, cost, plan
 from audit_plugin.bank.real import RealImages, index_real
 from audit_plugin.bank.reference import draw_twins, twins
 from audit_plugin.bank.store import ProbeBank
+from audit_plugin.bank.studio import Studio
 from audit_plugin.bank.verify import verify
 from audit_plugin.concepts.captions import caption
 from audit_plugin.config import AuditedModel, GeneratorOptions, LearnFrom, Loaded, options_of
@@ -29,14 +32,16 @@ from audit_plugin.core.results import AuditResult, EngineUse
 from audit_plugin.core.seeds import digest, seed
 from audit_plugin.core.values import DrawnImage
 from audit_plugin.methods.depict import check_task
+from audit_plugin.methods.diffex import DiffexOptions, run_diffex
 from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.perception.detectors import OnnxConceptDetector
 from audit_plugin.perception.quality import QualityFilter
 from audit_plugin.report.document import write_report, write_whole
-from audit_plugin.runner import Evidence, Question, audit_model
+from audit_plugin.runner import Evidence, Explain, Explained, Question, audit_model, audit_tree
 from audit_plugin.sources.folder import FolderSource, open_folder
 from audit_plugin.sources.images import encode_png, to_uint8
 from audit_plugin.store.store import Store
+from audit_plugin.studios import PipelineEditor, known_editor, open_studio, sources_of
 from audit_plugin.target.triton import TritonClassifier
 from engines.pipelines.files import OUTLINES, SOLVERS
 
@@ -108,15 +113,20 @@ class EngineGenerator:
         )
         return EngineGenerator(plain)
 
-    def generate(self, captions: Sequence[str], seeds: Sequence[int]) -> Images:
-        """One picture per (caption, seed).  Thread safe; as many threads as there are workers draw at the same time."""
+    @contextmanager
+    def lend(self) -> Iterator[Any]:
+        """A pipeline for one thread, as soon as one is free."""
         pipeline = self._idle.get()
         try:
-            with engine_errors():
-                images: Images = pipeline.generate(captions, seeds)
-                return images
+            yield pipeline
         finally:
             self._idle.put(pipeline)
+
+    def generate(self, captions: Sequence[str], seeds: Sequence[int]) -> Images:
+        """One picture per (caption, seed).  Thread safe; as many threads as there are workers draw at the same time."""
+        with engine_errors(), self.lend() as pipeline:
+            images: Images = pipeline.generate(captions, seeds)
+            return images
 
 
 def _asked_plan(options: GeneratorOptions) -> dict[str, Any]:
@@ -202,7 +212,7 @@ class Installation:
         """The engine; loading it may take a while."""
         generator_directory(self.loaded)
         self.progress(0, 1, "loading the generator")
-        made = EngineGenerator(self.loaded.config.generator, images=len(self.plan("").recipes))
+        made = EngineGenerator(self.loaded.generator, images=len(self.plan("").recipes))
         self.progress(1, 1, "loading the generator")
         return made
 
@@ -297,7 +307,7 @@ class Installation:
             generator,
             self._quality(),
             progress=self.progress,
-            batch=self.loaded.config.generator.batch,
+            batch=self.loaded.generator.batch,
             workers=generator.workers,
             stored=stored,
         )
@@ -312,7 +322,7 @@ class Installation:
                     self.bank.plan(),
                     reference,
                     progress=self.progress,
-                    batch=self.loaded.config.generator.batch,
+                    batch=self.loaded.generator.batch,
                     workers=reference.workers,
                 )
         check = DrawingCheck(savings=self.generator.savings, reference=reference is None)
@@ -338,7 +348,7 @@ class Installation:
         if complete is not None:
             return cost(complete, complete.recipes, evaluations_per_image=0, images_per_second=1.0, bytes_per_image=0)
         wanted, generator = self.plan(self.generator.fingerprint), self.generator
-        sample = list(wanted.recipes.values())[: self.loaded.config.generator.batch]
+        sample = list(wanted.recipes.values())[: self.loaded.generator.batch]
         for _ in range(_TIMING_ROUNDS):
             started = time.monotonic()
             images = generator.generate([recipe.caption for recipe in sample], [recipe.seed for recipe in sample])
@@ -361,6 +371,9 @@ class Installation:
         refusals = [self.refusal(model) for model in models]
         if refusals[0] is not None and all(refusals):
             raise refusals[0]
+        if not self.loaded.described:
+            yield from self._by_tree(models, store)
+            return
         first = models[refusals.index(None)]
         with TritonClassifier.connect(first.target) as classifier:
             evidence = self.evidence(classifier, store.scores)
@@ -368,10 +381,116 @@ class Installation:
             try:
                 with TritonClassifier.connect(model.target) as classifier:
                     self._check_answers(classifier, model)
-                    yield audit_model(evidence, classifier, self._question(model), store, progress=self.progress)
+                    yield audit_model(
+                        evidence,
+                        classifier,
+                        self._question(model),
+                        store,
+                        progress=self.progress,
+                        explain=self._explain(model, store),
+                    )
             except AuditError as error:
                 yield error
             evidence = replace(evidence, engines=(), ahead={}, built=replace(evidence.built, evaluations=0, drawn=0, seconds=0.0))
+
+    def _by_tree(self, models: Sequence[AuditedModel], store: Store) -> Iterator[AuditResult | AuditError]:
+        """Audits of a concept tree alone: nothing is drawn."""
+        about = {
+            "audit": self.loaded.config.audit,
+            "config": self.loaded.text,
+            "config_hash": self.loaded.digest,
+            "dataset_digest": self.source.digest,
+            "rows_digest": digest("rows", *sorted(row.id for row in self.source.rows)),
+        }
+        for model in models:
+            try:
+                explain = self._explain(model, store)
+                if explain is None:
+                    raise ConfigError("diffex: this key is required where there are no concepts")
+                with TritonClassifier.connect(model.target) as classifier:
+                    yield audit_tree(about, classifier, self._question(model), store, explain)
+            except AuditError as error:
+                yield error
+
+    def _explain(self, model: AuditedModel, store: Store) -> Explain | None:
+        """How to ask this model about the configured tree; None where there is none."""
+        options = self.loaded.config.diffex
+        if options is None:
+            return None
+
+        def explain(classifier: Classifier) -> Explained:
+            studio = self.studio
+            spent = 0 if studio.editor is None else studio.editor.rows_spent()
+            arms = ScoredArms(studio, classifier, store.scores, self.progress)
+            labels = {row.id: row.labels.get(model.label, "") for row in self.source.rows}
+            result = run_diffex(
+                arms,
+                studio.tree,
+                sorted(studio.sources),
+                self._told_classes(model, classifier.info.labels),
+                classes_of={image: labels[image] for image in studio.sources},
+                labels=classifier.info.labels,
+                options=self._asked(options.options),
+                progress=self.progress,
+                seed=seed(self.loaded.config.audit, "diffex"),
+            )
+            after = 0 if studio.editor is None else studio.editor.rows_spent()
+            return Explained(result=result, queries=arms.sent[0], evaluations=after - spent)
+
+        return explain
+
+    def _asked(self, options: DiffexOptions) -> DiffexOptions:
+        """Placebos are said in words that the generator knows, where the configuration names some."""
+        words = self.loaded.document.concept_set.placebo_words
+        return replace(options, placebos=words[:3]) if self.loaded.described and words else options
+
+    def _told_classes(self, model: AuditedModel, labels: Sequence[str]) -> tuple[str, ...]:
+        """Classes whose effects are told: of two the favourable one, since the other mirrors it; else those that have images."""
+        if len(labels) == 2:
+            return (model.positive if model.positive is not None else labels[1],)
+        counts = Counter(row.labels.get(model.label, "") for row in self.source.rows)
+        return tuple(name for name, _ in counts.most_common() if name in labels)
+
+    @cached_property
+    def studio(self) -> Studio:
+        """Edits of the audited images, made once for all models."""
+        options = self.loaded.config.diffex
+        if options is None:
+            raise ConfigError("diffex: this key is required to edit images")
+        editing = self.loaded.config.generator is not None and options.operator != "none"
+        editor = (
+            known_editor(Path(self.loaded.config.bank.path) / "editor.json", self._editing(), self._editor) if editing else None
+        )
+        return open_studio(
+            self.loaded,
+            sources_of(self.source.rows, dict(self.real.by_row), described=self.loaded.described),
+            sorted({name for row in self.source.rows for name in row.labels.values()}),
+            editor=editor,
+            size=self._editor_size() if editing else None,
+            detector=self.detector if self.loaded.described else None,
+            progress=self.progress,
+        )
+
+    def _editing(self) -> str:
+        """Digest of everything that decides an edit."""
+        options = self.loaded.config.diffex
+        if options is None:
+            return ""
+        return digest("editing", _settings(self.loaded), _weights(self.loaded), options.operator, repr(options.skip))
+
+    def _editor(self) -> PipelineEditor:
+        options = self.loaded.config.diffex
+        if options is None:
+            raise ConfigError("diffex: this key is required to edit images")
+        generator = self.generator
+        return PipelineEditor(generator.lend, generator.workers, options.operator, options.skip, engine_errors)
+
+    def _editor_size(self) -> int:
+        """Side of the pictures that the generator makes, as its directory says; found out without loading it."""
+        with engine_errors():
+            from engines.directory import picture_side
+
+            return picture_side(Path(self.loaded.generator.path))
 
     def audit(self, store: Store, *, only: str | None = None) -> tuple[AuditResult, ...]:
         """The results of :meth:`attempts`; the first error is raised when all models have had their turn."""
@@ -450,7 +569,7 @@ def known_fingerprint(loaded: Loaded) -> str | None:
     """
     try:
         note = json.loads(_note(loaded).read_text(encoding="utf-8"))
-        elsewhere = not Path(loaded.config.generator.path).is_dir()
+        elsewhere = not Path(loaded.generator.path).is_dir()
         same = note["settings"] == _settings(loaded) and (elsewhere or note["weights"] == _weights(loaded))
         return str(note["fingerprint"]) if same else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -463,7 +582,7 @@ def process_health(loaded: Loaded, *, target_up: bool | None) -> ProcessHealth:
         target_up=target_up,
         config_reload_successful=True,
         engine_cache_bytes=_cache_bytes(loaded),
-        engine_share=loaded.config.generator.share or 1.0,
+        engine_share=1.0 if loaded.config.generator is None else loaded.config.generator.share or 1.0,
     )
 
 
@@ -472,7 +591,7 @@ def _cache_bytes(loaded: Loaded) -> float | None:
     from engines.cache import BuildCache, default_root
     from engines.errors import CacheError
 
-    chosen = loaded.config.generator.cache
+    chosen = None if loaded.config.generator is None else loaded.config.generator.cache
     try:
         return float(sum(entry.bytes for entry in BuildCache(Path(chosen) if chosen else default_root()).entries()))
     except (OSError, CacheError):
@@ -511,7 +630,7 @@ def _note(loaded: Loaded) -> Path:
 
 
 def _settings(loaded: Loaded) -> str:
-    options = loaded.config.generator
+    options = loaded.generator
     plan = [options.steps, options.sampler, options.guidance, options.guidance_interval, options.precision]
     return digest(json.dumps(plan if options.solver is None else [*plan, options.solver, _fitted(Path(options.path))]))
 
@@ -525,13 +644,13 @@ def _fitted(directory: Path) -> str:
 
 
 def _weights(loaded: Loaded) -> str:
-    return directory_digest(Path(loaded.config.generator.path))
+    return directory_digest(Path(loaded.generator.path))
 
 
 def generator_directory(loaded: Loaded) -> Path:
     """The generator's directory.  Raises GeneratorError, naming the command that makes it, when it is still to be trained."""
-    directory = Path(loaded.config.generator.path)
-    if loaded.config.generator.train is not None and not directory.is_dir():
+    directory = Path(loaded.generator.path)
+    if loaded.generator.train is not None and not directory.is_dir():
         raise GeneratorError(
             f"generator directory {str(directory)!r} is not there; `audit-plugin generator train` makes it "
             "from the rows that `generator.train` names"
@@ -611,7 +730,7 @@ def train_generator(loaded: Loaded, *, device: str, seconds: float, progress: Pr
 
     Resumes where it was killed.  Raises ConfigError without ``generator.train``, GeneratorError when it cannot be trained.
     """
-    options, out = loaded.config.generator, Path(loaded.config.generator.path)
+    options, out = loaded.generator, Path(loaded.generator.path)
     if options.train is None:
         raise ConfigError("generator.train.where: name the rows to train the generator on (rows that are not audited)")
     budget = {"autoencoder_seconds": seconds * 0.4, "diffusion_seconds": seconds * 0.6} if seconds else {}
@@ -651,7 +770,7 @@ def fit_generator_solver(loaded: Loaded, *, steps: int, pictures: int, progress:
 
     Raises GeneratorError when the plan has none of that length, or its directory cannot be written.
     """
-    options, directory = replace(loaded.config.generator, solver=None), generator_directory(loaded)
+    options, directory = replace(loaded.generator, solver=None), generator_directory(loaded)
     captions = [recipe.caption for recipe in Installation(loaded, progress).plan("").recipes.values()]
     chosen = np.random.default_rng(seed(loaded.config.audit, "solver")).integers(len(captions), size=pictures)
     asked = [captions[at] for at in chosen.tolist()]

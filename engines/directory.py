@@ -113,6 +113,20 @@ def directory_digest(directory: str | Path) -> str:
     return digest_files(Path(directory), _layout(Path(directory)).files)
 
 
+def picture_side(directory: Path) -> int:
+    """Side in pixels of the square pictures that a directory draws, without loading it.  Raises PipelineError."""
+    layout = _layout(directory)
+    config = read_json(layout.folders[layout.family.network] / "config.json", "the architecture of the network")
+    size = config.get("sample_size")
+    side = size[0] if isinstance(size, list) and size else size
+    if not isinstance(side, int):
+        raise PipelineError(f"{directory} does not say how large it draws (sample_size of its network)")
+    if not layout.family.latent:
+        return side
+    blocks = read_json(layout.folders["vae"] / "config.json", "the architecture of the vae").get("block_out_channels")
+    return side * 2 ** (len(blocks) - 1) if isinstance(blocks, list) else side
+
+
 def _layout(directory: Path) -> _Layout:
     index = _index(directory)
     family, kinds = family_of(index), components(index)

@@ -47,6 +47,40 @@ ALERTS: tuple[Alert, ...] = (
         ),
     ),
     Alert(
+        name="AuditPluginProtectedAttributeEffect",
+        any_of=(
+            Compare("semantic_breach_runs", ">=", 2, ("kind", "=", "protected")),
+            Compare("semantic_breach_strong", "==", 1, ("kind", "=", "protected")),
+        ),
+        summary="Model {model} answers otherwise where {node} is changed, a protected attribute",
+        description=(
+            "Version {version}, task {task}, class {class}: adding or removing {node} in real images moves the log-odds by more than the "
+            "policy allows, with its whole 95 % interval, in two consecutive audits on different rows or by more than twice the bound in one."
+        ),
+        severity="critical",
+    ),
+    Alert(
+        name="AuditPluginSpuriousFeature",
+        any_of=(
+            Compare("semantic_breach_runs", ">=", 2, ("kind", "!=", "protected")),
+            Compare("semantic_breach_strong", "==", 1, ("kind", "!=", "protected")),
+        ),
+        summary="Model {model} responds to {node}, a feature of kind {kind} that must not matter",
+        description=(
+            "Version {version}, task {task}, class {class}: the spuriousness score of {node} on real images exceeds the policy's bound in two "
+            "consecutive audits on different rows, or by more than twice in one."
+        ),
+    ),
+    Alert(
+        name="AuditPluginEffectsUntrustworthy",
+        any_of=(Compare("semantic_untrustworthy", "==", 1),),
+        summary="The concept tree of model {model} cannot be relied on",
+        description=(
+            "Version {version}, task {task}: too few images, edits that are not valid, editing that moves scores by itself, or an order of "
+            "effects that changes between halves of the images. No finding about its nodes is made meanwhile."
+        ),
+    ),
+    Alert(
         name="AuditPluginAuditBroken",
         any_of=(Compare("audit_broken", "==", 1),),
         summary="The audit of model {model} does not work",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from audit_plugin.metrics.names import METRICS
-from audit_plugin.metrics.samples import Sample
+from audit_plugin.metrics.sample import Sample
 
 WINDOW = "15m"
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {"==": operator.eq, ">=": operator.ge, ">": operator.gt}
@@ -23,14 +23,25 @@ class Compare:
     metric: str
     op: Literal["==", ">=", ">"]
     bound: float
+    only: tuple[str, Literal["=", "!="], str] | None = None
+    """Label, comparison and value of the series that count; all when absent."""
 
     def promql(self) -> str:
         """The condition as an instant vector of the series that meet it."""
-        return f"{_recent(self.metric)} {self.op} {self.bound:g}"
+        chosen = "" if self.only is None else '{{{}{}"{}"}}'.format(*self.only)
+        return f"{_recent(self.metric, chosen)} {self.op} {self.bound:g}"
 
     def met_by(self, samples: Sequence[Sample], now: float) -> Iterator[Sample]:
         """The samples that meet it."""
-        return (one for one in samples if one.metric == self.metric and _COMPARE[self.op](one.value, self.bound))
+        return (
+            one for one in samples if one.metric == self.metric and self._counts(one) and _COMPARE[self.op](one.value, self.bound)
+        )
+
+    def _counts(self, sample: Sample) -> bool:
+        if self.only is None:
+            return True
+        label, comparison, value = self.only
+        return (sample.named_labels[label] == value) == (comparison == "=")
 
 
 @dataclass(frozen=True)
@@ -76,5 +87,5 @@ class Absent:
 Condition = Compare | Overdue | Absent
 
 
-def _recent(metric: str) -> str:
-    return f"max_over_time({METRICS[metric].name}[{WINDOW}])"
+def _recent(metric: str, chosen: str = "") -> str:
+    return f"max_over_time({METRICS[metric].name}{chosen}[{WINDOW}])"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from audit_plugin.alerts.catalogue import ALERTS
-from audit_plugin.metrics.samples import Sample
+from audit_plugin.metrics.sample import Sample
 
 
 @dataclass(frozen=True, kw_only=True)

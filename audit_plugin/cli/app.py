@@ -11,6 +11,7 @@ from rich.table import Table
 
 from audit_plugin import __version__
 from audit_plugin.cli.command import ConfigPath, Output, command
+from audit_plugin.cli.concepts import concepts_app
 from audit_plugin.cli.console import (
     ExitCode,
     Form,
@@ -47,6 +48,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(bank_app, name="bank")
 app.add_typer(generator_app, name="generator")
 app.add_typer(engines_app, name="engines")
+app.add_typer(concepts_app, name="concepts")
 
 
 def exit_code(results: Sequence[AuditResult]) -> ExitCode:

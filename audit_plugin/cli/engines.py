@@ -12,9 +12,9 @@ from audit_plugin.cli.console import ExitCode, Form, print_rows, progress_bars, 
 from audit_plugin.cli.engine_cache import CACHE_COMMANDS, CacheDirectory, engine_errors, opened_cache
 from audit_plugin.config import GeneratorOptions, load
 from audit_plugin.core.errors import ConfigError
-from audit_plugin.wiring import drawing_threads
 
 if TYPE_CHECKING:  # loaded by the commands that need them
+    from audit_plugin.wiring import drawing_threads
     from engines.desk.build import BuiltNetwork
     from engines.desk.place import Place
     from engines.network import Network
@@ -188,7 +188,7 @@ def _options(config: Path | None, pipeline: Path | None, **given: object) -> Gen
     """The configured generator, or a directory; what is given here goes before the configuration."""
     if (config is None) == (pipeline is None):
         raise ConfigError("give a configuration, or --pipeline with a diffusers directory")
-    options = GeneratorOptions(path=str(pipeline)) if config is None else load(config).config.generator
+    options = GeneratorOptions(path=str(pipeline)) if config is None else load(config).generator
     given = {key: str(value) if isinstance(value, Path) else value for key, value in given.items() if value is not None}
     return replace(options, **given)  # type: ignore[arg-type]
 

@@ -73,6 +73,18 @@ class EditRow:
     after: tuple[float, ...] = ()
     before_sha256: str = ""
     after_sha256: str = ""
+    original: tuple[float, ...] = ()
+    """Class scores of the image itself, untouched, where it was scored: only for the shift of the null edit."""
+
+    @property
+    def scored(self) -> bool:
+        """Whether both pictures have class scores."""
+        return bool(self.before) and bool(self.after)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may enter an estimate."""
+        return self.valid and self.scored
 
 
 class EditArms(Protocol):

@@ -11,7 +11,9 @@ from enum import StrEnum
 
 from pydantic import TypeAdapter, ValidationError
 
+from audit_plugin.core.diffex_results import DiffexResult
 from audit_plugin.core.errors import StoreError
+from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.values import Role
 
 SCHEMA_VERSION = 1
@@ -50,15 +52,6 @@ class GateStatus(StrEnum):
     WARN = "warn"
     FAIL = "fail"
     NOT_RUN = "not_run"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,8 +302,8 @@ class AuditResult:
     metric: str
     real_score: float | None
     """The metric on the real images; never the reference arm of an effect."""
-    generated_score: float
-    """The metric on the baseline arm."""
+    generated_score: float | None
+    """The metric on the baseline arm; None where nothing was drawn."""
     n_rows: int
     headline: str
     """One sentence: the verdict first."""
@@ -328,6 +321,8 @@ class AuditResult:
     provenance: Provenance
     truth: Mapping[str, float] = field(default_factory=dict)
     """Known importance per concept, for planted models only."""
+    diffex: DiffexResult | None = None
+    """Effects of a tree of concepts on real images; None where none was asked for."""
     schema_version: int = SCHEMA_VERSION
 
 

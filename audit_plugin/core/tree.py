@@ -69,6 +69,8 @@ class Node:
     params: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Of attribute and deterministic operators."""
     source: Source = "person"
+    kind_reason: str = ""
+    """Why it has this kind, where a vision model proposed it."""
 
     @property
     def parent(self) -> str:

@@ -25,7 +25,7 @@ from audit_plugin.alerts.rules import rules_file
 from audit_plugin.core.errors import AuditError
 from audit_plugin.demo.child import bound_to_parent, end_politely
 from audit_plugin.demo.server import HOST, free_ports
-from audit_plugin.metrics.samples import Sample
+from audit_plugin.metrics.sample import Sample
 
 BINARY = "prometheus"
 LOCALLY = "the service's own evaluation of the same thresholds"

@@ -18,8 +18,9 @@ from typing import TextIO
 from rich.console import Console
 
 from audit_plugin.config import Loaded, load
+from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.protocols import Progress
-from audit_plugin.core.results import AuditResult, Estimate
+from audit_plugin.core.results import AuditResult
 from audit_plugin.demo.kit import DEFAULT_DIRECTORY, Kit, ensure_kit
 from audit_plugin.demo.prometheus import LOCALLY, Alerts, Prometheus, PrometheusError, installed, locally, scraping
 from audit_plugin.demo.server import TritonServer

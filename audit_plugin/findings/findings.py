@@ -22,6 +22,7 @@ from audit_plugin.core.seeds import digest
 from audit_plugin.core.values import Role
 from audit_plugin.findings.history import History, assessed, breach_runs, evidence
 from audit_plugin.findings.policy import Policy, Quantity, Threshold
+from audit_plugin.findings.semantic import semantic_findings
 
 RUNBOOKS = {
     "reliance": "auditpluginreliesonspuriousconcept.md",
@@ -40,7 +41,7 @@ def find(result: AuditResult, policy: Policy, history: History = ()) -> tuple[Fi
         return (_broken(result),)
     if not assessed(result.state):
         return ()
-    found = [*_reliance(result, policy), *_fairness(result, policy)]
+    found = [*_reliance(result, policy), *_fairness(result, policy), *semantic_findings(result, policy)]
     return tuple(replace(one, breach_runs=breach_runs(one.id, evidence(result), history)) for one in found)
 
 
@@ -91,7 +92,11 @@ def _reliance(result: AuditResult, policy: Policy) -> Iterator[Finding]:
     for concept in result.concepts:
         decided: set[Quantity] = set()
         for threshold in policy.thresholds:
-            if threshold.metric == "fairness" or threshold.metric in decided or not threshold.covers(concept.concept, concept.role):
+            if (
+                threshold.metric in {"fairness", "semantic"}
+                or threshold.metric in decided
+                or not threshold.covers(concept.concept, concept.role)
+            ):
                 continue
             decided.add(threshold.metric)
             if finding := _concept_breach(result, concept, threshold):

@@ -18,9 +18,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from audit_plugin.core.errors import ConfigError
 from audit_plugin.core.results import FairnessFigure
 from audit_plugin.core.seeds import digest
+from audit_plugin.core.tree import NodeKind
 from audit_plugin.core.values import Role
 
-Quantity = Literal["importance", "flip_rate_excess", "fairness"]
+Quantity = Literal["importance", "flip_rate_excess", "fairness", "semantic"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,8 @@ class Threshold:
     date: dt.date
     """When it was decided."""
     metric: Quantity = "importance"
-    """Which estimate is held against the bound.  ``importance`` additionally needs the verdict ``relies``."""
+    """Which estimate is held against the bound.  ``importance`` additionally needs the verdict ``relies``; ``semantic`` is the spuriousness
+    score of a node of the concept tree, or of a protected node the interval limit of its effect that is nearest to zero."""
     threshold: float = 0.0
     """Bound that the lower limit of the 95 % interval must exceed (``side: below``: that the upper limit must undercut)."""
     minimum_n: int = 100
@@ -51,6 +53,10 @@ class Threshold:
     """Fairness only: observational gaps may come from the data alone, so they are not alerted on unless asked for."""
     side: Literal["above", "below"] = "above"
     """Fairness only: whether being above (distance from zero) or below the bound is of concern."""
+    kinds: tuple[NodeKind, ...] = ()
+    """Concept trees only: kinds of node it applies to; all but core when empty."""
+    nodes: tuple[str, ...] = ()
+    """Concept trees only: paths of nodes it applies to, with all that is below them."""
     severity: Literal["info", "warning", "critical"] = "warning"
     """Copied to the finding."""
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -165,6 +171,38 @@ def default_policy() -> Policy:
                 owner="audit_plugin defaults",
                 reason="decision rates of the same pictures differ by more than 5 points with a protected attribute",
                 date=decided,
+            ),
+            Threshold(
+                name="semantic-protected",
+                metric="semantic",
+                kinds=(NodeKind.PROTECTED,),
+                threshold=0.1,
+                minimum_n=32,
+                owner="audit_plugin defaults",
+                reason="a protected attribute moves the log-odds of real images by more than 0.1 with its whole interval",
+                date=dt.date(2026, 11, 28),
+                severity="critical",
+            ),
+            Threshold(
+                name="semantic-shortcut",
+                metric="semantic",
+                kinds=(NodeKind.NUISANCE, NodeKind.ARTEFACT),
+                threshold=0.25,
+                minimum_n=32,
+                owner="audit_plugin defaults",
+                reason="a nuisance or an artefact in real images has a spuriousness score above 0.25",
+                date=dt.date(2026, 11, 28),
+            ),
+            Threshold(
+                name="semantic-sensitivity",
+                metric="semantic",
+                kinds=(NodeKind.CONTEXT, NodeKind.QUALITY),
+                threshold=0.5,
+                minimum_n=32,
+                owner="audit_plugin defaults",
+                reason="surroundings or picture quality move the scores of real images by much; worth knowing, no alert",
+                date=dt.date(2026, 11, 28),
+                severity="info",
             ),
         ),
     )

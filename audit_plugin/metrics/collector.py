@@ -13,7 +13,8 @@ from audit_plugin.core.errors import StoreError
 from audit_plugin.core.results import AuditResult
 from audit_plugin.metrics.names import METRICS, MetricSpec
 from audit_plugin.metrics.process import ProcessHealth
-from audit_plugin.metrics.samples import MAX_SERIES, MAX_SERIES_PER_AUDIT, Sample, audit_samples, process_samples
+from audit_plugin.metrics.sample import Sample
+from audit_plugin.metrics.samples import MAX_SERIES, MAX_SERIES_PER_AUDIT, audit_samples, process_samples
 
 
 class LastRuns(Protocol):

@@ -10,6 +10,8 @@ from typing import Literal
 Kind = Literal["gauge", "counter", "info"]
 AUDIT = ("model", "version", "task")
 CONCEPT = (*AUDIT, "concept", "metric")
+NODE = (*AUDIT, "class", "node", "kind")
+TREE = (*AUDIT, "class")
 ENGINE = (*AUDIT, "engine", "backend", "precision")
 PREFIX = "audit_plugin_"
 
@@ -28,6 +30,11 @@ class MetricSpec:
 def _concept(name: str, help_text: str, unit: str = "ratio") -> MetricSpec:
     cached = f"{help_text}; cached from the last working audit."
     return MetricSpec(name=PREFIX + name, kind="gauge", help=cached, labels=CONCEPT, unit=unit)
+
+
+def _node(name: str, help_text: str, unit: str = "", labels: tuple[str, ...] = NODE) -> MetricSpec:
+    cached = f"{help_text}; cached from the last working audit."
+    return MetricSpec(name=PREFIX + name, kind="gauge", help=cached, labels=labels, unit=unit)
 
 
 def _audit(name: str, help_text: str, unit: str = "", labels: tuple[str, ...] = AUDIT) -> MetricSpec:
@@ -70,6 +77,36 @@ SPECS: tuple[MetricSpec, ...] = (
         "fairness_breach_runs", "Consecutive audits on different rows that breached the policy, 0 when the last did not", unit=""
     ),
     _concept("fairness_breach_strong", "1 when the interval lies beyond twice the policy's bound, else 0", unit=""),
+    # Concept tree on real images
+    _node("semantic_effect_logodds", "Change of the class's log-odds by the presence of the node in real images"),
+    _node("semantic_effect_low_logodds", "Lower limit of the 95 % interval of the effect"),
+    _node("semantic_effect_high_logodds", "Upper limit of the 95 % interval of the effect"),
+    _node("semantic_effect_probability_ratio", "The effect on the class's probability", "ratio"),
+    _node("semantic_flip_ratio", "Share of images whose decision the node changes, in excess of the placebo", "ratio"),
+    _node(
+        "semantic_state",
+        "1 for what may be said of the effect (effect, no_effect, inconclusive), the other states have no series",
+        labels=(*NODE, "state"),
+    ),
+    _node("spuriousness_ratio", "Spuriousness score: near 1 for a sure, large effect of a node that is not core", "ratio"),
+    _node(
+        "spurious_ratio", "Effect of the node over its sum with the effect of the object; above 0.5 the cue outweighs it", "ratio"
+    ),
+    _node("semantic_valid_edit_ratio", "Share of the node's edits that passed the validity checks", "ratio"),
+    _node("semantic_breach", "1 when the effect exceeds the policy's bound with its whole interval, else 0"),
+    _node("semantic_breach_runs", "Consecutive audits on different rows that breached the policy, 0 when the last did not"),
+    _node("semantic_breach_strong", "1 when the bound is exceeded twice over in one audit, else 0"),
+    _node("semantic_tree_valid_edit_ratio", "Share of all edits that passed the validity checks", "ratio", labels=TREE),
+    _node("semantic_estimation_images", "Images behind the effects", labels=TREE),
+    _node("semantic_null_shift_logodds", "Mean change of log-odds by editing nothing, against the images themselves", labels=TREE),
+    _node("semantic_placebo_effect_logodds", "Mean change of log-odds by meaningless edits", labels=TREE),
+    _node(
+        "semantic_stability_tau_ratio", "Agreement of the effects' order between random halves of the images", "ratio", labels=TREE
+    ),
+    _node("semantic_sufficiency_ratio", "Share of images that one of the first ten nodes moves", "ratio", labels=TREE),
+    _node("semantic_tree_coverage_ratio", "Estimated nodes over all nodes of the tree", "ratio", labels=AUDIT),
+    _node("semantic_untrustworthy", "1 when the effects cannot be relied on: few images, invalid or unstable edits", labels=AUDIT),
+    _node("semantic_edits", "Edits that the last audit made or looked up", labels=AUDIT),
     # The audit itself
     _audit("audit_state", "1 for the state in which the last run ended, the other states have no series", labels=(*AUDIT, "state")),
     _audit("audit_broken", "1 when the last audit did not work and says nothing about bias, else 0"),

@@ -4,40 +4,19 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from audit_plugin.core.results import (
-    AuditResult,
-    ConceptResult,
-    Estimate,
-    FairnessFigure,
-    Finding,
-    GateStatus,
-    RunState,
-    Verdict,
-)
+from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.results import AuditResult, ConceptResult, FairnessFigure, Finding, GateStatus, RunState, Verdict
 from audit_plugin.findings.findings import fairness_metric
 from audit_plugin.findings.policy import side_of
-from audit_plugin.metrics.names import METRICS
 from audit_plugin.metrics.process import ProcessHealth
+from audit_plugin.metrics.sample import Sample
+from audit_plugin.metrics.tree import tree_bundles, tree_samples
 from audit_plugin.store.records import seconds
 
 MAX_SERIES_PER_AUDIT = 200
 MAX_SERIES = 2_000
 _GATE_CODES = {GateStatus.PASS: 0, GateStatus.WARN: 1, GateStatus.FAIL: 2}
 _SEVERITIES = ("info", "warning", "critical")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One number of one metric; ``metric`` is the short name in ``METRICS``, ``labels`` follow the order of its spec."""
-
-    metric: str
-    labels: tuple[str, ...]
-    value: float
-
-    @property
-    def named_labels(self) -> Mapping[str, str]:
-        """Label name -> value."""
-        return dict(zip(METRICS[self.metric].labels, self.labels, strict=True))
 
 
 @dataclass(frozen=True)
@@ -162,7 +141,10 @@ def _working(result: AuditResult) -> Iterator[Sample]:
     yield Sample("last_success_timestamp_seconds", labels, seconds(result.provenance.finished_at))
     if result.real_score is not None:
         yield Sample("performance_real_ratio", (*labels, result.metric), result.real_score)
-    yield Sample("performance_generated_ratio", (*labels, result.metric), result.generated_score)
+    if result.generated_score is not None:
+        yield Sample("performance_generated_ratio", (*labels, result.metric), result.generated_score)
+    if result.diffex is not None:
+        yield from tree_samples(result, result.diffex)
     if result.truth:
         planted = [(one, result.truth[one.concept]) for one in result.concepts if one.concept in result.truth]
         missed = any(truth > 2 * one.margin + one.mde80 and one.verdict is not Verdict.RELIES for one, truth in planted)
@@ -179,6 +161,8 @@ def _bundles(result: AuditResult) -> Iterator[_Bundle]:
         size = -concept.importance.value if math.isfinite(concept.importance.value) else 0.0
         rank = (not breach, not concept.role.alerts, size, concept.concept)
         yield _Bundle(_key(result), rank, tuple(samples))
+    if result.diffex is not None:
+        yield from (_Bundle(_key(result), rank, samples) for rank, samples in tree_bundles(result, result.diffex))
     for figure in result.fairness:
         finding = found.get(("fairness", figure.concept, fairness_metric(figure)))
         if figure.estimate is not None and (finding is not None or _exported(figure)):

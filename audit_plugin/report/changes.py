@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from audit_plugin.core.results import AuditResult, Estimate, Gate
+from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.results import AuditResult, Gate
 from audit_plugin.report.ranking import find, suppressed
 from audit_plugin.report.words import GATE_WORDS, STATE_WORDS, VERDICT_WORDS, interval
 

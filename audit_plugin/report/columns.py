@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from audit_plugin.core.results import AuditResult, ConceptResult, Estimate, Verdict
+from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.results import AuditResult, ConceptResult, Verdict
 from audit_plugin.report.words import (
     VERDICT_WORDS,
     engine_check,

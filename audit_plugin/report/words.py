@@ -4,17 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from audit_plugin.core.results import (
-    AuditResult,
-    ConceptResult,
-    EngineCheck,
-    EngineUse,
-    Estimate,
-    Finding,
-    GateStatus,
-    RunState,
-    Verdict,
-)
+from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.results import AuditResult, ConceptResult, EngineCheck, EngineUse, Finding, GateStatus, RunState, Verdict
 from audit_plugin.core.values import Role
 
 NOTHING: Final = "–"

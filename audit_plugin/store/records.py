@@ -5,7 +5,8 @@ import secrets
 from dataclasses import dataclass
 
 from audit_plugin.core.errors import StoreError
-from audit_plugin.core.results import Estimate, RunState, Verdict
+from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.results import RunState, Verdict
 from audit_plugin.findings.history import LifeCycle
 
 

@@ -8,7 +8,8 @@ from audit_plugin.core.results import RunState, Verdict
 from audit_plugin.findings.findings import conclude
 from audit_plugin.findings.policy import default_policy
 from audit_plugin.metrics.process import ProcessHealth
-from audit_plugin.metrics.samples import Sample, audit_samples, process_samples
+from audit_plugin.metrics.sample import Sample
+from audit_plugin.metrics.samples import audit_samples, process_samples
 from audit_plugin.store.records import seconds
 from tests.findings.examples import clean, concept, gap, result
 

@@ -17,7 +17,7 @@ import pytest
 from audit_plugin.config import load
 from audit_plugin.demo.prometheus import LOCALLY, PrometheusError, installed, locally, scraping
 from audit_plugin.demo.world import MODELS, World, balanced_values, configuration
-from audit_plugin.metrics.samples import Sample
+from audit_plugin.metrics.sample import Sample
 from audit_plugin.sources.folder import open_folder
 from audit_plugin.sources.scenes import CONCEPTS
 

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
+from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.results import (
     AuditResult,
     ConceptResult,
     EngineCheck,
     EngineUse,
-    Estimate,
     FairnessFigure,
     Gate,
     GateStatus,

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from audit_plugin.core.results import Estimate, GateStatus, RunState, Verdict
+from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.results import GateStatus, RunState, Verdict
 from audit_plugin.core.values import Role
 from audit_plugin.findings.findings import conclude
 from audit_plugin.findings.policy import default_policy

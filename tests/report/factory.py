@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw
 
+from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.results import (
     AuditResult,
     ConceptResult,
     EngineCheck,
     EngineUse,
-    Estimate,
     FairnessFigure,
     Finding,
     Gate,

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from audit_plugin.bank.table import BankTable
-from audit_plugin.core.results import ConceptResult, Estimate, FairnessFigure, Gate, GateStatus, Pair, RunState, Verdict
+from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.results import ConceptResult, FairnessFigure, Gate, GateStatus, Pair, RunState, Verdict
 from audit_plugin.methods.depict.assemble import ScoresBySha, assemble
 from audit_plugin.methods.depict.edits import detector_drop
 from audit_plugin.methods.depict.estimate import concept_results, group_results

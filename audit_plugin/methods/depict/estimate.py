@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audit_plugin.core.results import ConceptResult, Estimate, GateStatus, Verdict
+from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.results import ConceptResult, GateStatus, Verdict
 from audit_plugin.methods.depict.edits import stack
 from audit_plugin.methods.depict.figures import Figures, concept_figures, group_figures
 from audit_plugin.methods.depict.gates import GateReport

@@ -13,7 +13,8 @@ from itertools import combinations
 
 import numpy as np
 
-from audit_plugin.core.results import Estimate, FairnessFigure, GateStatus
+from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.results import FairnessFigure, GateStatus
 from audit_plugin.core.values import Role
 from audit_plugin.methods.depict.assemble import Array, Ints, Mask
 from audit_plugin.methods.depict.gates import GateReport

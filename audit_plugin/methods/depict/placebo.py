@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from audit_plugin.core.results import Estimate
+from audit_plugin.core.estimate import Estimate
 from audit_plugin.methods.depict.assemble import Array
 from audit_plugin.methods.depict.study import Study, estimate, known
 from audit_plugin.statistics.bootstrap import Bootstrap

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from audit_plugin.core.errors import ConfigError, TableError
-from audit_plugin.core.results import Estimate
+from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.seeds import seed as seed_of
 from audit_plugin.methods.depict.assemble import Array, AuditArrays, FlipArrays, Ints, Mask, check_positive
 from audit_plugin.statistics.bootstrap import Bootstrap, bootstrap, unit_weights

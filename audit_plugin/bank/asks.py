@@ -1,0 +1,151 @@
+"""What an editor is told: the captions of an image as it is and as it should become, from a node and a direction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from audit_plugin.concepts.captions import caption
+from audit_plugin.concepts.schema import ConceptSet
+from audit_plugin.core.editing import EditAsk
+from audit_plugin.core.seeds import digest
+from audit_plugin.core.tree import ConceptTree, Node, NodeKind
+
+CAPTION_SCALE = 1.0
+"""Strength of a change from one whole caption to another: the network's own answer."""
+PLACEBOS = ("photo", "image", "picture")
+"""Prompts that mean nothing in particular, for trees without placebo words of their own."""
+
+
+class Described(Protocol):
+    """An image of which is known what it shows."""
+
+    @property
+    def image(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def values(self) -> tuple[int, ...] | None:
+        """Level of each concept; None where nothing is known."""
+        ...
+
+    @property
+    def rest(self) -> str:
+        """Part of the caption that never changes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Writes terms.  Where images are described by concepts, captions say everything else too, so that only the node's words change."""
+
+    concept_set: ConceptSet | None = None
+    base_caption: str = ""
+    readable: Mapping[str, Sequence[str]] | None = None
+    """Concept -> levels that the judge reads; by default those of the concept set."""
+
+    def caption(self, source: Described) -> str:
+        """What the image shows, as far as it is known."""
+        if self.concept_set is None or source.values is None:
+            return self.base_caption
+        return caption(self.concept_set, source.values, source.rest)
+
+    def ask(self, node: Node, sign: int, source: Described) -> EditAsk:
+        """One term: towards the attribute, or away from it."""
+        if node.operator == "deterministic":
+            return EditAsk(node=node, target="", sign=sign)
+        found = self._levels(node)
+        if found is not None and self.concept_set is not None and source.values is not None:
+            concept, level = found
+            values = list(source.values)
+            values[concept] = level if sign > 0 else self._other(source, concept, level)
+            target = caption(self.concept_set, values, source.rest)
+            return EditAsk(node=node, target=target, source=self.caption(source))
+        if sign < 0 and node.prompt_remove:
+            return EditAsk(node=node, target=node.prompt_remove, source=self.base_caption)
+        return EditAsk(node=node, target=node.prompt_add or node.name, source=self.base_caption, sign=sign)
+
+    def captioned(self, node: Node) -> bool:
+        """Whether the node is asked for by a whole caption, beside that of the image as it is: such a change needs little strength."""
+        return self._levels(node) is not None
+
+    def placebo(self, source: Described, word: str) -> EditAsk:
+        """A term that asks for nothing: a word without meaning to the task."""
+        if self.concept_set is not None and source.values is not None:
+            said = caption(self.concept_set, source.values, source.rest, word)
+            return EditAsk(node=None, target=said, source=self.caption(source), scale=CAPTION_SCALE, threshold=0.0)
+        return EditAsk(node=None, target=word, source=self.base_caption)
+
+    @property
+    def placebo_words(self) -> tuple[str, ...]:
+        """Names of the placebo cells."""
+        return self.concept_set.placebo_words if self.concept_set is not None else PLACEBOS
+
+    def judged(self, node: Node) -> tuple[str, int] | None:
+        """(concept, level) by which an independent judge sees the node; None where there is none."""
+        name, level = str(node.params.get("concept", "")), str(node.params.get("level", ""))
+        levels = (self.readable or {}).get(name)
+        if levels is None and self.concept_set is not None and name in self.concept_set.names:
+            levels = self.concept_set.concept(name).levels
+        return None if levels is None or level not in levels else (name, list(levels).index(level))
+
+    def probability(self, node: Node | None, reading: Mapping[str, Sequence[float]]) -> float | None:
+        """What the judge gives the attribute; None where it does not know it."""
+        found = None if node is None else self.judged(node)
+        return None if found is None or found[0] not in reading else float(reading[found[0]][found[1]])
+
+    def _levels(self, node: Node) -> tuple[int, int] | None:
+        """(concept, level) positions in the concept set, for nodes that are levels of it."""
+        concept, level = str(node.params.get("concept", "")), str(node.params.get("level", ""))
+        if self.concept_set is None or concept not in self.concept_set.names:
+            return None
+        levels = self.concept_set.concept(concept).levels
+        return (self.concept_set.index(concept), levels.index(level)) if level in levels else None
+
+    def _other(self, source: Described, concept: int, level: int) -> int:
+        """Another level, by hash of the image: what a removed attribute gives way to."""
+        if self.concept_set is None:
+            raise ValueError("levels are those of a concept set")
+        others = [at for at in range(len(self.concept_set.concepts[concept].levels)) if at != level]
+        return others[int(digest(source.image, str(concept), "other")[:8], 16) % len(others)]
+
+
+def concept_nodes(concept_set: ConceptSet) -> tuple[Node, ...]:
+    """The configured concepts as a tree: a container for each, and one node for each of its levels."""
+    nodes: list[Node] = []
+    for concept in concept_set.concepts:
+        top, kind = _identifier(concept.name), NodeKind(concept.role.value)
+        nodes.append(Node(path=top, name=concept.name, kind=kind, editable=False, source="person"))
+        for level, phrase in zip(concept.levels, concept.phrases, strict=True):
+            if not phrase.strip():
+                continue  # what is not said is not drawn: the other level's removal is the same edit
+            nodes.append(
+                Node(
+                    path=f"{top}/{_identifier(level)}",
+                    name=phrase.strip() or level,
+                    kind=kind,
+                    group=top,
+                    prompt_add=phrase.strip(),
+                    params={"concept": concept.name, "level": level},
+                    scale=1.0,
+                    threshold=0.0,
+                    present=(f"{concept.name}: {level}",),
+                    absent=(f"{concept.name}: not {level}",),
+                )
+            )
+    return tuple(nodes)
+
+
+def with_nodes(tree: ConceptTree, nodes: Sequence[Node]) -> ConceptTree:
+    """The tree with more nodes, where it has not their paths."""
+    have = {node.path for node in tree.nodes}
+    return ConceptTree(
+        domain=tree.domain,
+        nodes=(*(node for node in nodes if node.path not in have), *tree.nodes),
+        language=tree.language,
+        base_caption=tree.base_caption,
+    )
+
+
+def _identifier(name: str) -> str:
+    return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name.lower())

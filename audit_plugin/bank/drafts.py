@@ -1,0 +1,162 @@
+"""What an edit is asked for, decided from the tree and the independent judge's reading, before anything is made.
+
+An attribute that is there is removed, one that is not is added, in between nothing is done.  Recipes hold all that decides the pixels.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from audit_plugin.bank.asks import Asking
+from audit_plugin.bank.edit_store import Reading
+from audit_plugin.concepts.operators import VERSION
+from audit_plugin.concepts.operators import refusal as operator_refusal
+from audit_plugin.core.editing import EditAsk, Editor
+from audit_plugin.core.edits import EditCell
+from audit_plugin.core.seeds import digest, seed
+from audit_plugin.core.tree import ConceptTree, Node
+from audit_plugin.perception.edit_checks import ABSENT, PRESENT
+from audit_plugin.sources.images import Pixels
+
+AMBIGUOUS, UNTESTABLE, IDENTITY = "ambiguous", "untestable", "identity"
+"""Why nothing is asked: nobody can tell whether the attribute is there; the node cannot be tested at all; it would change nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditSource:
+    """One real image, as a studio is given it."""
+
+    image: str
+    """Id of its row."""
+    sha256: str
+    load: Callable[[], Pixels]
+    values: tuple[int, ...] | None = None
+    """Level of each configured concept, where there are any."""
+    rest: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strength:
+    """How strongly one node is edited: found once per tree, frozen for all models."""
+
+    scale: float
+    threshold: float
+    valid_rate: float = 1.0
+    """On the pilot images."""
+    weak: bool = False
+    """Fewer than 80 % of the pilot edits were valid."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Draft:
+    """A cell on its way: what it asks for, or why nothing is asked."""
+
+    cell: EditCell
+    null: str
+    """Recipe of the null edit."""
+    signs: tuple[int, ...] = ()
+    asks: tuple[EditAsk, ...] = ()
+    recipe: str = ""
+    """Of the edit; empty where there is none."""
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def generated(self) -> tuple[EditAsk, ...]:
+        """Terms that an editor makes; a placebo is one of them."""
+        return tuple(ask for ask in self.asks if not exact(ask.node))
+
+    @property
+    def operated(self) -> tuple[Node, ...]:
+        """Nodes whose operators are exact."""
+        return tuple(ask.node for ask in self.asks if ask.node is not None and exact(ask.node))
+
+
+def exact(node: Node | None) -> bool:
+    """Whether a node is edited by a deterministic operator, whose null edit is the image itself."""
+    return node is not None and node.operator == "deterministic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drafting:
+    """Knows the tree, the images and who would edit; makes nothing."""
+
+    audit: str
+    tree: ConceptTree
+    sources: Mapping[str, EditSource]
+    editor: Editor | None
+    """None: deterministic operators only."""
+    size: int | None
+    """Side of the square images that the editor works on."""
+    asking: Asking
+    judged: bool
+    """Whether there is a detector to ask."""
+    strengths: Mapping[str, Strength] = field(default_factory=dict)
+
+    def refusal(self, node: Node) -> str:
+        """Why a node cannot be tested here; empty when it can."""
+        if not node.editable:
+            return node.reason or "it only holds other nodes"
+        if exact(node):
+            return operator_refusal(node, mask=False) or ""
+        if self.editor is None:
+            return "needs a generator to edit with, and none is configured"
+        if self.asking.judged(node) is None or not self.judged:
+            return "no independent judge can tell whether the edit worked: give its params a concept and a level that the detector reads"
+        return self.editor.refusal(node)
+
+    def generative(self, cell: EditCell) -> bool:
+        """Whether the editor has a part in it; placebos of an audit without an editor ask for nothing."""
+        if cell.placebo:
+            return self.editor is not None
+        return any(not exact(self.tree.node(path)) for path in cell.nodes)
+
+    def seed(self, cell: EditCell) -> int:
+        """Of (audit, image, replicate): never of the node, so that all edits of an image share their noise."""
+        return seed(self.audit, cell.image, cell.seed)
+
+    def operator(self, cell: EditCell) -> str:
+        """Name and version of what makes it."""
+        if self.generative(cell) and self.editor is not None:
+            return f"{self.editor.name}/{self.editor.fingerprint[:12]}"
+        return f"deterministic/{VERSION}"
+
+    def draft(self, cell: EditCell) -> Draft:
+        """With the recipe of its null edit."""
+        source = self.sources[cell.image]
+        if not self.generative(cell) or self.editor is None:
+            return Draft(cell=cell, null=digest("null", "original", source.sha256))
+        parts = (self.editor.fingerprint, source.sha256, str(self.seed(cell)), self.asking.caption(source), str(self.size))
+        return Draft(cell=cell, null=digest("null", *parts))
+
+    def decided(self, draft: Draft, reading: Reading) -> Draft:
+        """With its terms, and the recipe that they make; or with the reason why there are none."""
+        cell, source = draft.cell, self.sources[draft.cell.image]
+        if cell.placebo:
+            if self.editor is None:
+                return replace(draft, reasons=(IDENTITY,), signs=(1,))
+            return self._recipe(replace(draft, asks=tuple(self.asking.placebo(source, name) for name in cell.nodes), signs=(1,)))
+        nodes = [self.tree.node(path) for path in cell.nodes]
+        refused = next((why for node in nodes if (why := self.refusal(node))), "")
+        if refused:
+            return replace(draft, reasons=(f"{UNTESTABLE}: {refused}",), signs=(1,) * len(nodes))
+        there = [None if exact(node) else self.asking.probability(node, reading) for node in nodes]
+        if any(p is not None and ABSENT < p < PRESENT for p in there):
+            return replace(draft, reasons=(AMBIGUOUS,), signs=(1,) * len(nodes))
+        signs = tuple(-1 if p is not None and p >= PRESENT else 1 for p in there)
+        asks = tuple(self._ask(node, sign, source) for node, sign in zip(nodes, signs, strict=True))
+        return self._recipe(replace(draft, signs=signs, asks=asks))
+
+    def _recipe(self, draft: Draft) -> Draft:
+        return replace(draft, recipe=digest(draft.null, *sorted(ask.id for ask in draft.asks)))
+
+    def _ask(self, node: Node, sign: int, source: EditSource) -> EditAsk:
+        found = self.strengths.get(node.path)
+        scale, threshold = (found.scale, found.threshold) if found else (node.scale, node.threshold)
+        return replace(self.asking.ask(node, sign, source), scale=scale, threshold=threshold)
+
+
+def batches_of(drafts: Sequence[Draft], size: int) -> list[list[Draft]]:
+    """Drafts that one call can make: with terms of equal signs and strengths, images in order."""
+    groups: dict[tuple[tuple[int, float, float], ...], list[Draft]] = {}
+    for draft in sorted(drafts, key=lambda one: one.cell):
+        groups.setdefault(tuple((ask.sign, ask.scale, ask.threshold) for ask in draft.generated), []).append(draft)
+    return [group[start : start + size] for _, group in sorted(groups.items()) for start in range(0, len(group), size)]

@@ -1,0 +1,127 @@
+"""How strongly each node must be edited, and which cannot be edited at all: found once per tree on a few images, then frozen.
+
+No audited model is asked, so that none can bend the edits its own audit is made of.  The smallest strength counts that makes four edits
+of five valid; a node that no strength makes valid in half of the images is reported as untestable, with the check that failed most.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from audit_plugin.bank.drafts import AMBIGUOUS, Strength, exact
+from audit_plugin.bank.studio import Studio
+from audit_plugin.core.edits import EditCell, EditRow
+from audit_plugin.core.errors import BankError
+from audit_plugin.core.protocols import Progress
+from audit_plugin.core.seeds import digest
+from audit_plugin.core.tree import ConceptTree, Node
+
+IMAGES = 8
+SCALES = (3.0, 5.0, 7.5, 10.0, 12.5, 15.0)
+CAPTION_SCALES = (1.0, 1.5, 2.0, 3.0)
+"""Of changes from one whole caption to another."""
+GOOD, ENOUGH = 0.8, 0.5
+"""Shares of valid edits: what is taken at once, and what is taken when nothing is better."""
+THRESHOLD_STEP = 0.15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pilot:
+    """What a pilot found; kept as the tree's lock file."""
+
+    key: str
+    """Of tree, editor and scales: another one is another pilot."""
+    strengths: Mapping[str, Strength] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Path -> why the node cannot be tested."""
+
+    def applied(self, tree: ConceptTree) -> ConceptTree:
+        """The tree without the nodes that cannot be tested; they stay in it, with the reason."""
+        nodes = tuple(
+            replace(node, editable=False, reason=self.refused[node.path]) if node.path in self.refused else node
+            for node in tree.nodes
+        )
+        return replace(tree, nodes=nodes)
+
+
+def pilot_key(studio: Studio, scales: Sequence[float]) -> str:
+    """Identity of a pilot."""
+    editor = "" if studio.editor is None else studio.editor.fingerprint
+    judge = "" if studio.detector is None else studio.detector.fingerprint
+    return digest(
+        "pilot",
+        studio.tree.digest,
+        editor,
+        judge,
+        repr(studio.judging.limits),
+        repr((*scales, *CAPTION_SCALES)),
+        studio.drafting.audit,
+    )
+
+
+def run_pilot(
+    studio: Studio, images: Sequence[str], *, scales: Sequence[float] = SCALES, progress: Progress = lambda *_: None
+) -> Pilot:
+    """Try every node that an editor makes on the given images; deterministic ones need no trial."""
+    strengths, refused = dict[str, Strength](), dict[str, str]()
+    nodes = studio.tree.editable
+    for done, node in enumerate(nodes, 1):
+        if why := studio.drafting.refusal(node):
+            refused[node.path] = why
+        elif not exact(node):
+            found = _tried(studio, node, images, CAPTION_SCALES if studio.drafting.asking.captioned(node) else scales)
+            if isinstance(found, str):
+                refused[node.path] = found
+            else:
+                strengths[node.path] = found
+        progress(done, len(nodes), "pilot of the concept tree")
+    return Pilot(key=pilot_key(studio, scales), strengths=strengths, refused=refused)
+
+
+def known_pilot(path: Path, key: str) -> Pilot | None:
+    """The lock file, if it is of this key."""
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        if note["key"] != key:
+            return None
+        strengths = {name: Strength(**entry) for name, entry in note["strengths"].items()}
+        return Pilot(key=key, strengths=strengths, refused={str(name): str(why) for name, why in note["refused"].items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def keep_pilot(path: Path, pilot: Pilot) -> None:
+    """Write the lock file, whole or not at all.  Raises BankError."""
+    temp = path.with_name(f"{path.name}.tmp")
+    try:
+        temp.write_text(json.dumps(asdict(pilot), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temp.replace(path)
+    except OSError as error:
+        raise BankError(f"lock file {path} cannot be written: {error}; free space, or choose another `bank.path`") from error
+
+
+def _tried(studio: Studio, node: Node, images: Sequence[str], scales: Sequence[float]) -> Strength | str:
+    """The strength for a node, or why there is none."""
+    cells = [EditCell(image=image, nodes=(node.path,)) for image in images]
+    best: Strength | None = None
+    rows: list[EditRow] = []
+    for threshold in (node.threshold, node.threshold - THRESHOLD_STEP, node.threshold + THRESHOLD_STEP):
+        if not 0 <= threshold < 1:
+            continue
+        for scale in scales:
+            strength = Strength(scale=scale, threshold=round(threshold, 3))
+            made = studio.settled(studio.tree, {node.path: strength}).rows(cells)
+            rows = [row for row in made if AMBIGUOUS not in row.reasons]
+            if not rows:
+                return f"on none of {len(images)} images could a judge say whether it is there"
+            rate = sum(row.valid for row in rows) / len(rows)
+            if rate >= GOOD:
+                return replace(strength, valid_rate=round(rate, 3))
+            if rate >= ENOUGH and (best is None or rate > best.valid_rate):
+                best = replace(strength, valid_rate=round(rate, 3), weak=True)
+        if best is not None:
+            return best
+    failed = Counter(reason for row in rows for reason in row.reasons).most_common(1)
+    return f"fewer than {ENOUGH:.0%} of the edits were valid at any strength; most failed {failed[0][0] if failed else 'V1'}"

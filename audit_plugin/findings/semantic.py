@@ -1,0 +1,103 @@
+"""From the effects of a concept tree to findings: protected attributes first, then every other kind that must not matter.
+
+An effect is held against its bound with the limit of its interval that is nearest to zero, on at least 32 images, and never while the
+tree as a whole cannot be relied on.
+"""
+
+from collections.abc import Iterator
+
+from audit_plugin.core.diffex_results import ClassEffects, DiffexResult, EffectState, NodeEffect
+from audit_plugin.core.results import AuditResult, Finding
+from audit_plugin.core.seeds import digest
+from audit_plugin.core.tree import NodeKind
+from audit_plugin.findings.policy import Policy, Threshold
+
+LEAST_IMAGES = 32
+LEAST_VALID = 0.5
+MOST_NULL_SHIFT = 0.1
+LEAST_TAU = 0.3
+KIND = "semantic"
+RUNBOOKS = {NodeKind.PROTECTED: "auditpluginprotectedattributeeffect.md"}
+RUNBOOK = "auditpluginspuriousfeature.md"
+
+
+def untrustworthy(told: DiffexResult) -> tuple[str, ...]:
+    """Why the effects of a tree cannot be relied on; empty when they can."""
+    reasons = [reason for effects in told.classes for reason in _doubts(effects)]
+    if not any(effects.nodes for effects in told.classes):
+        reasons.append("no node could be estimated")
+    return tuple(dict.fromkeys(reasons))
+
+
+def _doubts(effects: ClassEffects) -> Iterator[str]:
+    if effects.images_estimate < LEAST_IMAGES:
+        yield f"fewer than {LEAST_IMAGES} images of {effects.class_name}"
+    if effects.quality.valid is not None and effects.quality.valid < LEAST_VALID:
+        yield f"fewer than {LEAST_VALID:.0%} of the edits are valid"
+    if effects.null_shift is not None and abs(effects.null_shift.value) > MOST_NULL_SHIFT:
+        yield f"editing nothing moves the scores of {effects.class_name} by more than {MOST_NULL_SHIFT}"
+    tau = None if effects.stability is None else effects.stability.tau
+    if tau is not None and tau < LEAST_TAU and any(node.state is EffectState.EFFECT for node in effects.nodes):
+        yield f"the effects' order differs between halves of the images of {effects.class_name}"
+
+
+def semantic_findings(result: AuditResult, policy: Policy) -> Iterator[Finding]:
+    """Breaches of the policy by the nodes of the result's tree."""
+    if result.diffex is None or untrustworthy(result.diffex):
+        return
+    for effects in result.diffex.classes:
+        for node in effects.nodes:
+            threshold = next((one for one in policy.thresholds if _covers(one, node)), None)
+            if threshold is not None and (finding := _breach(result, node, threshold)) is not None:
+                yield finding
+
+
+def finding_metric(node: NodeEffect) -> str:
+    """Name of what is held against a bound: one for each class."""
+    return f"{'effect' if node.kind is NodeKind.PROTECTED else 'spuriousness'}:{node.class_name}"
+
+
+def _covers(threshold: Threshold, node: NodeEffect) -> bool:
+    if threshold.metric != KIND or not node.kind.alerts:
+        return False
+    if threshold.nodes:
+        return any(node.node == path or node.node.startswith(f"{path}/") for path in threshold.nodes)
+    return not threshold.kinds or node.kind in threshold.kinds
+
+
+def _breach(result: AuditResult, node: NodeEffect, threshold: Threshold) -> Finding | None:
+    effect = node.effect
+    if effect is None or node.state is not EffectState.EFFECT or node.images < max(LEAST_IMAGES, threshold.minimum_n):
+        return None
+    held = node.bound if node.kind is NodeKind.PROTECTED else node.spuriousness or 0.0
+    if held <= threshold.threshold:
+        return None
+    metric = finding_metric(node)
+    valid = "" if node.quality.valid is None else f"; {node.quality.valid:.0%} of edits passed validity"
+    flips = "" if node.flip_rate is None else f"; the decision flips on {node.flip_rate.value:.0%} of images more than by placebo"
+    return Finding(
+        id=digest("finding", KIND, result.model, result.label, node.node, metric),
+        kind=KIND,
+        model=result.model,
+        version=result.version,
+        label=result.label,
+        concept=node.node,
+        metric=metric,
+        value=effect.value,
+        low=effect.low,
+        high=effect.high,
+        threshold=threshold.threshold,
+        severity="critical" if threshold.severity == "warning" and held > 2 * threshold.threshold else threshold.severity,
+        summary=(
+            f"for class {node.class_name!r} of {result.model!r} version {result.version}, the presence of {node.node!r} changes the log-odds by "
+            f"{effect.value:+.2f} (95 % interval {effect.low:+.2f} to {effect.high:+.2f}, q={node.q:.3f}, {node.images} images){flips}{valid}; "
+            f"kind {node.kind}"
+        ),
+        owner=threshold.owner,
+        reason=threshold.reason,
+        date=threshold.date.isoformat(),
+        runbook=RUNBOOKS.get(node.kind, RUNBOOK),
+        rule=threshold.name,
+        n=node.images,
+        strong=held > 2 * threshold.threshold,
+    )

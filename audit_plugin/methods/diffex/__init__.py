@@ -1,0 +1,43 @@
+"""Which human-readable attributes move a classifier when they alone are changed in real images, and by how much.
+
+After DiffEx (Kazimi, Allada, Yanardag, CVPR 2025).  Followed: a tree of attributes, one text-guided edit at a time, the change of the
+class's score.  Changed: many images with intervals and tests, the null edit and placebos as references, checked edits, a race over all
+nodes instead of the gate at their parents, and images for the search that are never those of the numbers.  ``paper_search`` is the
+released procedure.
+"""
+
+from audit_plugin.methods.diffex.assemble import class_effects
+from audit_plugin.methods.diffex.audit import run_diffex, split_images
+from audit_plugin.methods.diffex.combine import CombineOptions
+from audit_plugin.methods.diffex.drift import drift
+from audit_plugin.methods.diffex.effects import Effects, RowTable, quality
+from audit_plugin.methods.diffex.estimate import ClassPlan, EstimateOptions, node_effects
+from audit_plugin.methods.diffex.options import DiffexOptions
+from audit_plugin.methods.diffex.paper import PaperOptions, paper_search
+from audit_plugin.methods.diffex.racing import RaceOptions, parent_gated, racing, random_order
+from audit_plugin.methods.diffex.scores import ClassScores, class_scores
+from audit_plugin.methods.diffex.spurious import spurious_hits
+
+__all__ = [
+    "ClassPlan",
+    "ClassScores",
+    "CombineOptions",
+    "DiffexOptions",
+    "Effects",
+    "EstimateOptions",
+    "PaperOptions",
+    "RaceOptions",
+    "RowTable",
+    "class_effects",
+    "class_scores",
+    "drift",
+    "node_effects",
+    "paper_search",
+    "parent_gated",
+    "quality",
+    "racing",
+    "random_order",
+    "run_diffex",
+    "split_images",
+    "spurious_hits",
+]

@@ -1,0 +1,42 @@
+"""How a DiffEx audit is run (specification 12)."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from audit_plugin.core.diffex_results import ScoreKind
+from audit_plugin.methods.diffex.combine import CombineOptions
+from audit_plugin.methods.diffex.estimate import EstimateOptions
+from audit_plugin.methods.diffex.racing import RaceOptions
+
+PLACEBOS = ("photo", "image", "envelope")
+"""Meaning-free prompts, and a common noun that no domain is about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffexOptions:
+    """What an audit asks for and how it judges."""
+
+    score: ScoreKind = ScoreKind.PROBS
+    """What the class scores are."""
+    images_per_class: int = 128
+    """Most images per class; half search, half estimate."""
+    all_images: bool = False
+    """Measure effects on a class over all images, not over those of the class: rows are shared between classes."""
+    placebos: tuple[str, ...] = PLACEBOS
+    """Prompts of the placebo edits, made on every image."""
+    joint_placebos: bool = False
+    """Ask for placebos of several prompts beside joint edits; else they are compared with single placebos."""
+    seeds: int = 1
+    """Replicates of every estimated edit."""
+    seed_pilot: int = 8
+    """ESTIMATE images with a second replicate, to see whether seeds matter; 0: none."""
+    seed_share: float = 0.25
+    """A node has the second replicate on all images where seeds vary by more than this share of the variance between images."""
+    search: Literal["racing", "parent_gated", "random_order"] = "racing"
+    race: RaceOptions = field(default_factory=RaceOptions)
+    combine: CombineOptions = field(default_factory=CombineOptions)
+    estimate: EstimateOptions = field(default_factory=EstimateOptions)
+    sample_eliminated: float = 0.05
+    """Share of eliminated nodes that is estimated all the same, to measure what the search misses."""
+    chunk: int = 64
+    """Edits asked for at a time; limits are looked at in between."""

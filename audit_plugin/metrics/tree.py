@@ -1,0 +1,75 @@
+"""Samples of a concept tree: the first nodes of every class by spuriousness, all protected ones, and what holds of the whole."""
+
+from collections.abc import Iterator
+
+from audit_plugin.core.diffex_results import ClassEffects, DiffexResult, NodeEffect
+from audit_plugin.core.results import AuditResult, Finding
+from audit_plugin.core.tree import NodeKind
+from audit_plugin.findings.semantic import finding_metric, untrustworthy
+from audit_plugin.metrics.sample import Sample
+
+NODES_PER_CLASS = 20
+CLASSES = 50
+
+Rank = tuple[bool, bool, float, str]
+"""Breach first, then kinds that may alert, then the largest; the name decides ties."""
+
+
+def tree_bundles(result: AuditResult, told: DiffexResult) -> Iterator[tuple[Rank, tuple[Sample, ...]]]:
+    """The series of one node of one class together: exported together or not at all."""
+    found = {(one.concept, one.metric): one for one in result.findings if one.kind == "semantic" and one.severity != "info"}
+    for effects in told.classes[:CLASSES]:
+        for node in _exported(effects):
+            finding = found.get((node.node, finding_metric(node)))
+            rank = (finding is None, not node.kind.alerts, -node.bound, f"{node.class_name} {node.node}")
+            yield rank, tuple(_node(result, node, finding))
+
+
+def tree_samples(result: AuditResult, told: DiffexResult) -> Iterator[Sample]:
+    """What holds of the whole tree, and of every class."""
+    audit = (result.model, result.version, result.label)
+    yield Sample("semantic_tree_coverage_ratio", audit, told.tree_coverage)
+    yield Sample("semantic_untrustworthy", audit, bool(untrustworthy(told)))
+    yield Sample("semantic_edits", audit, told.edits)
+    for effects in told.classes[:CLASSES]:
+        labels = (*audit, effects.class_name)
+        yield Sample("semantic_estimation_images", labels, effects.images_estimate)
+        if effects.quality.valid is not None:
+            yield Sample("semantic_tree_valid_edit_ratio", labels, effects.quality.valid)
+        if effects.null_shift is not None:
+            yield Sample("semantic_null_shift_logodds", labels, effects.null_shift.value)
+        if effects.placebo_effect is not None:
+            yield Sample("semantic_placebo_effect_logodds", labels, effects.placebo_effect.value)
+        if effects.stability is not None and effects.stability.tau is not None:
+            yield Sample("semantic_stability_tau_ratio", labels, effects.stability.tau)
+        if effects.sufficiency:
+            yield Sample("semantic_sufficiency_ratio", labels, effects.sufficiency[min(10, len(effects.sufficiency)) - 1])
+
+
+def _exported(effects: ClassEffects) -> list[NodeEffect]:
+    by_spuriousness = sorted(effects.nodes, key=lambda node: (-(node.spuriousness or 0.0), -node.bound, node.node))
+    first = {node.node for node in by_spuriousness[:NODES_PER_CLASS]}
+    return [node for node in effects.nodes if node.node in first or node.kind is NodeKind.PROTECTED]
+
+
+def _node(result: AuditResult, node: NodeEffect, finding: Finding | None) -> Iterator[Sample]:
+    labels = (result.model, result.version, result.label, node.class_name, node.node, node.kind.value)
+    yield Sample("semantic_state", (*labels, node.state.value), 1)
+    if node.effect is not None:
+        yield Sample("semantic_effect_logodds", labels, node.effect.value)
+        yield Sample("semantic_effect_low_logodds", labels, node.effect.low)
+        yield Sample("semantic_effect_high_logodds", labels, node.effect.high)
+    if node.probability is not None:
+        yield Sample("semantic_effect_probability_ratio", labels, node.probability.value)
+    if node.flip_rate is not None:
+        yield Sample("semantic_flip_ratio", labels, node.flip_rate.value)
+    if node.spuriousness is not None:
+        yield Sample("spuriousness_ratio", labels, node.spuriousness)
+    if node.spurious_ratio is not None:
+        yield Sample("spurious_ratio", labels, node.spurious_ratio)
+    if node.quality.valid is not None:
+        yield Sample("semantic_valid_edit_ratio", labels, node.quality.valid)
+    if node.kind.alerts:
+        yield Sample("semantic_breach", labels, finding is not None)
+        yield Sample("semantic_breach_runs", labels, finding.breach_runs if finding else 0)
+        yield Sample("semantic_breach_strong", labels, bool(finding and finding.strong))

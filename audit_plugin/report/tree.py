@@ -1,0 +1,176 @@
+"""The concept tree as the report shows it: effects branch by branch, the strongest first, and what could not be tested."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from audit_plugin.core.diffex_results import (
+    ClassEffects,
+    DiffexResult,
+    EditQuality,
+    EffectState,
+    Exemplar,
+    NodeEffect,
+    Untestable,
+)
+from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.results import AuditResult
+from audit_plugin.report.pictures import Album, Triptych
+from audit_plugin.report.words import NOTHING, signed
+
+STATES: Final = {
+    EffectState.EFFECT: ("●", "effect"),
+    EffectState.NO_EFFECT: ("○", "no effect"),
+    EffectState.INCONCLUSIVE: ("□", "inconclusive"),
+}
+"""Mark and words of what may be said of a node's effect."""
+
+FLAGS: Final = {
+    "low_n": "fewer than 32 images: never an alert",
+    "saturated": "more than 5 % of the scores are as good as 0 or 1",
+    "no_placebo": "no placebo to take off",
+    "incomplete": "a limit stopped the run",
+}
+
+CHECKS: Final = {
+    "V1": "the attribute did not change as asked",
+    "V2": "too much else changed",
+    "V3": "the class changed too",
+    "V4": "a protected attribute changed too",
+    "V5": "no usable picture",
+    "V6": "the safety filter refused it",
+}
+"""What a failed check of an edit means."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """One exemplar, ready to be shown."""
+
+    exemplar: Exemplar
+    pictures: Triptych
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branch:
+    """A node with what is below it."""
+
+    name: str
+    path: str
+    effect: NodeEffect | None
+    reason: str
+    """Why it could not be tested; empty otherwise."""
+    exemplars: tuple[Shown, ...]
+    children: tuple["Branch", ...]
+
+    @property
+    def strongest(self) -> float:
+        """Largest surely non-zero effect here or below."""
+        own = 0.0 if self.effect is None else self.effect.bound
+        return max([own, *(child.strongest for child in self.children)])
+
+    @property
+    def tested(self) -> int:
+        """Nodes here and below that were estimated."""
+        return (self.effect is not None) + sum(child.tested for child in self.children)
+
+    @property
+    def found(self) -> int:
+        """Those of them with an effect."""
+        own = self.effect is not None and self.effect.state is EffectState.EFFECT
+        return own + sum(child.found for child in self.children)
+
+    @property
+    def alerts(self) -> int:
+        """Those of them that must not have one."""
+        own = self.effect is not None and self.effect.state is EffectState.EFFECT and self.effect.kind.alerts
+        return own + sum(child.alerts for child in self.children)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeView:
+    """The tree of one model and one class."""
+
+    result: DiffexResult
+    effects: ClassEffects
+    branches: tuple[Branch, ...]
+    scale: float
+    """Largest effect or interval limit, to draw bars by."""
+
+
+def trees(results: Sequence[AuditResult], album: Album) -> tuple[tuple[TreeView, ...], ...]:
+    """Per model its trees, one per audited class; empty where no tree was asked about."""
+    return tuple(
+        () if result.diffex is None else tuple(_view(result.diffex, effects, album) for effects in result.diffex.classes)
+        for result in results
+    )
+
+
+def failures(quality: EditQuality) -> list[tuple[str, float]]:
+    """Why edits did not count, in words, the commonest first."""
+    named = [(CHECKS.get(check, check), share) for check, share in quality.failures.items()]
+    return sorted(named, key=lambda one: -one[1])
+
+
+def bar(effect: NodeEffect, scale: float) -> tuple[float, float, float, float] | None:
+    """(left, width, dot, zero) of the interval, in per cent of a bar that reaches from -scale to scale."""
+    if effect.effect is None or scale <= 0:
+        return None
+    low, value, high = (
+        50 + 50 * max(-1.0, min(1.0, x / scale)) for x in (effect.effect.low, effect.effect.value, effect.effect.high)
+    )
+    return low, max(high - low, 0.6), value, 50.0
+
+
+def effect_words(estimate: Estimate | None) -> str:
+    """A change of log-odds with its interval.
+
+    >>> effect_words(Estimate(value=0.5, low=0.25, high=0.75))
+    '+0.50 [+0.25, +0.75]'
+    """
+    if estimate is None:
+        return NOTHING
+    return f"{signed(estimate.value, 2)} [{signed(estimate.low, 2)}, {signed(estimate.high, 2)}]"
+
+
+def untestable(results: Sequence[AuditResult]) -> list[tuple[Untestable, tuple[int, ...]]]:
+    """Every node that could not be tested, once, with the models it holds for."""
+    found: dict[Untestable, list[int]] = {}
+    for at, result in enumerate(results):
+        for one in () if result.diffex is None else result.diffex.untestable:
+            found.setdefault(one, []).append(at)
+    return [(one, tuple(where)) for one, where in found.items()]
+
+
+def _view(result: DiffexResult, effects: ClassEffects, album: Album) -> TreeView:
+    nodes = {node.node: node for node in effects.nodes}
+    reasons = {one.node: one.reason for one in result.untestable}
+    limits = [abs(limit) for node in effects.nodes if node.effect is not None for limit in (node.effect.low, node.effect.high)]
+    branches = tuple(_branches("", _paths([*nodes, *reasons]), nodes, reasons, album))
+    return TreeView(result=result, effects=effects, branches=branches, scale=max(limits, default=1.0))
+
+
+def _paths(leaves: Sequence[str]) -> list[str]:
+    """The paths with all their ancestors."""
+    return sorted({"/".join(path.split("/")[:depth]) for path in leaves for depth in range(1, path.count("/") + 2)})
+
+
+def _branches(
+    parent: str, paths: Sequence[str], nodes: Mapping[str, NodeEffect], reasons: Mapping[str, str], album: Album
+) -> Iterator[Branch]:
+    own = [path for path in paths if path.rpartition("/")[0] == parent]
+    made = [_branch(path, paths, nodes, reasons, album) for path in own]
+    yield from sorted(made, key=lambda branch: (-branch.strongest, -branch.tested, branch.name))
+
+
+def _branch(path: str, paths: Sequence[str], nodes: Mapping[str, NodeEffect], reasons: Mapping[str, str], album: Album) -> Branch:
+    effect = nodes.get(path)
+    exemplars = () if effect is None else effect.exemplars
+    return Branch(
+        name=path.rpartition("/")[2].replace("_", " "),
+        path=path,
+        effect=effect,
+        reason=reasons.get(path, ""),
+        exemplars=tuple(Shown(exemplar=one, pictures=album.triptych(one.before_sha256, one.after_sha256)) for one in exemplars),
+        children=tuple(_branches(path, paths, nodes, reasons, album)),
+    )
