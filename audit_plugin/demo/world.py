@@ -124,6 +124,15 @@ detector:                         # judges what the pictures show, independently
   path: {q(f"{assets}/detector/scenes.onnx")}
 bank: {{path: bank}}                # pictures are drawn once and kept here
 
+diffex:                           # what moves the scores when it alone is changed in the real pictures themselves
+  options:
+    images_per_class: 32          # half search, half estimate; 128 and more where time allows
+    all_images: true              # of two classes one mirrors the other, so both kinds of picture count
+    placebos: [photo]
+    seed_pilot: 0
+    race: {{keep: 12}}              # nodes that are estimated
+    combine: {{size: 1}}            # 3 also changes up to three things together
+
 server: {{url: "{url}"}}   # gRPC endpoint; TLS, tokens and restricted protocols go here too
 models:
 {models}

@@ -193,17 +193,6 @@ def default_policy() -> Policy:
                 reason="a nuisance or an artefact in real images has a spuriousness score above 0.25",
                 date=dt.date(2026, 11, 28),
             ),
-            Threshold(
-                name="semantic-sensitivity",
-                metric="semantic",
-                kinds=(NodeKind.CONTEXT, NodeKind.QUALITY),
-                threshold=0.5,
-                minimum_n=32,
-                owner="audit_plugin defaults",
-                reason="surroundings or picture quality move the scores of real images by much; worth knowing, no alert",
-                date=dt.date(2026, 11, 28),
-                severity="info",
-            ),
         ),
     )
 

@@ -1,8 +1,9 @@
 """Edits of real images guided by the gradient of a classifier of ours, at clean estimates: the network that denoises gives no gradients."""
 
 from engines.guided.chain import Chain, depth_at, kept_steps
-from engines.guided.fastdime import FastDimeOptions, GuidedEdits, fastdime, unguided
+from engines.guided.fastdime import GuidedEdits, fastdime, unguided
 from engines.guided.judge import Judge, Likeness, OnnxJudge, judge_of, log_odds, runner_up, same_answers
+from engines.guided.options import FastDimeOptions
 
 __all__ = [
     "Chain",

@@ -6,7 +6,7 @@ chain already is one step of noise.  Tables are float64.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Float64
@@ -46,7 +46,7 @@ class Chain:
     variance: Float64[Tensor, " s"]
 
     @classmethod
-    def of(cls, diffusion: Diffusion, kept: int, variance: Variance = "middle") -> Self:
+    def of(cls, diffusion: Diffusion, kept: int, variance: Variance = "middle") -> "Chain":
         """The chain over a diffusion's own levels."""
         if variance not in get_args(Variance):
             raise ValueError(f"variance {variance!r} is unknown; use {', '.join(get_args(Variance))}")

@@ -9,9 +9,8 @@ depends on (seed, step) alone, and the off-by-one levels of the released code ar
 Everything is of the space that is denoised: pixels in [-1, 1], or latents of about unit variance.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,66 +18,12 @@ from torch import Tensor
 
 from engines.conditioning import Conditioning
 from engines.diffusion import Diffusion
-from engines.guided.chain import Chain, Variance
-from engines.guided.judge import Judge, Likeness, Push, pushed
-from engines.guided.masks import Mask, changed
-from engines.noise import start_noise, step_noise
-
-Latents = Float[Tensor, "n c h w"]
-Images = Float[Tensor, "n 3 H W"]
-Decode = Callable[[Latents], Images]
-"""Latents -> images in [-1, 1], differentiable."""
-Draw = Callable[[int], Latents]
-"""Standard normal noise of stream 0, 1, ...: even ones are of steps, odd ones of what a mask keeps."""
-MaskAt = Callable[[int, Latents], Mask | None]
-"""(step, clean estimate) -> where the edit may act from here on; None: anywhere."""
-Passes = Literal["masked", "plain", "two", "two_plus"]
-"""FastDiME, FastDiME without a mask, FastDiME-2 (the mask from a first run without), FastDiME-2+ (from a first run with one)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FastDimeOptions:
-    """How far, how hard and where."""
-
-    kept: int = 200
-    """Steps of the respaced chain."""
-    depth: int = 60
-    """Steps of it that are undone; :func:`engines.guided.chain.depth_at` finds the one of the paper's noise level on other schedules."""
-    class_scales: tuple[float, ...] = (8.0, 10.0, 15.0)
-    """Tried in this order, each on the images that have not flipped yet."""
-    distance: float = 0.05
-    """Weight of the L1 distance between the noisy state and the original; 0 turns it off."""
-    likeness: float = 30.0
-    """Weight of the caller's own distance, where one is given."""
-    distance_steps: int | None = None
-    """Steps in which distances act; all when None."""
-    push: Push = "log_probability"
-    confidence: float = 0.5
-    """Least probability of the target, besides being the likeliest class, for success."""
-    passes: Passes = "masked"
-    warmup: int | None = None
-    """Steps before the mask acts; half of the depth when None, as in the paper (30 of 60)."""
-    threshold: float = 0.15
-    dilation: int = 5
-    """Odd width, in pixels or latent cells, that the mask is widened by; 5 is for 128 pixels, use 1 or 3 on latents."""
-    through_noise: bool = False
-    """Carry gradients from the clean estimate to the state by 1 / sqrt(alpha_bar), as DiME does."""
-    variance: Variance = "middle"
-    as_released: bool = False
-    """Start one level noisier than the first step, and keep masked parts one level noisier than the state."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.depth < self.kept:
-            raise ValueError(f"depth counts steps of the chain, from 1 to {self.kept - 1}, got {self.depth}")
-        if not self.class_scales or min(self.class_scales) < 0 or min(self.distance, self.likeness) < 0:
-            raise ValueError("at least one class scale is needed, and weights are not negative")
-        if not 0 <= self.confidence < 1:
-            raise ValueError(f"confidence is a probability below 1, got {self.confidence}")
-
-    @property
-    def from_step(self) -> int:
-        """First step at which the mask acts."""
-        return self.depth // 2 if self.warmup is None else self.warmup
+from engines.guided.attempt import Decode, Images, Latents, Task, attempt, draws, shown, started, stepped
+from engines.guided.chain import Chain
+from engines.guided.judge import Judge, Likeness
+from engines.guided.masks import Mask
+from engines.guided.options import FastDimeOptions
+from engines.noise import start_noise
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -99,28 +44,6 @@ class GuidedEdits:
     """Where an image may differ from its original, in the space that is denoised."""
     network_rows: int
     """Rows that the denoising network evaluated."""
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """Everything one attempt needs, for some of the rows; see :func:`fastdime`."""
-
-    diffusion: Diffusion
-    chain: Chain
-    x: Latents
-    target: Int[Tensor, " n"]
-    cond: Conditioning
-    judge: Judge
-    decode: Decode
-    unlike: Likeness | None
-    options: FastDimeOptions
-    seen: Images | None = None
-    """The originals, decoded; only where likeness is asked for."""
-
-    def rows(self, which: Int[Tensor, " m"]) -> "Task":
-        """The same for some of the rows."""
-        seen = None if self.seen is None else self.seen[which]
-        return replace(self, x=self.x[which], target=self.target[which], cond=self.cond[which], seen=seen)
 
 
 def fastdime(
@@ -149,10 +72,10 @@ def fastdime(
     chain = Chain.of(diffusion, options.kept, options.variance)
     decode = decode or _pixels
     with torch.no_grad():
-        seen = None if unlike is None else _shown(decode, x)
+        seen = None if unlike is None else shown(decode, x)
     task = Task(diffusion, chain, x.detach(), target, cond, judge, decode, unlike, options, seen)
     latents, mask = x.clone(), torch.ones_like(x[:, :1], dtype=torch.bool)
-    images, attempts = torch.zeros_like(_stored(task.decode, x)), torch.zeros_like(target)
+    images, attempts = _stored(decode, x), torch.zeros_like(target)
     success, probability = torch.zeros_like(target, dtype=torch.bool), torch.zeros(len(x), device=x.device)
     rows_spent = 0
     for scale in options.class_scales:
@@ -161,7 +84,7 @@ def fastdime(
             break
         some, mine = task.rows(left), [seeds[row] for row in left.tolist()]
         latents[left], mask[left], spent = attempt(some, scale, start_noise(mine, x.shape[1:]).to(x), draws(mine, x))
-        images[left] = _stored(task.decode, latents[left])
+        images[left] = _stored(decode, latents[left])
         success[left], probability[left] = _judged(judge, images[left], target[left], options.confidence)
         attempts[left] += 1
         rows_spent += spent
@@ -193,77 +116,12 @@ def unguided(
     options = options or FastDimeOptions()
     chain = Chain.of(diffusion, options.kept, options.variance)
     draw = draws(seeds, x)
-    z = _start(chain, x, start_noise(seeds, x.shape[1:]).to(x), options)
+    z = started(chain, x, start_noise(seeds, x.shape[1:]).to(x), options)
     for index in reversed(range(options.depth)):
         with torch.no_grad():
             clean = diffusion.x0(z, chain.at[index], cond)
-        z = _stepped(chain, chain.mean(clean, z, index), index, draw)
+        z = stepped(chain, chain.mean(clean, z, index), index, draw)
     return _stored(decode or _pixels, z if mask is None else torch.where(mask, z, x))
-
-
-def attempt(task: Task, scale: float, noise: Latents, draw: Draw) -> tuple[Latents, Mask, int]:
-    """One attempt at one class scale: latents, where they may differ, network rows.  ``noise`` is what the originals are noised with."""
-    options = task.options
-    z = _start(task.chain, task.x, noise, options)
-
-    def own(step: int, estimate: Latents) -> Mask | None:
-        return changed(task.x, estimate, options.threshold, options.dilation) if step >= options.from_step else None
-
-    first = own if options.passes in {"masked", "two_plus"} else _anywhere
-    latents, mask = _run(task, scale, z, draw, first)
-    if options.passes in {"masked", "plain"}:
-        return latents, mask, len(z) * options.depth
-    fixed = changed(task.x, latents, options.threshold, options.dilation)
-    latents, mask = _run(task, scale, z, draw, lambda *_: fixed)
-    return latents, mask, 2 * len(z) * options.depth
-
-
-def draws(seeds: Sequence[int], like: Latents) -> Draw:
-    """Noise by (seed, stream): neither the batch nor the attempt matters."""
-    return lambda stream: step_noise(seeds, stream, like.shape[1:]).to(like)
-
-
-def _run(task: Task, scale: float, z: Latents, draw: Draw, mask_at: MaskAt) -> tuple[Latents, Mask]:
-    """Down the chain, guided at the clean estimate of the step before; the first gradient is taken at the original itself."""
-    chain, options = task.chain, task.options
-    estimate, mask = task.x, None
-    for step, index in enumerate(reversed(range(options.depth))):
-        with torch.no_grad():
-            clean = task.diffusion.x0(z, chain.at[index], task.cond)
-        g = _gradient(task, scale, estimate, z, step)
-        z = _stepped(chain, chain.mean(clean, z, index) - float(chain.variance[index]) * g, index, draw)  # mu' = mu - Sigma g
-        estimate, mask = clean, mask_at(step, clean)
-        if mask is not None:
-            level = index if options.as_released else index - 1
-            kept = chain.noised(task.x, level, draw(2 * index + 1)) if level >= 0 else task.x
-            z, estimate = torch.where(mask, z, kept), torch.where(mask, estimate, task.x)
-    if mask is None:
-        return z, torch.ones_like(z[:, :1], dtype=torch.bool)
-    return torch.where(mask, z, task.x), mask
-
-
-def _gradient(task: Task, scale: float, estimate: Latents, z: Latents, step: int) -> Latents:
-    """Of all losses, row by row: sums over rows never mix them."""
-    options = task.options
-    near = options.distance_steps is None or step < options.distance_steps
-    with torch.enable_grad():
-        leaf = estimate.detach().requires_grad_()
-        images = _shown(task.decode, leaf)
-        loss = -scale * pushed(options.push, task.judge(images), task.target)
-        if task.unlike is not None and task.seen is not None and near:
-            loss = loss + options.likeness * task.unlike(images, task.seen)
-        (g,) = torch.autograd.grad(loss.sum(), leaf)
-    if options.through_noise:
-        g = g / float(task.chain.alpha_bars[options.depth - 1 - step]) ** 0.5
-    return g + options.distance * (z - task.x).sign() if near else g  # the L1 distance is of the state, so it is not carried
-
-
-def _start(chain: Chain, x: Latents, noise: Latents, options: FastDimeOptions) -> Latents:
-    return chain.noised(x, options.depth if options.as_released else options.depth - 1, noise)
-
-
-def _stepped(chain: Chain, mean: Latents, index: int, draw: Draw) -> Latents:
-    return mean if index == 0 else mean + float(chain.variance[index]) ** 0.5 * draw(2 * index)
 
 
 def _judged(judge: Judge, images: Images, target: Int[Tensor, " n"], confidence: float) -> tuple[Tensor, Tensor]:
@@ -277,16 +135,8 @@ def _judged(judge: Judge, images: Images, target: Int[Tensor, " n"], confidence:
 def _stored(decode: Decode, latents: Latents) -> Images:
     """Decoded and rounded to 8 bits: a flip that only holds before rounding is none."""
     with torch.no_grad():
-        return _shown(decode, latents).mul(255).round() / 255
-
-
-def _shown(decode: Decode, latents: Latents) -> Images:
-    return (decode(latents) / 2 + 0.5).clamp(0, 1)
+        return shown(decode, latents).mul(255).round() / 255
 
 
 def _pixels(x: Latents) -> Images:
     return x.expand(-1, 3, -1, -1)
-
-
-def _anywhere(step: int, estimate: Latents) -> None:
-    """No mask."""

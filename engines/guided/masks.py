@@ -16,9 +16,14 @@ def changed(x: Latents, other: Latents, threshold: float, dilation: int) -> Mask
 
     Differences are summed over channels.  ``dilation`` is the odd width of a square; an image without any change is False everywhere.
     """
-    if not 0 < threshold <= 1 or dilation < 1 or dilation % 2 == 0:
-        raise ValueError(f"need a threshold in (0, 1] and an odd dilation, got {threshold} and {dilation}")
+    check_mask(threshold, dilation)
     d = ((x - other) / 2).abs().sum(1, keepdim=True)  # on the scale of [0, 1]
     largest = d.amax((2, 3), keepdim=True)
     spread = functional.max_pool2d(d / largest.clamp(min=EPSILON), dilation, stride=1, padding=dilation // 2)
     return (spread >= threshold) & (largest > EPSILON)
+
+
+def check_mask(threshold: float, dilation: int) -> None:
+    """ValueError for settings that make no mask."""
+    if not 0 < threshold <= 1 or dilation < 1 or dilation % 2 == 0:
+        raise ValueError(f"need a threshold in (0, 1] and an odd dilation, got {threshold} and {dilation}")

@@ -81,5 +81,5 @@ def arrays_of(rows: Sequence[ShortcutRow]) -> ShortcutArrays:
     )
 
 
-def _known(values: Sequence[float | None]) -> Float[np.ndarray, " n"]:
+def _known(values: Sequence[float | bool | None]) -> Float[np.ndarray, " n"]:
     return np.array([np.nan if value is None else float(value) for value in values], np.float64)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from engines.guided.attempt import Task, attempt
 from engines.guided.chain import Chain
-from engines.guided.fastdime import FastDimeOptions, Task, attempt
+from engines.guided.options import FastDimeOptions
 from tests.engines.guided.vectors import NOISE, NOTHING, TARGET, X, gaussian, judge, score, scripted, silent, unlike
 
 RELEASED = {"push": "log_odds", "as_released": True, "class_scales": (8.0,)}

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from engines.conditioning import Conditioning
+from engines.diffusion import Diffusion
 from engines.guided import Chain, FastDimeOptions, depth_at, fastdime, judge_of, kept_steps, log_odds, same_answers, unguided
 from engines.guided.chain import PAPER_SIGNAL
 from engines.guided.masks import changed
@@ -160,6 +161,8 @@ def test_chains_are_the_papers():
         ({"class_scales": ()}, "at least one class scale"),
         ({"distance": -1.0}, "not negative"),
         ({"confidence": 1.0}, "below 1"),
+        ({"passes": "three"}, "passes 'three' is unknown"),
+        ({"dilation": 4}, "odd dilation"),
     ],
 )
 def test_impossible_options_are_refused(wrong, message):
@@ -197,19 +200,29 @@ def test_the_shipped_generator_is_guided():
     """One scene, few steps: the background's log-odds rise above those of the floor by the same noise."""
     from audit_plugin.demo.truth import ASSETS
     from audit_plugin.sources.scenes import render_many
-    from engines.networks import VaeDecode
-    from engines.pipeline import load_pipeline
+    from engines.directory import read_parts
+    from engines.networks import VaeDecode, VaeEncode
+    from engines.pipelines.building import course_of, differentiable, image_shape, process_of
+    from engines.pipelines.denoisers import denoiser_module
+    from engines.pipelines.prompts import prompts_of
+    from engines.pipelines.schedulers import read_scheduler
 
-    pipeline = load_pipeline(ASSETS / "generator", backend="torch")
-    decode = VaeDecode(pipeline.codec.encoder.vae).requires_grad_(False)
+    parts, cpu = read_parts(ASSETS / "generator", None), torch.device("cpu")
+    scheduler = read_scheduler(parts.scheduler)
+    process = process_of(parts, scheduler)
+    network = differentiable(denoiser_module(parts.family, parts.network), cpu, "fp32")
+    course = course_of(parts, process, scheduler, network)
+    diffusion = Diffusion(course=course, levels=process.levels, prediction=process.prediction, differentiable=network, device=cpu)
+    cond = prompts_of(parts, image_shape(parts), 1.0, None).null
+    decode = VaeDecode(parts.vae).requires_grad_(False)
     background = judge_of(ASSETS / "detector" / "scenes.onnx", "concept/background", 64)
     pixels = torch.from_numpy(render_many([3], np.array([[0, 0, 1, 0, 0, 0, 0]])))
-    x = pipeline.codec.encode(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)
+    with torch.no_grad():
+        x = VaeEncode(parts.vae)(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)
     target = torch.tensor([1])  # grass to water
-    options = FastDimeOptions(kept=14, depth=depth_at(pipeline.diffusion, 14, 0.3), class_scales=(200.0,), dilation=1)
-    cond = pipeline.null
-    found = fastdime(pipeline.diffusion, x, target, cond, background, seeds=[1], decode=decode, options=options)
-    floor = unguided(pipeline.diffusion, x, cond, [1], decode=decode, options=options)
+    options = FastDimeOptions(kept=14, depth=depth_at(diffusion, 14, 0.3), class_scales=(200.0,), dilation=1)
+    found = fastdime(diffusion, x, target, cond, background, seeds=[1], decode=decode, options=options)
+    floor = unguided(diffusion, x, cond, [1], decode=decode, options=options)
     with torch.no_grad():
         gain = log_odds(background(found.images), target) - log_odds(background(floor), target)
     print("gain in log-odds", gain, found.probability)
