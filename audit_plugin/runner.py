@@ -199,15 +199,16 @@ def audit_tree(about: Mapping[str, str], classifier: Classifier, question: Quest
 def tree_headline(result: DiffexResult) -> str:
     """The verdict first: what must not matter and does, then what matters."""
     found = [node for one in result.classes for node in one.nodes if node.state is EffectState.EFFECT and node.effect is not None]
-    wrong = sorted((node for node in found if node.kind.alerts), key=lambda node: -node.bound)
+    wrong = sorted((node for node in found if node.kind.must_not), key=lambda node: -node.bound)
     if not any(one.nodes for one in result.classes):
         return "No node of the concept tree could be tested."
     if not found:
         return "No node of the concept tree moves the model's scores beyond what a meaningless edit does."
     told = wrong or sorted(found, key=lambda node: -node.bound)
-    named = ", ".join(f"{node.node} ({node.class_name}: {node.effect.value:+.2f})" for node in told[:3] if node.effect is not None)
-    what = "of kinds that should not matter" if wrong else "all of them of the core kind"
-    return f"{len(found)} nodes of the concept tree move the scores, {len(wrong) or 'none'} {what}: {named} log-odds."
+    named = ", ".join(f"{node.node} ({node.class_name} {node.effect.value:+.2f})" for node in told[:3] if node.effect is not None)
+    if wrong:
+        return f"{len(wrong)} of {len(found)} nodes that move the scores must not: {named}, in log-odds."
+    return f"{len(found)} nodes of the concept tree move the scores, none of which must not: {named}, in log-odds."
 
 
 def _tree_state(result: DiffexResult) -> RunState:

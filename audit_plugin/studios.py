@@ -18,6 +18,7 @@ from audit_plugin.bank.asks import Asking, concept_nodes, with_nodes
 from audit_plugin.bank.drafts import Drafting, EditSource
 from audit_plugin.bank.edit_store import edit_store
 from audit_plugin.bank.judging import Judging
+from audit_plugin.bank.pictures import storage
 from audit_plugin.bank.pilot import Pilot, keep_pilot, known_pilot, pilot_key, run_pilot
 from audit_plugin.bank.studio import Studio
 from audit_plugin.concepts.default_tree import default_tree
@@ -178,7 +179,10 @@ class RememberedEditor:
 
 
 def known_editor(note: Path, settings: str, open_editor: Callable[[], Editor]) -> Editor:
-    """The editor that was used before with these settings, not loaded yet; a new one is loaded now and remembered."""
+    """The editor that was used before with these settings, not loaded yet; a new one is loaded now and remembered.
+
+    Raises BankError where that cannot be written.
+    """
     try:
         found = json.loads(note.read_text(encoding="utf-8"))
         if found["settings"] == settings:
@@ -186,11 +190,10 @@ def known_editor(note: Path, settings: str, open_editor: Callable[[], Editor]) -
     except (OSError, ValueError, KeyError, TypeError):
         pass
     editor = open_editor()
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(
-        json.dumps({"settings": settings, "name": editor.name, "fingerprint": editor.fingerprint}, indent=2) + "\n",
-        encoding="utf-8",
-    )
+    told = {"settings": settings, "name": editor.name, "fingerprint": editor.fingerprint}
+    with storage(str(note)):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return editor
 
 
@@ -203,7 +206,7 @@ def audited_tree(loaded: Loaded, classes: Sequence[str], *, generative: bool) ->
     if options is None:
         raise ValueError("no tree is asked about")
     empty = ConceptTree(domain=options.domain or loaded.config.audit, nodes=())
-    tree = read_tree(Path(options.tree)) if options.tree else empty
+    tree = read_tree(Path(options.tree), domain=options.domain) if options.tree else empty
     concept_set = loaded.document.concept_set if loaded.described else None
     if options.concepts and concept_set is not None and generative:
         tree = with_nodes(tree, concept_nodes(concept_set))

@@ -15,11 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from audit_plugin.bank.plan import PlanOptions
-from audit_plugin.config import AuditedModel, BankOptions, Config, DetectorOptions, GeneratorOptions, LearnFrom, ServeOptions
+from audit_plugin.config import (
+    AuditedModel,
+    BankOptions,
+    Config,
+    DetectorOptions,
+    DiffexConfig,
+    GeneratorOptions,
+    LearnFrom,
+    ServeOptions,
+)
 from audit_plugin.findings.policy import Policy, Threshold
 from audit_plugin.methods.depict import DepictOptions
 from audit_plugin.methods.depict.gates import GateOptions
+from audit_plugin.methods.diffex import DiffexOptions
+from audit_plugin.methods.diffex.combine import CombineOptions
+from audit_plugin.methods.diffex.estimate import EstimateOptions
+from audit_plugin.methods.diffex.racing import RaceOptions
 from audit_plugin.metrics.names import SPECS
+from audit_plugin.perception.edit_checks import Validity
 from audit_plugin.perception.task import TrainingOptions
 from audit_plugin.sources.folder import FolderOptions
 from audit_plugin.target.options import PreprocessOptions, TargetOptions, TlsOptions
@@ -46,6 +60,12 @@ SECTIONS: Mapping[str, type] = {
     "models[].tls": TlsOptions,
     "analysis": DepictOptions,
     "analysis.gates": GateOptions,
+    "diffex": DiffexConfig,
+    "diffex.validity": Validity,
+    "diffex.options": DiffexOptions,
+    "diffex.options.race": RaceOptions,
+    "diffex.options.combine": CombineOptions,
+    "diffex.options.estimate": EstimateOptions,
     "policy": Policy,
     "policy.thresholds[]": Threshold,
     "serve": ServeOptions,

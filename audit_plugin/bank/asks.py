@@ -6,6 +6,7 @@ from typing import Protocol
 
 from audit_plugin.concepts.captions import caption
 from audit_plugin.concepts.schema import ConceptSet
+from audit_plugin.concepts.tree import slug
 from audit_plugin.core.editing import EditAsk
 from audit_plugin.core.seeds import digest
 from audit_plugin.core.tree import ConceptTree, Node, NodeKind
@@ -112,16 +113,18 @@ class Asking:
 
 def concept_nodes(concept_set: ConceptSet) -> tuple[Node, ...]:
     """The configured concepts as a tree: a container for each, and one node for each of its levels."""
-    nodes: list[Node] = []
+    nodes, tops = list[Node](), list[str]()
     for concept in concept_set.concepts:
-        top, kind = _identifier(concept.name), NodeKind(concept.role.value)
+        top, kind, taken = slug(concept.name, tops), NodeKind(concept.role.value), list[str]()
+        tops.append(top)
         nodes.append(Node(path=top, name=concept.name, kind=kind, editable=False, source="person"))
         for level, phrase in zip(concept.levels, concept.phrases, strict=True):
             if not phrase.strip():
                 continue  # what is not said is not drawn: the other level's removal is the same edit
+            taken.append(slug(level, taken))
             nodes.append(
                 Node(
-                    path=f"{top}/{_identifier(level)}",
+                    path=f"{top}/{taken[-1]}",
                     name=phrase.strip() or level,
                     kind=kind,
                     group=top,
@@ -137,15 +140,13 @@ def concept_nodes(concept_set: ConceptSet) -> tuple[Node, ...]:
 
 
 def with_nodes(tree: ConceptTree, nodes: Sequence[Node]) -> ConceptTree:
-    """The tree with more nodes, where it has not their paths."""
+    """The tree with more nodes, where it has not their paths; those below one of its own come after it."""
     have = {node.path for node in tree.nodes}
+    new = [node for node in nodes if node.path not in have]
+    below = [node for node in new if any(node.path.startswith(f"{path}/") for path in have)]
     return ConceptTree(
         domain=tree.domain,
-        nodes=(*(node for node in nodes if node.path not in have), *tree.nodes),
+        nodes=(*(node for node in new if node not in below), *tree.nodes, *below),
         language=tree.language,
         base_caption=tree.base_caption,
     )
-
-
-def _identifier(name: str) -> str:
-    return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name.lower())

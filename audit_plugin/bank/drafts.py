@@ -104,10 +104,10 @@ class Drafting:
         return self.editor.refusal(node)
 
     def generative(self, cell: EditCell) -> bool:
-        """Whether the editor has a part in it; placebos of an audit without an editor ask for nothing."""
-        if cell.placebo:
-            return self.editor is not None
-        return any(not exact(self.tree.node(path)) for path in cell.nodes)
+        """Whether the editor has a part in it; without one, placebos ask for nothing and prompts cannot be tested."""
+        if self.editor is None:
+            return False
+        return cell.placebo or any(not exact(self.tree.node(path)) for path in cell.nodes)
 
     def seed(self, cell: EditCell) -> int:
         """Of (audit, image, replicate): never of the node, so that all edits of an image share their noise."""
@@ -146,7 +146,9 @@ class Drafting:
         return self._recipe(replace(draft, signs=signs, asks=asks))
 
     def _recipe(self, draft: Draft) -> Draft:
-        return replace(draft, recipe=digest(draft.null, *sorted(ask.id for ask in draft.asks)))
+        """The null edit of exact operators is the image itself, so what decides their pixels must be said here."""
+        drawn = (str(VERSION), str(self.seed(draft.cell))) if draft.operated else ()
+        return replace(draft, recipe=digest(draft.null, *drawn, *sorted(ask.id for ask in draft.asks)))
 
     def _ask(self, node: Node, sign: int, source: EditSource) -> EditAsk:
         found = self.strengths.get(node.path)

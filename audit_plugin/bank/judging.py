@@ -44,7 +44,7 @@ class Judging:
         if edit is None:
             return row
         before, after = readings.get(null.sha256, {}), readings.get(edit.sha256, {})
-        reasons = tuple(self._failures(draft, edit, before, after))
+        reasons = tuple(self._failures(draft, (null, edit), before, after))
         first = draft.asks[0].node
         return replace(
             row,
@@ -65,8 +65,9 @@ class Judging:
         core = any(ask.node is not None and ask.node.kind is NodeKind.CORE for ask in draft.asks)
         return core or class_kept(self.kinds, before, after)
 
-    def _failures(self, draft: Draft, edit: StoredEdit, before: Reading, after: Reading) -> Iterator[str]:
+    def _failures(self, draft: Draft, edits: tuple[StoredEdit, StoredEdit], before: Reading, after: Reading) -> Iterator[str]:
         """Names of the checks that failed; exact operators do what they say, and are asked nothing."""
+        null, edit = edits
         pairs = [(ask.node, sign) for ask, sign in zip(draft.asks, draft.signs, strict=False) if ask.node is not None]
         judged = [(node, sign) for node, sign in pairs if not exact(node)]
         nodes = [node for node, _ in judged]
@@ -75,11 +76,11 @@ class Judging:
             for node, sign in judged
         ):
             yield "V1"
-        if nodes and changed_too_much(nodes, edit.distance, edit.outside_psnr, self.limits):
+        if nodes and not draft.operated and changed_too_much(nodes, edit.distance, edit.outside_psnr, self.limits):
             yield "V2"
         if nodes and protected_changed(self.kinds, self._edited(draft), before, after, self.limits):
             yield "V4"
-        if edit.quality and draft.generated:
+        if draft.generated and (null.quality or edit.quality):
             yield "V5"
 
     def _edited(self, draft: Draft) -> Sequence[str]:

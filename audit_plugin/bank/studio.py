@@ -64,14 +64,13 @@ class Studio:
         drafts = [self.drafting.draft(cell) for cell in cells]
         self._complete_nulls(drafts)
         nulls = self.store.known(draft.null for draft in drafts)
-        asked = any(self.drafting.generative(cell) for cell in cells)
-        read = self._readings({edit.sha256 for edit in nulls.values()}) if asked else {}
+        read = self._readings({nulls[draft.null].sha256 for draft in drafts if self.drafting.generative(draft.cell)})
         drafts = [self.drafting.decided(draft, read.get(nulls[draft.null].sha256, {})) for draft in drafts]
         self._complete(drafts, nulls)
         made = self.store.known(draft.recipe for draft in drafts if draft.recipe)
-        readings = {**read, **self._readings({edit.sha256 for edit in made.values()})} if asked else {}
+        read |= self._readings({made[draft.recipe].sha256 for draft in drafts if draft.recipe and draft.generated})
         return [
-            self.judging.row(draft, self.drafting.operator(draft.cell), (nulls[draft.null], made.get(draft.recipe)), readings)
+            self.judging.row(draft, self.drafting.operator(draft.cell), (nulls[draft.null], made.get(draft.recipe)), read)
             for draft in drafts
         ]
 
@@ -83,12 +82,15 @@ class Studio:
         for generative in (False, True):
             group = [draft for draft in todo if self.drafting.generative(draft.cell) is generative]
             for some in _batches(group, self.batch):
-                pixels = self._edited(some, null=True).images if generative else None
-                pictures = [self.sources[draft.cell.image].load() for draft in some] if pixels is None else list(to_uint8(pixels))
+                if generative:
+                    images = self._edited(some, null=True).images
+                    pictures, faults = list(_finite(images)), self.quality(images)
+                else:
+                    pictures, faults = [self.sources[draft.cell.image].load() for draft in some], [""] * len(some)
                 self.store.add(
                     {
-                        draft.null: StoredEdit(sha256=self.store.put(encode_png(picture, synthetic=generative)))
-                        for draft, picture in zip(some, pictures, strict=True)
+                        draft.null: StoredEdit(sha256=self.store.put(encode_png(picture, synthetic=generative)), quality=fault)
+                        for draft, picture, fault in zip(some, pictures, faults, strict=True)
                     }
                 )
 
@@ -104,11 +106,11 @@ class Studio:
 
     def _made(self, drafts: Sequence[Draft], nulls: Sequence[Pixels]) -> dict[str, StoredEdit]:
         """A batch of edits, measured against their null edits and stored."""
-        masks = None
+        masks, faults = None, [""] * len(drafts)
         pictures = list(nulls)
         if drafts[0].generated:
             edited = self._edited(drafts)
-            pictures = list(to_uint8(np.nan_to_num(edited.images, nan=0, posinf=1, neginf=0)))
+            pictures, faults = list(_finite(edited.images)), list(self.quality(edited.images))
             masks = edited.masks
         stored = {}
         for at, (draft, null) in enumerate(zip(drafts, nulls, strict=True)):
@@ -120,7 +122,7 @@ class Studio:
                 outside_psnr=None if mask is None else outside_psnr(before, after, mask)[0],
                 mask_area=None if mask is None else round(float((mask > 0).mean()), 4),
                 distance=round(float(dissimilarity(before, after)[0]), 5) if before.shape == after.shape else None,
-                quality=self.quality(after)[0],
+                quality=faults[at] or self.quality(after)[0],
             )
         return stored
 
@@ -160,6 +162,11 @@ class Studio:
                 self.store.add_readings(self.detector.fingerprint, new)
                 found |= new
         return found
+
+
+def _finite(images: Images) -> Pixels:
+    """8-bit pictures ``(n, h, w, 3)`` of whatever an editor made; that numbers ran over is noted by the quality filter."""
+    return to_uint8(np.nan_to_num(images, nan=0, posinf=1, neginf=0))
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -15,14 +15,15 @@ OPEN_GROUPS = ("artefact",)
 """Families whose members are independent of each other, so that they may be combined."""
 KINDS: Mapping[str, NodeKind] = {
     "quality": NodeKind.QUALITY,
-    "geometry": NodeKind.NUISANCE,
-    "occlusion": NodeKind.NUISANCE,
+    "geometry": NodeKind.QUALITY,
+    "occlusion": NodeKind.QUALITY,
     "occlusion/background_grey": NodeKind.CONTEXT,
     "occlusion/object_grey": NodeKind.CORE,
     "artefact": NodeKind.ARTEFACT,
     "lighting": NodeKind.NUISANCE,
 }
-"""Of a family or of one node in it.  Without its object a picture should score lower: that is healthy."""
+"""Of a family or of one node in it.  How a picture is turned, cut or covered is part of how well it shows anything; a patch may cover
+the object.  Without its object a picture should score lower: that is healthy."""
 
 
 def exact_rows() -> Iterator[tuple[str, str, Params]]:

@@ -88,6 +88,8 @@ def concepts_from_dict(document: Mapping[str, Any]) -> ConceptDocument:
     items = document.get("concepts")
     if not isinstance(items, Sequence) or isinstance(items, str):
         raise ConfigError("'concepts' must be a list; each item has at least 'name' and 'levels'")
+    if not items:
+        raise ConfigError("the concept set is empty; list at least one concept")
     columns = tuple(_column(item) for item in items)
     extra: dict[str, Any] = {}
     if document.get("template") is not None:

@@ -130,8 +130,6 @@ class ConceptSet:
 
 def _check_names(concept_set: ConceptSet) -> None:
     names = concept_set.names
-    if not names:
-        raise ConfigError("the concept set is empty; list at least one concept")
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"concept {name!r} is listed twice; give each concept a name of its own")

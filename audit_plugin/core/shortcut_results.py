@@ -36,8 +36,10 @@ class ShortcutCounts:
     """An independent one says so."""
     unasked: int
     """Images without the oracle's word."""
+    leaked: int
+    """Something that should decide the task changed as well."""
     verified: int
-    """Both say so."""
+    """Both say so, and nothing leaked."""
     used: int
     """Images that effects are estimated on: the verified ones, or all where asked for."""
     with_shortcut: int

@@ -27,8 +27,13 @@ class NodeKind(StrEnum):
 
     @property
     def alerts(self) -> bool:
-        """Whether an effect of a node of this kind is a finding."""
+        """Whether a policy may make an effect of a node of this kind a finding."""
         return self is not NodeKind.CORE
+
+    @property
+    def must_not(self) -> bool:
+        """Whether a model must not respond to it; how much picture quality and surroundings may matter is for the policy to say."""
+        return self in {NodeKind.NUISANCE, NodeKind.PROTECTED, NodeKind.ARTEFACT}
 
 
 OperatorName = Literal["diffusion", "attribute", "deterministic"]

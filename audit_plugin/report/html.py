@@ -49,6 +49,9 @@ def render(results: Sequence[AuditResult], images: Callable[[str], bytes | None]
 
 def _view(results: Sequence[AuditResult], album: Album, history: Sequence[AuditResult]) -> dict[str, Any]:
     return {
+        "has_concepts": not results
+        or any(result.concepts for result in results)
+        or all(result.diffex is None for result in results),
         "trees": tree.trees(results, album),
         "untestable": tree.untestable(results),
         "models": tuple(_model(result, results, history) for result in results),

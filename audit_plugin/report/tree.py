@@ -83,7 +83,7 @@ class Branch:
     @property
     def alerts(self) -> int:
         """Those of them that must not have one."""
-        own = self.effect is not None and self.effect.state is EffectState.EFFECT and self.effect.kind.alerts
+        own = self.effect is not None and self.effect.state is EffectState.EFFECT and self.effect.kind.must_not
         return own + sum(child.alerts for child in self.children)
 
 

@@ -89,3 +89,8 @@ def test_a_csv_file_is_read_by_its_ending(tmp_path):
     path = tmp_path / "concepts.csv"
     path.write_text(CSV, encoding="utf-8-sig")
     assert read_concepts(path) == concepts_from_csv(CSV)
+
+
+def test_a_list_without_concepts_is_refused():
+    with pytest.raises(ConfigError, match="the concept set is empty; list at least one concept"):
+        concepts_from_dict({"concepts": []})

@@ -58,7 +58,6 @@ def test_values_out_of_range_are_refused(values):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"concepts": ()}, "empty"),
         ({"concepts": (RULER, RULER)}, "listed twice"),
         ({"concepts": (dataclasses.replace(RULER, name="rest"),)}, "cannot name a concept"),
         ({"concepts": (RULER,), "groups": (("ruler",),)}, "at least two"),

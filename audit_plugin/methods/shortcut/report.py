@@ -43,7 +43,7 @@ def shortcut_report(
 ) -> ShortcutResult:
     """Judge one model's use of ``concept`` from its scores of the same images before and after flips; ``seed`` decides the resamples.
 
-    Flips that guide or oracle does not see are left out of the effects and stay in the counts.  Raises ValueError for rows that are none.
+    Flips that guide or oracle does not see, or that leaked, are left out of the effects and stay in the counts.  Raises ValueError for rows that are none.
     """
     options = options or ShortcutOptions()
     arrays = arrays_of(rows)
@@ -98,6 +98,7 @@ def _counts(rows: Sequence[ShortcutRow], used: ShortcutArrays) -> ShortcutCounts
         flipped_by_guide=sum(row.flipped_by_guide for row in rows),
         flipped_by_oracle=sum(row.flipped_by_oracle is True for row in rows),
         unasked=sum(row.flipped_by_oracle is None for row in rows),
+        leaked=sum(row.leaked for row in rows),
         verified=sum(row.verified for row in rows),
         used=len(used),
         with_shortcut=int(used.has.sum()),
@@ -159,6 +160,8 @@ def _notes(counts: ShortcutCounts, options: ShortcutOptions) -> tuple[str, ...]:
     notes = []
     if counts.unasked:
         notes.append(f"{counts.unasked} images were not shown to an independent oracle, so that their flips are not verified")
+    if counts.leaked:
+        notes.append(f"{counts.leaked} edits changed what should decide the task as well, so that their flips are not verified")
     failed = counts.images - counts.verified
     if failed and options.everything:
         notes.append(f"{failed} unverified flips count as well, as in the released protocol")

@@ -28,13 +28,15 @@ class ShortcutRow:
     flipped_by_guide: bool
     flipped_by_oracle: bool | None
     """None: no independent oracle was asked."""
+    leaked: bool = False
+    """Whether something that should decide the task (the object's own shape, say) changed as well: such a flip shows nothing."""
     positive: bool | None = None
     """Label y, where there is one."""
 
     @property
     def verified(self) -> bool:
-        """Whether guide and oracle both see the flip."""
-        return self.flipped_by_guide and bool(self.flipped_by_oracle)
+        """Whether guide and oracle both see the flip, and nothing that matters was dragged along."""
+        return self.flipped_by_guide and bool(self.flipped_by_oracle) and not self.leaked
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
