@@ -86,10 +86,15 @@ def known_pilot(path: Path, key: str) -> Pilot | None:
         note = json.loads(path.read_text(encoding="utf-8"))
         if note["key"] != key:
             return None
-        strengths = {name: Strength(**entry) for name, entry in note["strengths"].items()}
+        strengths = {str(name): _strength(**entry) for name, entry in note["strengths"].items()}
         return Pilot(key=key, strengths=strengths, refused={str(name): str(why) for name, why in note["refused"].items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _strength(*, scale: float, threshold: float, valid_rate: float, weak: bool) -> Strength:
+    """Of a lock file, which anybody may have edited."""
+    return Strength(scale=float(scale), threshold=float(threshold), valid_rate=float(valid_rate), weak=bool(weak))
 
 
 def keep_pilot(path: Path, pilot: Pilot) -> None:

@@ -1,6 +1,6 @@
 """From the effects of a concept tree to findings: protected attributes first, then every other kind that must not matter.
 
-An effect is held against its bound with the limit of its interval that is nearest to zero, on at least 32 images, and never while the
+An effect is held against its bound with the limit of its interval that is nearest to zero, on at least 32 images of its own, and never while the
 tree as a whole cannot be relied on.
 """
 
@@ -60,18 +60,21 @@ def finding_metric(node: NodeEffect) -> str:
 def _covers(threshold: Threshold, node: NodeEffect) -> bool:
     if threshold.metric != KIND or not node.kind.alerts:
         return False
-    if threshold.nodes:
-        return any(node.node == path or node.node.startswith(f"{path}/") for path in threshold.nodes)
-    return not threshold.kinds or node.kind in threshold.kinds
+    if threshold.nodes or threshold.kinds:
+        return node.kind in threshold.kinds or any(f"{node.node}/".startswith(f"{path}/") for path in threshold.nodes)
+    return True
 
 
 def _breach(result: AuditResult, node: NodeEffect, threshold: Threshold) -> Finding | None:
     effect = node.effect
-    if effect is None or node.state is not EffectState.EFFECT or node.images < max(LEAST_IMAGES, threshold.minimum_n):
+    held, images = (
+        (node.bound, node.images) if node.kind is NodeKind.PROTECTED else (node.spuriousness or 0.0, node.spurious_images)
+    )
+    if effect is None or node.state is not EffectState.EFFECT or images < max(LEAST_IMAGES, threshold.minimum_n):
         return None
-    held = node.bound if node.kind is NodeKind.PROTECTED else node.spuriousness or 0.0
     if held <= threshold.threshold:
         return None
+    strong = 0 < 2 * threshold.threshold < held
     metric = finding_metric(node)
     valid = "" if node.quality.valid is None else f"; {node.quality.valid:.0%} of edits passed validity"
     flips = "" if node.flip_rate is None else f"; the decision flips on {node.flip_rate.value:.0%} of images more than by placebo"
@@ -87,7 +90,7 @@ def _breach(result: AuditResult, node: NodeEffect, threshold: Threshold) -> Find
         low=effect.low,
         high=effect.high,
         threshold=threshold.threshold,
-        severity="critical" if threshold.severity == "warning" and held > 2 * threshold.threshold else threshold.severity,
+        severity="critical" if threshold.severity == "warning" and strong else threshold.severity,
         summary=(
             f"for class {node.class_name!r} of {result.model!r} version {result.version}, the presence of {node.node!r} changes the log-odds by "
             f"{effect.value:+.2f} (95 % interval {effect.low:+.2f} to {effect.high:+.2f}, q={node.q:.3f}, {node.images} images){flips}{valid}; "
@@ -98,6 +101,6 @@ def _breach(result: AuditResult, node: NodeEffect, threshold: Threshold) -> Find
         date=threshold.date.isoformat(),
         runbook=RUNBOOKS.get(node.kind, RUNBOOK),
         rule=threshold.name,
-        n=node.images,
-        strong=held > 2 * threshold.threshold,
+        n=images,
+        strong=strong,
     )

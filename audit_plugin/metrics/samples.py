@@ -162,7 +162,7 @@ def _bundles(result: AuditResult) -> Iterator[_Bundle]:
         rank = (not breach, not concept.role.alerts, size, concept.concept)
         yield _Bundle(_key(result), rank, tuple(samples))
     if result.diffex is not None:
-        yield from (_Bundle(_key(result), rank, samples) for rank, samples in tree_bundles(result, result.diffex))
+        yield from (_Bundle(_key(result), rank, tuple(_unique(samples))) for rank, samples in tree_bundles(result, result.diffex))
     for figure in result.fairness:
         finding = found.get(("fairness", figure.concept, fairness_metric(figure)))
         if figure.estimate is not None and (finding is not None or _exported(figure)):

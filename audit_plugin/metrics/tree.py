@@ -1,5 +1,6 @@
 """Samples of a concept tree: the first nodes of every class by spuriousness, all protected ones, and what holds of the whole."""
 
+import math
 from collections.abc import Iterator
 
 from audit_plugin.core.diffex_results import ClassEffects, DiffexResult, NodeEffect
@@ -16,9 +17,11 @@ Rank = tuple[bool, bool, float, str]
 
 
 def tree_bundles(result: AuditResult, told: DiffexResult) -> Iterator[tuple[Rank, tuple[Sample, ...]]]:
-    """The series of one node of one class together: exported together or not at all."""
+    """The series of one node of one class together, and those of one class: exported together or not at all."""
     found = {(one.concept, one.metric): one for one in result.findings if one.kind == "semantic" and one.severity != "info"}
     for effects in told.classes[:CLASSES]:
+        # After every breach, before any other node: many classes must not crowd out what is in breach.
+        yield (True, False, -math.inf, effects.class_name), tuple(_class(result, effects))
         for node in _exported(effects):
             finding = found.get((node.node, finding_metric(node)))
             rank = (finding is None, not node.kind.alerts, -node.bound, f"{node.class_name} {node.node}")
@@ -26,30 +29,36 @@ def tree_bundles(result: AuditResult, told: DiffexResult) -> Iterator[tuple[Rank
 
 
 def tree_samples(result: AuditResult, told: DiffexResult) -> Iterator[Sample]:
-    """What holds of the whole tree, and of every class."""
+    """What holds of the whole tree."""
     audit = (result.model, result.version, result.label)
     yield Sample("semantic_tree_coverage_ratio", audit, told.tree_coverage)
     yield Sample("semantic_untrustworthy", audit, bool(untrustworthy(told)))
     yield Sample("semantic_edits", audit, told.edits)
-    for effects in told.classes[:CLASSES]:
-        labels = (*audit, effects.class_name)
-        yield Sample("semantic_estimation_images", labels, effects.images_estimate)
-        if effects.quality.valid is not None:
-            yield Sample("semantic_tree_valid_edit_ratio", labels, effects.quality.valid)
-        if effects.null_shift is not None:
-            yield Sample("semantic_null_shift_logodds", labels, effects.null_shift.value)
-        if effects.placebo_effect is not None:
-            yield Sample("semantic_placebo_effect_logodds", labels, effects.placebo_effect.value)
-        if effects.stability is not None and effects.stability.tau is not None:
-            yield Sample("semantic_stability_tau_ratio", labels, effects.stability.tau)
-        if effects.sufficiency:
-            yield Sample("semantic_sufficiency_ratio", labels, effects.sufficiency[min(10, len(effects.sufficiency)) - 1])
+
+
+def _class(result: AuditResult, effects: ClassEffects) -> Iterator[Sample]:
+    labels = (result.model, result.version, result.label, effects.class_name)
+    yield Sample("semantic_estimation_images", labels, effects.images_estimate)
+    if effects.quality.valid is not None:
+        yield Sample("semantic_tree_valid_edit_ratio", labels, effects.quality.valid)
+    if effects.null_shift is not None:
+        yield Sample("semantic_null_shift_logodds", labels, effects.null_shift.value)
+    if effects.placebo_effect is not None:
+        yield Sample("semantic_placebo_effect_logodds", labels, effects.placebo_effect.value)
+    if effects.stability is not None and effects.stability.tau is not None:
+        yield Sample("semantic_stability_tau_ratio", labels, effects.stability.tau)
+    if effects.sufficiency:
+        yield Sample("semantic_sufficiency_ratio", labels, effects.sufficiency[min(10, len(effects.sufficiency)) - 1])
 
 
 def _exported(effects: ClassEffects) -> list[NodeEffect]:
-    by_spuriousness = sorted(effects.nodes, key=lambda node: (-(node.spuriousness or 0.0), -node.bound, node.node))
+    by_spuriousness = sorted(effects.nodes, key=lambda node: (-_finite(node.spuriousness), -node.bound, node.node))
     first = {node.node for node in by_spuriousness[:NODES_PER_CLASS]}
     return [node for node in effects.nodes if node.node in first or node.kind is NodeKind.PROTECTED]
+
+
+def _finite(value: float | None) -> float:
+    return value if value is not None and math.isfinite(value) else 0.0
 
 
 def _node(result: AuditResult, node: NodeEffect, finding: Finding | None) -> Iterator[Sample]:

@@ -15,6 +15,7 @@ from audit_plugin.core.diffex_results import (
 )
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.results import AuditResult
+from audit_plugin.findings.semantic import untrustworthy
 from audit_plugin.report.pictures import Album, Triptych
 from audit_plugin.report.words import NOTHING, signed
 
@@ -96,6 +97,8 @@ class TreeView:
     branches: tuple[Branch, ...]
     scale: float
     """Largest effect or interval limit, to draw bars by."""
+    doubts: tuple[str, ...]
+    """Why the effects of the whole tree cannot be relied on; empty when they can."""
 
 
 def trees(results: Sequence[AuditResult], album: Album) -> tuple[tuple[TreeView, ...], ...]:
@@ -147,7 +150,8 @@ def _view(result: DiffexResult, effects: ClassEffects, album: Album) -> TreeView
     reasons = {one.node: one.reason for one in result.untestable}
     limits = [abs(limit) for node in effects.nodes if node.effect is not None for limit in (node.effect.low, node.effect.high)]
     branches = tuple(_branches("", _paths([*nodes, *reasons]), nodes, reasons, album))
-    return TreeView(result=result, effects=effects, branches=branches, scale=max(limits, default=1.0))
+    scale = max(limits, default=1.0)
+    return TreeView(result=result, effects=effects, branches=branches, scale=scale, doubts=untrustworthy(result))
 
 
 def _paths(leaves: Sequence[str]) -> list[str]:

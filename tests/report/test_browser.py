@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from audit_plugin.report.html import render
-from tests.report import factory
+from tests.report import factory, woods
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -31,7 +31,9 @@ def browse(page: Path, folder: Path, *flags: str) -> subprocess.CompletedProcess
 def page(tmp_path_factory) -> Path:
     gallery = factory.Gallery()
     file = tmp_path_factory.mktemp("report") / "report.html"
-    file.write_text(render([factory.planted(gallery), factory.clean(gallery), factory.broken(gallery)], gallery))
+    file.write_text(
+        render([factory.planted(gallery, diffex=woods.grown(gallery)), factory.clean(gallery), factory.broken(gallery)], gallery)
+    )
     return file
 
 

@@ -101,6 +101,16 @@ def test_unverified_flips_count_but_have_no_effect():
     assert any("20 unverified" in note for note in everything.notes)
 
 
+def test_leaks_are_no_shortcuts():
+    """A third of the edits moves the object as well, which is all that this model sees: left out, nothing is left of the effect."""
+    rows = [replace(row, after=row.after - 0.3, leaked=True) if at % 3 == 0 else row for at, row in enumerate(world(90, 0.0))]
+    found = shortcut_report(rows, concept="c", options=QUICK)
+    assert (found.counts.leaked, found.counts.used) == (30, 60)
+    assert found.verdict is ShortcutVerdict.NONE
+    blind = shortcut_report([replace(row, leaked=False) for row in rows], concept="c", options=QUICK)
+    assert blind.verdict is not ShortcutVerdict.NONE
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
