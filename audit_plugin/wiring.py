@@ -343,7 +343,9 @@ class Installation:
         return QualityFilter(learning_rows(self.loaded, config.detector.train).images(config.detector.options.size)).reasons
 
     def price(self) -> Cost:
-        """What completing the bank would cost now; the time is measured on a batch, which is thrown away."""
+        """What completing the bank would cost now; the time is measured on a batch, which is thrown away.  Edits are not in it."""
+        if not self.loaded.described:
+            return Cost(draw=0, reuse=0, evaluations=0, seconds=0.0, bytes=0)
         complete = self.complete_plan()
         if complete is not None:
             return cost(complete, complete.recipes, evaluations_per_image=0, images_per_second=1.0, bytes_per_image=0)

@@ -134,7 +134,8 @@ def print_results(results: Sequence[AuditResult], form: Form) -> None:
         print_data([json.loads(to_json(result)) for result in results], form)
         return
     console = out()
-    console.print(verdict_table(results))
+    if any(result.concepts for result in results):
+        console.print(verdict_table(results))
     for result in results:
         headline = Text.assemble((result.model, "bold"), f" v{result.version}: {result.state} - {result.headline}")
         console.print(headline)

@@ -8,6 +8,7 @@ from audit_plugin.config import Loaded
 from audit_plugin.core.errors import AuditError
 from audit_plugin.perception.detectors import read_card
 from audit_plugin.store.store import Store
+from audit_plugin.studios import audited_tree
 from audit_plugin.target.health import check_target
 from audit_plugin.wiring import Installation, directory_digest, generator_directory
 
@@ -27,9 +28,13 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     installation = Installation(loaded, lambda _done, _total, _what: None)
     source = _tried("source", "table and images", lambda: _source(installation))
     yield source
-    yield _tried("generator", "directory", lambda: _generator(loaded))
-    yield _tried("detector", "file", lambda: _detector(loaded))
-    yield _tried("bank", "pictures", lambda: _bank(installation))
+    if loaded.config.generator is not None:
+        yield _tried("generator", "directory", lambda: _generator(loaded))
+    if loaded.described:
+        yield _tried("detector", "file", lambda: _detector(loaded))
+        yield _tried("bank", "pictures", lambda: _bank(installation))
+    if loaded.config.diffex is not None:
+        yield _tried("concept tree", "nodes", lambda: _tree(loaded))
     yield _tried("store", "database", lambda: _store(loaded))
     for model in loaded.models:
         subject, checks = f"model {model.target.model}", check_target(model.target)
@@ -63,6 +68,11 @@ def _detector(loaded: Loaded) -> str:
         return "not there yet; the first run trains it"
     judged = {name: auroc for name, auroc in read_card(path).auroc.items() if auroc is not None}
     return ", ".join(f"{name} {auroc:.3f}" for name, auroc in judged.items()) + " (held-out AUROC)"
+
+
+def _tree(loaded: Loaded) -> str:
+    tree = audited_tree(loaded, (), generative=loaded.config.generator is not None)
+    return f"{len(tree.editable)} to test, digest {tree.digest[:12]}"
 
 
 def _bank(installation: Installation) -> str:

@@ -139,7 +139,7 @@ SPECS: tuple[MetricSpec, ...] = (
     _audit("audit_interval_seconds", "Configured time between two audits", "seconds"),
     _audit("control_missed", "Planted models only: 1 when a planted reliance was not found, else 0"),
     _audit("control_false_alarm", "Planted models only: 1 when a reliance was found where none is planted, else 0"),
-    _audit("series_dropped", "Concept and fairness series left out by the series cap"),
+    _audit("series_dropped", "Series of concepts, nodes and fairness figures left out by the series cap"),
     # This process
     _process("build_info", "Version of the plug-in", kind="info", labels=("plugin_version",)),
     _process("target_up", "1 when the audited server answered the last time this process asked, else 0"),

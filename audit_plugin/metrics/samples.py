@@ -13,8 +13,8 @@ from audit_plugin.metrics.sample import Sample
 from audit_plugin.metrics.tree import tree_bundles, tree_samples
 from audit_plugin.store.records import seconds
 
-MAX_SERIES_PER_AUDIT = 200
-MAX_SERIES = 2_000
+MAX_SERIES_PER_AUDIT = 500
+MAX_SERIES = 5_000
 _GATE_CODES = {GateStatus.PASS: 0, GateStatus.WARN: 1, GateStatus.FAIL: 2}
 _SEVERITIES = ("info", "warning", "critical")
 

@@ -80,6 +80,14 @@ LIMITS: Final = (
 )
 """What the method cannot tell, printed in every report."""
 
+TREE_LIMITS: Final = (
+    "Only the listed nodes were tested. A feature that no node names stays invisible.",
+    "Changing a feature in a picture is not the same as meeting that change in the field.",
+    "Effects hold for these images. Exact operators also show how a model answers to pictures unlike any it was trained on.",
+    "No effect bounds the effect by its margin. Nothing here shows the absence of bias.",
+)
+"""The same for audits of a concept tree alone."""
+
 SYNTHETIC: Final = "synthetic image"
 """The visible caption of every generated picture."""
 

@@ -15,6 +15,8 @@ from sqlalchemy.orm import Session
 from audit_plugin.core.errors import StoreError
 from audit_plugin.core.results import AuditResult, Finding, RunState, from_json, to_json
 from audit_plugin.findings.history import PastRun, assessed, evidence, life_cycle
+from audit_plugin.findings.semantic import KIND as SEMANTIC
+from audit_plugin.findings.semantic import untrustworthy
 from audit_plugin.store import database
 from audit_plugin.store.database import errors_as_ours
 from audit_plugin.store.records import ConceptPoint, Event, FindingRecord, RunRecord, moment, seconds
@@ -294,6 +296,8 @@ def _resolve_unseen(session: Session, result: AuditResult, actor: str) -> None:
         FindingRow.resolved.is_(None),
         FindingRow.finding.not_in(seen),
     )
+    if result.diffex is None or untrustworthy(result.diffex):  # a tree that says nothing resolves nothing either
+        gone = gone.where(FindingRow.kind != SEMANTIC)
     for row in session.scalars(gone):
         row.resolved = at.timestamp()
         _log(session, at, actor, "finding_resolved", subject=row.finding, detail=f"not seen by run {result.run}")

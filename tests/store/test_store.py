@@ -18,6 +18,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
+from audit_plugin.core.diffex_results import EffectState
 from audit_plugin.core.errors import ConfigError, StoreError
 from audit_plugin.core.results import RunState, from_json, to_json
 from audit_plugin.findings.findings import conclude, find
@@ -28,6 +29,7 @@ from audit_plugin.store.records import new_run_id, seconds
 from audit_plugin.store.store import Store
 from audit_plugin.store.tables import Base
 from tests.findings.examples import clean, concept, result
+from tests.findings.trees import class_effects, node, tree
 
 NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
 POLICY = default_policy()
@@ -106,6 +108,16 @@ def test_a_finding_lives_until_a_working_audit_no_longer_sees_it(store):
     assert [e.action for e in store.events()][::-1] == [
         "finding_opened", "finding_opened", "finding_resolved", "finding_resolved", "finding_reopened"
     ]  # fmt: skip
+
+
+def test_a_tree_that_says_nothing_resolves_no_finding_about_its_nodes(store):
+    """Without a tree, or with one that cannot be relied on, they stay open; a good tree without the effect ends them."""
+    few = class_effects(node(), images_estimate=8)
+    states = []
+    for day, told in enumerate([tree(node()), None, tree(classes=(few,)), tree(node(state=EffectState.NO_EFFECT))], 1):
+        store.save(audited(day, concepts=(clean(),), diffex=told))
+        states.append({record.kind: record.state.value for record in store.findings()}["semantic"])
+    assert states == ["open", "open", "open", "resolved"]
 
 
 def test_an_acknowledgement_is_on_record_and_ends(store):
