@@ -181,7 +181,7 @@ def test_many_classes_do_not_crowd_out_a_breach():
     classes = tuple(class_effects(node(class_name=f"c{i:02}", state=CALM), class_name=f"c{i:02}") for i in range(49))
     breach = class_effects(node(class_name="z"), class_name="z")
     done = audited(tree(classes=(*classes, breach)))
-    told = audit_samples([done], [done])
+    told = audit_samples([done], [done], per_audit=200)
     assert len(told) <= 200
     assert [s.labels[3] for s in told if s.metric == "semantic_breach" and s.value] == ["z"]
     assert "semantic_untrustworthy" in {s.metric for s in told}
