@@ -1,4 +1,4 @@
-# make demo    audit two planted classifiers on a real Triton server; no root, no GPU, nothing outside this directory
+# make demo    audit two planted classifiers on a real Triton server; no root, no GPU; built engines go to ~/.cache/audit-plugin
 # make test    the whole test suite, on the CPU
 # make check   linter, formatter, types, import directions
 

@@ -18,7 +18,7 @@ from engines.errors import OutOfMemoryError
 from engines.memory import give_back, out_of_memory
 from engines.protocols import Replay
 from engines.spec import digest
-from engines.timing import least_seconds
+from engines.timing import is_positive, least_seconds
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Batch sizes that are built, as far as memory goes."""
@@ -113,7 +113,7 @@ def remembered_times(
     """The times noted beside artifact ``key`` for this place (device, threads, versions); measured and noted when there are none."""
     name = f"buckets-{digest(dict(where))[:16]}"
     known = cache.read_note(key, name)
-    if known is None:
+    if known is None or not known or not all(size.isdigit() and is_positive(seconds) for size, seconds in known.items()):
         known = {str(size): seconds for size, seconds in measure().items()}
         cache.write_note(key, name, known)
     return {int(size): float(str(seconds)) for size, seconds in known.items()}

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from engines.cache import BuildCache
 from engines.certificate import certificate_note, read_certificate
 from engines.engine import Engine
-from engines.errors import BackendError, BackendUnavailableError, ParityError
+from engines.errors import BackendError, BackendUnavailableError, OutOfMemoryError, ParityError
+from engines.memory import out_of_memory
 from engines.parity import Feeds, certify
 from engines.protocols import Backend
 from engines.spec import EngineSpec, digest
+from engines.timing import is_positive
 
 REPLAYS = 20
 PATIENCE_SECONDS = 1.0
@@ -165,10 +167,18 @@ class Builder:
         return engines[name], BackendChoice(name, reason, (*refused, *slower))
 
     def _certified(self, backend: Backend, module: nn.Module, spec: EngineSpec, batches: Callable[[], Sequence[Feeds]]) -> Engine:
+        try:
+            return self._judged(backend, module, spec, batches)
+        except Exception as error:  # every library has its own
+            if isinstance(error, BackendError) or not out_of_memory(error):
+                raise
+            raise OutOfMemoryError(f"backend {backend.name!r} has not enough memory for {spec.name!r}: {_line(error)}") from error
+
+    def _judged(self, backend: Backend, module: nn.Module, spec: EngineSpec, batches: Callable[[], Sequence[Feeds]]) -> Engine:
         engine = backend.build(module, spec)
         if backend.name == self.reference.name and spec.precision == "fp32":
             return engine
-        note = f"certificate-{backend.name}-{self._here(backend.name)}"
+        note = f"certificate-{backend.name}-{self._here(backend.name, engine.artifact)}"
         certificate = read_certificate(self.cache.read_note(self._place(spec), note))
         if certificate is None:
             certificate = certify(engine, self.reference.build(module, spec.at("fp32")), batches())
@@ -183,7 +193,7 @@ class Builder:
         """Seconds per batch, measured once per machine, thread count and set of backends."""
         note = f"ranking-{self._here(*engines, str(rows))}"
         known = self.cache.read_note(self._place(spec), note)
-        if known is not None and set(known) == set(engines):
+        if known is not None and set(known) == set(engines) and all(map(is_positive, known.values())):
             return {name: float(str(value)) for name, value in known.items()}
         first = batches()[0]
         repeated = torch.arange(rows) % len(next(iter(first.values())))
@@ -201,6 +211,10 @@ class Builder:
     def _here(self, *names: str) -> str:
         libraries = {library: _version(library) for library in LIBRARIES}
         return digest({"machine": _machine(), "libraries": libraries, "where": dict(self.where), "of": list(names)})[:16]
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _seconds(engine: Engine, feeds: Feeds, clock: Callable[[], float]) -> float:

@@ -15,7 +15,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +69,9 @@ class BuildCache:
         """
         final = self.root / key
         with self._lock(key):
+            if final.is_symlink() or (final.exists() and not final.is_dir()):
+                LOG.warning("%s is no artifact; building it again", final)
+                self._unlink(final)
             if final.is_dir():
                 damage = self.damage(key, code=code)
                 if damage is None:
@@ -84,6 +87,13 @@ class BuildCache:
     def has(self, key: str) -> bool:
         """Whether there is an artifact; it may be damaged."""
         return (self.root / key / MANIFEST).is_file()
+
+    def content(self, key: str) -> str:
+        """Digest of an artifact's files as its manifest lists them; empty where there is none."""
+        try:
+            return hashlib.sha256((self.root / key / MANIFEST).read_bytes()).hexdigest()[:16]
+        except OSError:
+            return ""
 
     def discard(self, key: str) -> None:
         """Forget an artifact, for instance because its reader refused it."""
@@ -112,6 +122,8 @@ class BuildCache:
 
         One that is being built, or ``keep``, stays.
         """
+        if not dry_run:
+            self._clear_killed()
         every = self.entries()
         total, now = sum(entry.bytes for entry in every), time.time()
         gone: list[Entry] = []
@@ -162,11 +174,25 @@ class BuildCache:
         for partial in self.root.glob(f".{key}.*"):
             shutil.rmtree(partial, ignore_errors=True)
 
+    def _clear_killed(self) -> None:
+        """Partial artifacts of all builds that were killed: those whose lock nobody holds."""
+        for partial in self.root.glob(".*.*") if self.root.is_dir() else ():
+            key = partial.name.split(".")[1]
+            if partial.is_dir() and (self.root / f"{key}.lock").exists():
+                with suppress(BlockingIOError), self._lock(key, wait=False):
+                    shutil.rmtree(partial, ignore_errors=True)
+
     def _remove(self, folder: Path) -> None:
         try:
             shutil.rmtree(folder)
         except OSError as error:
             raise CacheError(f"cannot remove the damaged artifact {folder}: {error}; remove it, or choose another cache") from error
+
+    def _unlink(self, path: Path) -> None:
+        try:
+            path.unlink()
+        except OSError as error:
+            raise CacheError(f"cannot remove {path}, which is no artifact: {error}; remove it, or choose another cache") from error
 
     def _evict(self, key: str) -> bool:
         """Whether it could be removed: not while somebody builds it or checks it."""

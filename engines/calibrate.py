@@ -16,6 +16,7 @@ from engines.backends.eager import DTYPES, borrowed_threads
 from engines.cache import BuildCache
 from engines.roof import Roof
 from engines.spec import Precision, digest
+from engines.timing import is_positive
 
 SECONDS = 1.0
 """For the product, and again for the copy."""
@@ -31,7 +32,7 @@ def calibrated(cache: BuildCache, device: Literal["cpu", "cuda"], precision: Pre
     threads = threads or torch.get_num_threads()
     name = f"{device}-{precision}-{digest([machine(), torch.__version__, threads])[:16]}"
     known = cache.read_note(NOTES, name)
-    if known is not None:
+    if known is not None and is_positive(known.get("flops")) and is_positive(known.get("bandwidth")):
         return Roof(float(str(known["flops"])), float(str(known["bandwidth"])))
     roof = calibrate(device, precision, threads)
     cache.write_note(NOTES, name, {"flops": roof.flops, "bandwidth": roof.bandwidth, "machine": machine(), "threads": threads})

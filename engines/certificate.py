@@ -52,9 +52,9 @@ class Certificate:
             return "it leaves parts of its output unwritten"
         if not self.finite:
             return "its output is not finite"
-        if self.error > limit:
+        if not self.error <= limit:  # a number that is none is above every limit
             return f"its output differs from the reference by {self.error:.1e}, allowed is {limit:.0e}"
-        if self.batch_error > limit:
+        if not self.batch_error <= limit:
             return f"a row differs by {self.batch_error:.1e} from itself in a batch, allowed is {limit:.0e}"
         return self._gradient_failure()
 
@@ -64,9 +64,9 @@ class Certificate:
         if self.precision not in GRADIENT_LIMITS:
             return f"gradients are not allowed in {self.precision}"
         error, cosine = GRADIENT_LIMITS[self.precision]
-        if self.gradient_error > error:
+        if not self.gradient_error <= error:
             return f"its gradient differs from the reference by {self.gradient_error:.1e}, allowed is {error:.0e}"
-        if self.gradient_cosine < cosine:
+        if not self.gradient_cosine >= cosine:
             return f"its gradient points elsewhere: cosine {self.gradient_cosine:.6f} with the reference, needed is {cosine}"
         return None
 
@@ -78,6 +78,18 @@ def certificate_note(certificate: Certificate) -> dict[str, Any]:
 
 def read_certificate(note: Mapping[str, Any] | None) -> Certificate | None:
     """A stored certificate; a note of another form is none."""
-    if note is None or set(note) != {field.name for field in fields(Certificate)} or note["precision"] not in FORWARD_LIMITS:
+    if note is None or set(note) != {field.name for field in fields(Certificate)}:
         return None
-    return Certificate(**note)
+    numbers = [
+        note["error"],
+        note["batch_error"],
+        *(each for each in (note["gradient_error"], note["gradient_cosine"]) if each is not None),
+    ]
+    words, flags = (note["backend"], note["precision"]), (note["finite"], note["written"], note["deterministic"])
+    right = (
+        all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in numbers)
+        and all(isinstance(each, str) for each in words)
+        and all(isinstance(each, bool) for each in flags)
+        and isinstance(note["batches"], int)
+    )
+    return Certificate(**note) if right and note["precision"] in FORWARD_LIMITS else None

@@ -14,6 +14,8 @@ def cuda_driver() -> str | None:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return "there is no CUDA driver (libcuda.so.1 is not on the loader's path)"
+    if not hasattr(driver, "cuInit") or not hasattr(driver, "cuDeviceGetCount"):
+        return "libcuda.so.1 is no CUDA driver"
     code = int(driver.cuInit(0))
     if code != 0:
         return f"the CUDA driver does not start (cuInit answers {code})"

@@ -112,6 +112,8 @@ class Engine:
     program: Program
     backend: str
     """As users write it and reports show it."""
+    artifact: str = ""
+    """Digest of what it was loaded from; empty where it runs the module itself."""
     certificate: Certificate | None = None
     """How its numbers compare with the reference; None for the reference itself."""
     meter: Meter = field(init=False)

@@ -22,7 +22,8 @@ from engines.course import Course, check_plan
 from engines.diffusion import Diffusion
 from engines.directory import Parts, read_parts
 from engines.engine import Engine
-from engines.errors import BackendUnavailableError, UnsupportedPipelineError
+from engines.errors import BackendUnavailableError, OutOfMemoryError, UnsupportedPipelineError
+from engines.memory import give_back, out_of_memory
 from engines.networks import network_shape
 from engines.noise import start_noise, step_noise
 from engines.pipelines.building import (
@@ -56,6 +57,9 @@ Wanted = Sequence[str] | Sequence[int] | None
 """Captions, classes, or None where a pipeline draws whatever its data were."""
 
 LOG = logging.getLogger(__name__)
+
+HALVINGS = 3
+"""So often is a batch cut in half when memory is short."""
 
 NOISE = "philox-1"
 """Changed whenever seeds come to mean other noise."""
@@ -169,9 +173,31 @@ class Pipeline:
         self.text.check(wanted)
         images = np.zeros((len(seeds), *self.image_shape), np.float32)
         for rows in _batches(len(seeds), self.batch):
+            self._fill(images, wanted, seeds, rows, on_step, halvings=HALVINGS)
+        return images
+
+    def _fill(
+        self, images: Images, wanted: Wanted, seeds: Sequence[int], rows: slice, on_step: OnStep | None, *, halvings: int
+    ) -> None:
+        """One batch; where memory is short, in halves.  Pictures do not depend on their batch."""
+        try:
             latents = self.draw(None if wanted is None else wanted[rows], seeds[rows], on_step=on_step)
             images[rows] = (self.codec.decode(latents) / 2 + 0.5).clamp(0, 1).cpu().numpy()
-        return images
+        except Exception as error:  # every library has its own
+            if not out_of_memory(error):
+                raise
+            size = rows.stop - rows.start
+            if size < 2 or halvings == 0:
+                raise OutOfMemoryError(
+                    f"{self.device} runs out of memory, also with only {size} pictures at once; free memory there, "
+                    "or set a smaller `generator.batch`"
+                ) from error
+            give_back(self.device)
+        else:
+            return
+        middle = (rows.start + rows.stop) // 2
+        for half in (slice(rows.start, middle), slice(middle, rows.stop)):
+            self._fill(images, wanted, seeds, half, on_step, halvings=halvings - 1)
 
     def draw(self, wanted: Wanted, seeds: Sequence[int], *, on_step: OnStep | None = None) -> Latents:
         """The latents of one batch."""

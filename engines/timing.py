@@ -1,5 +1,6 @@
 """How long does a device work?  By events on a GPU, which the host need not wait for; by the clock on a CPU."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -7,6 +8,11 @@ import torch
 
 Elapsed = Callable[[], float]
 """Waits until the device is done, then says for how many seconds it worked."""
+
+
+def is_positive(value: object) -> bool:
+    """Whether a note holds a time or a rate; anything else is measured again."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
 def timed(device: torch.device, work: Callable[[], object]) -> Elapsed:

@@ -319,7 +319,7 @@ def serve(path: ConfigPath) -> int:
 @command
 def demo(
     to: Annotated[Path, typer.Option("--out", help="Where everything of the demonstration goes.")] = Path("demo-output"),
-    rows: Annotated[int, typer.Option(help="Scenes to audit with.")] = 150,
+    rows: Annotated[int, typer.Option(help="Scenes to audit with.", min=1)] = 150,
     keep: Annotated[bool, typer.Option("--keep", help="Leave server and metrics running until Ctrl-C.")] = False,
 ) -> int:
     """Audit two planted classifiers on a real Triton server, with everything embedded."""

@@ -18,6 +18,7 @@ from typing import TextIO
 from rich.console import Console
 
 from audit_plugin.config import Loaded, load
+from audit_plugin.core.diffex_results import EffectState
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.protocols import Progress
 from audit_plugin.core.results import AuditResult
@@ -29,6 +30,7 @@ from audit_plugin.metrics.collector import AuditCollector
 from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.report.html import render
 from audit_plugin.report.table import verdict_table
+from audit_plugin.report.tree import effect_words
 from audit_plugin.service.app import ServiceOptions, running
 from audit_plugin.service.logs import json_logger
 from audit_plugin.store.store import Store
@@ -199,9 +201,18 @@ def summarise(results: Sequence[AuditResult], alerts: Alerts, seconds: Mapping[s
             "build": sum(one.seconds["build"] for one in spent),
             "score": round(sum(one.seconds["score"] for one in spent), 2),
             "estimate": round(sum(one.seconds["estimate"] for one in spent), 2),
+            "tree": round(sum(one.seconds.get("tree", 0.0) for one in spent), 2),
             **seconds,
         },
     )
+
+
+def _tree_lines(result: AuditResult) -> Iterator[str]:
+    """The strongest nodes of the concept tree."""
+    for effects in () if result.diffex is None else result.diffex.classes:
+        found = sorted((node for node in effects.nodes if node.state is EffectState.EFFECT), key=lambda node: -node.bound)
+        named = ", ".join(f"{node.node} {effect_words(node.effect)}" for node in found[:4])
+        yield f"{result.model}: {named or 'nothing moves the score'}"
 
 
 def _model_summary(result: AuditResult) -> ModelSummary:
@@ -222,11 +233,15 @@ def say(console: Console, results: Sequence[AuditResult], summary: Summary, repo
     console.print()
     for result in results:
         console.print(f"[bold]{result.model}[/bold]: {result.state}. {result.headline}", highlight=False, soft_wrap=True)
+    if told := [line for result in results for line in _tree_lines(result)]:
+        console.print("\nChanged in the real pictures, in log-odds of the positive class:", highlight=False, soft_wrap=True)
+        for line in told:
+            console.print(f"  {line}", highlight=False, soft_wrap=True)
     console.print(f"\nAlerts, by {summary.alerts_evaluated_by}:", highlight=False, soft_wrap=True)
     for line in _alert_lines(summary):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
     drawn = (
-        f"{summary.unet_evaluations} network evaluations for the bank of {summary.images} pictures"
+        f"{summary.unet_evaluations} network evaluations for the bank of {summary.images} pictures and the edits of real ones"
         if summary.unet_evaluations
         else f"no network evaluation: the bank already had all {summary.images} pictures"
     )

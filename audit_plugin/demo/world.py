@@ -17,6 +17,7 @@ from audit_plugin.demo.repository import write_model
 from audit_plugin.demo.truth import ASSETS, PLANTED, onnx_path, read_truth
 from audit_plugin.sources.images import encode_png
 from audit_plugin.sources.scenes import CONCEPTS, PLACEBO_WORDS, TEMPLATE, draw_values, render
+from audit_plugin.studios import LOCK_NAME
 
 MODELS = ("shape_clean", "shape_background_100")
 """One that looks at the shape, one that was trained where the background betrays the answer."""
@@ -63,6 +64,14 @@ class World:
     def write_config(self, url: str) -> None:
         """The configuration, as a user would write it."""
         self.config.write_text(configuration(self.out, url, {name: known_truth(name) for name in MODELS}), encoding="utf-8")
+        self._lend_pilot()
+
+    def _lend_pilot(self) -> None:
+        """How strongly the shipped generator must edit was found when it was shipped; for another one the note is ignored."""
+        shipped, own = ASSETS / LOCK_NAME, self.out / "bank" / LOCK_NAME
+        if shipped.is_file() and not own.exists():
+            own.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(shipped, own)
 
     def repository(self) -> Path:
         """``triton_repo`` of the checkout; outside one, the same two models written below ``out``."""

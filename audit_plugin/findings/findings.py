@@ -128,7 +128,7 @@ def _concept_breach(result: AuditResult, concept: ConceptResult, threshold: Thre
         severity=threshold.severity,
         summary=(
             f"{result.model!r} version {result.version} relies on the {concept.role} concept {concept.concept!r}: "
-            f"{metric} {_words(threshold.metric)} {quantity.value:.3f} (95 % interval {quantity.low:.3f} to {quantity.high:.3f}, "
+            f"{metric} {_words(threshold.metric, within=quantity is concept.decided_by)} {quantity.value:.3f} (95 % interval {quantity.low:.3f} to {quantity.high:.3f}, "
             f"bound {tolerance:.3f}, {concept.n_rows} rows)"
         ),
         owner=threshold.owner,
@@ -141,8 +141,11 @@ def _concept_breach(result: AuditResult, concept: ConceptResult, threshold: Thre
     )
 
 
-def _words(metric: Quantity) -> str:
-    return "drops when the concept is permuted by" if metric == "importance" else "is"
+def _words(metric: Quantity, *, within: bool) -> str:
+    if metric != "importance":
+        return "is"
+    where = " within the combinations of concepts that occur" if within else ""
+    return f"drops when the concept is permuted{where} by"
 
 
 def _survives_leakage(concept: ConceptResult) -> bool:

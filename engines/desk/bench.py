@@ -8,6 +8,7 @@ from engines.desk.place import Place, worst_error
 from engines.desk.speed import batch_seconds
 from engines.engine import Engine
 from engines.errors import BackendError
+from engines.memory import out_of_memory
 from engines.network import Network
 from engines.protocols import Backend
 from engines.roof import Roof, work_of
@@ -56,7 +57,14 @@ def _timed(network: Network, backend: Backend, place: Place, batches: Sequence[i
         return
     roof = calibrated(place.cache, place.device, network.spec.precision, place.threads)
     for batch in batches:
-        yield replace(line, parity_error=worst_error(engine), **_measured(network, engine, roof, batch))  # type: ignore[arg-type]
+        try:
+            measured = _measured(network, engine, roof, batch)
+        except Exception as error:  # every library has its own
+            if not out_of_memory(error):
+                raise
+            yield replace(line, batch=batch, refused="not enough memory for this batch")
+            break
+        yield replace(line, parity_error=worst_error(engine), **measured)  # type: ignore[arg-type]
     engine.close()
 
 

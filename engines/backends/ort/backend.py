@@ -78,20 +78,22 @@ class OrtBackend:
     def build(self, module: nn.Module, spec: EngineSpec) -> Engine:
         """Export unless the cache has the graph.  For CUDA there are several variants: the fastest is kept, and remembered."""
         if self.device == "cpu":
-            return self._engine(spec, self._opened(module, spec, Variant(spec.opset)))
+            return self._engine(spec, self._opened(module, spec, Variant(spec.opset)), self.cache.content(spec.key()))
         note = f"ort-variant-{digest({'machine': torch.cuda.get_device_name(), 'version': runtime_version()})[:16]}"
         variant = remembered(self.cache, spec, note)
         if variant is None:
             variant = fastest(CUDA_VARIANTS, lambda each: seconds_of(self._opened(module, spec, each)))
             self.cache.write_note(spec.key(), note, asdict(variant))
-        return self._engine(spec, self._opened(module, spec, variant))
+        made = replace(spec, opset=variant.opset)
+        opened = self._opened(module, spec, variant)
+        return self._engine(spec, opened, f"{self.cache.content(made.key())}{variant.nhwc:d}")
 
     def load(self, artifact: Path, spec: EngineSpec) -> Engine:
         """Open the graph in an artifact's directory.  Raises ArtifactError for one that is not what the spec says."""
         return self._engine(spec, open_graph(artifact / GRAPH, spec, self.device, self.threads))
 
-    def _engine(self, spec: EngineSpec, program: OrtProgram) -> Engine:
-        return Engine(spec=spec, program=program, backend=self.name)
+    def _engine(self, spec: EngineSpec, program: OrtProgram, artifact: str = "") -> Engine:
+        return Engine(spec=spec, program=program, backend=self.name, artifact=artifact)
 
     def _opened(self, module: nn.Module, spec: EngineSpec, variant: Variant) -> OrtProgram:
         made = replace(spec, opset=variant.opset)

@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -63,7 +63,8 @@ class OrtTensorrtBackend:
     def build(self, module: nn.Module, spec: EngineSpec) -> Engine:
         """Export unless the cache has the graph, and compile it unless the cache has the plan."""
         plans = self._plans(spec)
-        return self._engine(spec, readable(self.cache, module, spec, self.make, lambda graph: self._opened(graph, spec, plans)))
+        program = readable(self.cache, module, spec, self.make, lambda graph: self._opened(graph, spec, plans))
+        return replace(self._engine(spec, program), artifact=self.cache.content(spec.key()))
 
     def load(self, artifact: Path, spec: EngineSpec) -> Engine:
         """Open the graph in an artifact's directory; the plan may have to be compiled."""

@@ -102,7 +102,7 @@ class TensorrtBackend:
         for last in (False, True):
             folder = self.cache.obtain(key, lambda empty: self._make(module, spec, empty, streaming=streaming), about, code=True)
             try:
-                return self._open(library, folder, spec)
+                return replace(self._open(library, folder, spec), artifact=self.cache.content(key))
             except ArtifactError as error:
                 LOG.warning("plan %s of %r is thrown away: %s", key, spec.name, error)
                 self.cache.discard(key)
