@@ -14,7 +14,6 @@ from audit_plugin.config import GeneratorOptions, load
 from audit_plugin.core.errors import ConfigError
 
 if TYPE_CHECKING:  # loaded by the commands that need them
-    from audit_plugin.wiring import drawing_threads
     from engines.desk.build import BuiltNetwork
     from engines.desk.place import Place
     from engines.network import Network
@@ -194,6 +193,7 @@ def _options(config: Path | None, pipeline: Path | None, **given: object) -> Gen
 
 
 def _asked(options: GeneratorOptions, *, most: bool = False) -> _Asked:
+    from audit_plugin.wiring import drawing_threads
     from engines.desk.pipelines import read_networks
     from engines.desk.place import Place
     from engines.pipelines.outlines import KeptGraphs

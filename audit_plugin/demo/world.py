@@ -61,9 +61,16 @@ class World:
                 levels = [concept.levels[value] for concept, value in zip(CONCEPTS, asked, strict=True)]
                 table.writerow([name, CLASSES[levels[shape] == "triangle"], *levels])
 
+    @property
+    def rows(self) -> int:
+        """Pictures in the table."""
+        return len(self.table.read_text(encoding="utf-8").splitlines()) - 1
+
     def write_config(self, url: str) -> None:
         """The configuration, as a user would write it."""
-        self.config.write_text(configuration(self.out, url, {name: known_truth(name) for name in MODELS}), encoding="utf-8")
+        self.config.write_text(
+            configuration(self.out, url, {name: known_truth(name) for name in MODELS}, self.rows), encoding="utf-8"
+        )
         self._lend_pilot()
 
     def _lend_pilot(self) -> None:
@@ -104,8 +111,8 @@ def known_truth(name: str) -> dict[str, float]:
         return {}
 
 
-def configuration(out: Path, url: str, truths: Mapping[str, Mapping[str, float]]) -> str:
-    """The YAML text; paths are relative to ``out``."""
+def configuration(out: Path, url: str, truths: Mapping[str, Mapping[str, float]], rows: int = 150) -> str:
+    """The YAML text; paths are relative to ``out``.  Of few rows fewer nodes of the concept tree are estimated."""
     q = json.dumps
     assets = os.path.relpath(ASSETS, out)
     models = "\n".join(_model(name, truth) for name, truth in truths.items())
@@ -135,11 +142,11 @@ bank: {{path: bank}}                # pictures are drawn once and kept here
 
 diffex:                           # what moves the scores when it alone is changed in the real pictures themselves
   options:
-    images_per_class: 32          # half search, half estimate; 128 and more where time allows
+    images_per_class: {min(32, max(2, rows // 4))}          # half search, half estimate; 128 and more where time allows
     all_images: true              # of two classes one mirrors the other, so both kinds of picture count
     placebos: [photo]
     seed_pilot: 0
-    race: {{keep: 12}}              # nodes that are estimated
+    race: {{keep: {min(12, 1 + rows // 8)}}}              # nodes that are estimated
     combine: {{size: 1}}            # 3 also changes up to three things together
 
 server: {{url: "{url}"}}   # gRPC endpoint; TLS, tokens and restricted protocols go here too
