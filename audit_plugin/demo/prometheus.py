@@ -148,7 +148,11 @@ def _said(found: Sequence[Mapping[str, str]]) -> tuple[Mapping[str, str], ...]:
         {"alert": labels["alertname"], **{k: v for k, v in labels.items() if k not in {"alertname", "job", "instance"}}}
         for labels in found
     ]
-    return tuple(sorted(kept, key=lambda labels: (labels["alert"], labels.get("model", ""), labels.get("concept", ""))))
+    return tuple(
+        sorted(
+            kept, key=lambda labels: (labels["alert"], labels.get("model", ""), labels.get("concept", ""), labels.get("node", ""))
+        )
+    )
 
 
 def _get(url: str, path: str) -> tuple[int, bytes]:

@@ -260,7 +260,7 @@ def say(console: Console, results: Sequence[AuditResult], summary: Summary, repo
 
 def _alert_lines(summary: Summary) -> Iterator[str]:
     for alert in summary.alerts_firing:
-        about = ", ".join(f"{key} {alert[key]}" for key in ("model", "concept", "metric", "severity") if key in alert)
+        about = ", ".join(f"{key} {alert[key]}" for key in ("model", "concept", "node", "metric", "severity") if key in alert)
         yield f"FIRING  {alert['alert']}: {about}"
     for model in MODELS:
         if not any(alert.get("model") == model for alert in summary.alerts_firing):
