@@ -142,7 +142,7 @@ bank: {{path: bank}}                # pictures are drawn once and kept here
 
 diffex:                           # what moves the scores when it alone is changed in the real pictures themselves
   options:
-    images_per_class: {min(32, max(2, rows // 4))}          # half search, half estimate; 128 and more where time allows
+    images_per_class: {min(32, max(2, (rows - 16) // 4))}          # half search, half estimate; 128 and more where time allows
     all_images: true              # of two classes one mirrors the other, so both kinds of picture count
     placebos: [photo]
     seed_pilot: 0
