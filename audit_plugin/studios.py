@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from audit_plugin.bank.asks import Asking, concept_nodes, with_nodes
-from audit_plugin.bank.drafts import Drafting, EditSource
+from audit_plugin.bank.drafts import Drafting, EditSource, exact
 from audit_plugin.bank.edit_store import edit_store
 from audit_plugin.bank.judging import Judging
 from audit_plugin.bank.pictures import storage
@@ -212,13 +212,8 @@ def audited_tree(loaded: Loaded, classes: Sequence[str], *, generative: bool) ->
         tree = with_nodes(tree, concept_nodes(concept_set))
     if options.default:
         default = default_tree(tree.domain, classes)
-        exact = [node for node in default.nodes if node.operator == "deterministic"]
-        holders = {part for node in exact for part in _above(node.path)}
-        kept = [node for node in default.nodes if node in exact or (node.path in holders and not node.editable)]
-        tree = with_nodes(
-            replace(tree, nodes=tuple(tree.nodes)),
-            [replace(node, operator="deterministic") if node in exact else node for node in kept],
-        )
+        holders = {part for node in default.nodes if exact(node) for part in _above(node.path)}
+        tree = with_nodes(tree, [node for node in default.nodes if exact(node) or (node.path in holders and not node.editable)])
     return tree
 
 

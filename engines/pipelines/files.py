@@ -1,9 +1,12 @@
 """The files of a directory: which of them hold weights, whether all are there, and what they amount to as one digest."""
 
+import fcntl
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from engines.errors import DigestError, MissingFileError, PipelineError, UnsafeWeightsError
@@ -16,6 +19,17 @@ PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 _STANDARD = ("diffusion_pytorch_model", "model")
 """What diffusers and transformers call weights."""
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Nobody else writes beside the weights of a directory meanwhile."""
+    held = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def read_json(path: Path, why: str) -> dict[str, object]:

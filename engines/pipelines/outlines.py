@@ -6,14 +6,12 @@ What it gives is compared with the module like a fresh export, and certified lik
 could still make a graph that betrays both, so that a pinned directory's outlines are not used.
 """
 
-import fcntl
 import importlib.util
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from engines.graphs.export import export
 from engines.graphs.precision import HALVES, at_precision
 from engines.graphs.weights import GRAPH, fill, outline
 from engines.network import Network
-from engines.pipelines.files import OUTLINES
+from engines.pipelines.files import OUTLINES, alone
 from engines.spec import EngineSpec
 
 LOG = logging.getLogger(__name__)
@@ -62,7 +60,7 @@ class KeptGraphs:
 def check_place(directory: Path) -> None:
     """Raise PipelineError where :func:`keep_outlines` could not write, before anything is built."""
     try:
-        with _alone(directory), tempfile.TemporaryDirectory(dir=directory, prefix=f".{OUTLINES}."):
+        with alone(directory), tempfile.TemporaryDirectory(dir=directory, prefix=f".{OUTLINES}."):
             pass
     except OSError as error:
         raise _unwritable(directory, error) from error
@@ -75,7 +73,7 @@ def keep_outlines(directory: Path, networks: Sequence[Network], cache: BuildCach
     cannot be written; what was there stays.
     """
     try:
-        with _alone(directory):
+        with alone(directory):
             for left in directory.glob(f".{OUTLINES}.*"):  # of writers that were killed: under the lock there is no other
                 shutil.rmtree(left, ignore_errors=True)
             (directory / OUTLINES).mkdir(exist_ok=True)
@@ -121,17 +119,6 @@ def _fill(kept: Path, module: nn.Module, spec: EngineSpec, folder: Path) -> None
         if isinstance(error, OSError) and error.filename is not None and Path(error.filename).is_relative_to(folder):
             raise  # the cache cannot be written, which no other graph mends
         raise _UnusableError((str(error).strip().splitlines() or [type(error).__name__])[0]) from error
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Nobody else writes graphs into the directory meanwhile."""
-    held = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(held)
 
 
 def _unwritable(directory: Path, error: OSError) -> PipelineError:

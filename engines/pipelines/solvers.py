@@ -1,10 +1,8 @@
 """Solvers of a directory's plans: fitted on its own pictures, kept in a file beside its weights, found again by plan and steps."""
 
-import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile, mkstemp
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from engines.errors import PipelineError
 from engines.fitted import Fit, FittedSolver, FullRun, fit_solver, full_run
-from engines.pipelines.files import SOLVERS, read_json
+from engines.pipelines.files import SOLVERS, alone, read_json
 from engines.plan import SamplingPlan
 from engines.samplers import SAMPLERS
 
@@ -94,7 +92,7 @@ def keep_solver(directory: Path, key: str, plan: SamplingPlan, fit: Fit) -> Path
     """
     path = directory / SOLVERS
     try:
-        with _alone(directory):
+        with alone(directory):
             others = [
                 one for one in _entries(directory, key) if one["plan"] != plan_note(plan) or len(one["weights"]) != fit.solver.steps
             ]
@@ -137,17 +135,6 @@ def _as_planned(entry: dict[str, Any]) -> dict[str, Any]:
     """Lists where a plan has tuples compare unequal."""
     interval = entry["plan"].get("guidance_interval")
     return {**entry, "plan": {**entry["plan"], "guidance_interval": tuple(interval) if isinstance(interval, list) else interval}}
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Nobody else writes solvers into the directory meanwhile."""
-    held = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(held)
 
 
 def _replaced(path: Path, text: str) -> None:
