@@ -50,7 +50,6 @@ def pytest_collection_modifyitems(items):
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         if parameters.get("subject") == "torch-compiled" and parameters.get("kind") in {"vjp", "guided"}:
             item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session")

@@ -25,13 +25,7 @@ def load(directory, **options):
     return load_pipeline(directory, **{"backend": "torch", "steps": 2, "batch": 4, "threads": 1, **options})
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.long) if name in {"latent_consistency", "stable_diffusion_3"} else name
-        for name in ASKED
-    ],
-)
+@pytest.mark.parametrize("name", ASKED)
 def test_exported_graphs_draw_what_torch_draws(family_directory, graphs, name):
     """Denoiser and decoder are exported, certified, and cannot be told from the modules in the picture."""
     plain, exported, chosen = (load(family_directory(name), backend=each, cache=graphs) for each in ("torch", "ort", "auto"))

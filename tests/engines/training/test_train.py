@@ -97,7 +97,7 @@ def test_equal_arguments_give_equal_weights(trained, data, recipe, tmp_path):
     assert equal(weights(tmp_path / "out"), weights(trained[0]))
 
 
-@pytest.mark.parametrize("stage", [pytest.param("autoencoder", marks=pytest.mark.long), "diffusion"])
+@pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
 def test_a_killed_run_ends_where_an_uninterrupted_one_does(trained, data, recipe, tmp_path, stage):
     """SIGKILL somewhere between two checkpoints of either stage; weights are equal to the last bit."""
     code = f"""
