@@ -32,6 +32,7 @@ LOCALLY = "the service's own evaluation of the same thresholds"
 _READY_SECONDS = 30.0
 _EVALUATED_SECONDS = 60.0
 _PAUSE_SECONDS = 0.2
+_PAGES = ("/alerts", "/classic/alerts")
 
 
 class PrometheusError(AuditError):
@@ -57,6 +58,12 @@ class Prometheus:
     def version(self) -> str:
         """As it says itself."""
         return str(self._ask("/api/v1/status/buildinfo")["version"])
+
+    @property
+    def page(self) -> str:
+        """Where people look at alerts: some packages come with the classic pages alone."""
+        found = next((path for path in _PAGES if _get(self.url, path)[0] == http.HTTPStatus.OK), _PAGES[0])
+        return f"{self.url}{found}"
 
     def alerts(self) -> Alerts:
         """What fires, once the service was scraped and every rule evaluated after that.  Raises PrometheusError if that never comes."""

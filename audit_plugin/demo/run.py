@@ -278,7 +278,7 @@ def _hold(console: Console, loaded: Loaded, url: str, prometheus: Prometheus | N
     """Leave everything running until Ctrl-C."""
     console.print(f"\nTriton   {loaded.models[0].target.url} (gRPC)\nservice  {url}", highlight=False)
     if prometheus:
-        console.print(f"prometheus  {prometheus.url}/alerts", highlight=False)
+        console.print(f"prometheus  {prometheus.page}", highlight=False)
     console.print("Ctrl-C stops them.", highlight=False)
     with suppress(KeyboardInterrupt):
         threading.Event().wait()

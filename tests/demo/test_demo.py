@@ -177,6 +177,14 @@ def test_local_evaluation_names_model_and_concept():
 
 
 @pytest.mark.skipif(not installed(), reason="prometheus is not installed (Debian: prometheus)")
+def test_the_page_that_is_named_is_there(tmp_path):
+    """Whichever pages this Prometheus comes with."""
+    with scraping("http://127.0.0.1:1", tmp_path / "prometheus") as running, urllib.request.urlopen(running.page) as answer:
+        assert answer.status == 200
+        assert "alerts" in running.page
+
+
+@pytest.mark.skipif(not installed(), reason="prometheus is not installed (Debian: prometheus)")
 def test_a_prometheus_that_cannot_start_is_an_error_that_names_its_log(tmp_path, monkeypatch):
     """Its configuration is no YAML."""
     monkeypatch.setattr("audit_plugin.demo.prometheus._configuration", lambda _: "nonsense: [")
