@@ -26,6 +26,7 @@ from audit_plugin.bank.studio import Studio
 from audit_plugin.bank.verify import verify
 from audit_plugin.concepts.captions import caption
 from audit_plugin.config import AuditedModel, GeneratorOptions, LearnFrom, Loaded, options_of
+from audit_plugin.core.diffex_results import ScoreKind
 from audit_plugin.core.errors import AuditError, BankError, CaptionError, ConfigError, GeneratorError
 from audit_plugin.core.protocols import Classifier, Images, Progress, ScoreTable
 from audit_plugin.core.results import AuditResult, EngineUse
@@ -432,7 +433,7 @@ class Installation:
                 self._told_classes(model, classifier.info.labels),
                 classes_of={image: labels[image] for image in studio.sources},
                 labels=classifier.info.labels,
-                options=self._asked(options.options),
+                options=asked_of(options.options, self.loaded, labels_only=_labels_only(classifier)),
                 progress=self.progress,
                 seed=seed(self.loaded.config.audit, "diffex"),
             )
@@ -440,11 +441,6 @@ class Installation:
             return Explained(result=result, queries=arms.sent[0], evaluations=after - spent)
 
         return explain
-
-    def _asked(self, options: DiffexOptions) -> DiffexOptions:
-        """Placebos are said in words that the generator knows, where the configuration names some."""
-        words = self.loaded.document.concept_set.placebo_words
-        return replace(options, placebos=words[:3]) if self.loaded.described and words else options
 
     def _told_classes(self, model: AuditedModel, labels: Sequence[str]) -> tuple[str, ...]:
         """Classes whose effects are told: of two the favourable one, since the other mirrors it; else those that have images."""
@@ -551,6 +547,18 @@ class Installation:
         """Write the report of some results, each with the run before it as history.  Needs neither real images nor engine."""
         history = [before for result in results if (before := _before(result, store)) is not None]
         return write_report(where or Path(self.loaded.config.report), results, self.pictures(), history=history)
+
+
+def asked_of(options: DiffexOptions, loaded: Loaded, *, labels_only: bool) -> DiffexOptions:
+    """What the configuration leaves to the circumstances: placebos in words that the generator knows, and labels in place of scores."""
+    words = loaded.document.concept_set.placebo_words
+    if loaded.described and words and options.placebos == DiffexOptions().placebos:
+        options = replace(options, placebos=words[: len(options.placebos)])
+    return replace(options, score=ScoreKind.LABELS) if labels_only else options
+
+
+def _labels_only(classifier: Classifier) -> bool:
+    return isinstance(classifier, TritonClassifier) and classifier.labels_only
 
 
 def parted(attempts: Iterable[AuditResult | AuditError]) -> tuple[tuple[AuditResult, ...], tuple[AuditError, ...]]:

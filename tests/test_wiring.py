@@ -11,11 +11,14 @@ import pytest
 
 from audit_plugin import wiring
 from audit_plugin.config import GeneratorOptions, load
+from audit_plugin.core.diffex_results import ScoreKind
 from audit_plugin.core.errors import ConfigError, GeneratorError, StorageFullError
 from audit_plugin.demo.truth import ASSETS
+from audit_plugin.methods.diffex import DiffexOptions
 from audit_plugin.wiring import (
     EngineGenerator,
     Installation,
+    asked_of,
     directory_digest,
     fit_generator_solver,
     known_fingerprint,
@@ -346,3 +349,12 @@ def test_fitting_a_solver_leaves_banks_known_that_use_none(tmp_path):
     assert known_fingerprint(load(site.config, {})) == "fitted"
     (generator / "solvers.json").write_text("yet another")
     assert known_fingerprint(load(site.config, {})) is None
+
+
+def test_placebos_of_the_configuration_are_the_ones_asked(site):
+    """By default they are said in the audit's own words; a model that answers with labels alone is judged by labels."""
+    loaded = load(site.config, {})
+    words = loaded.document.concept_set.placebo_words
+    assert asked_of(DiffexOptions(), loaded, labels_only=False).placebos == words[:3]
+    assert asked_of(DiffexOptions(placebos=("photo",)), loaded, labels_only=False).placebos == ("photo",)
+    assert asked_of(DiffexOptions(), loaded, labels_only=True).score is ScoreKind.LABELS
