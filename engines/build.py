@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from engines.cache import BuildCache
 from engines.certificate import certificate_note, read_certificate
 from engines.engine import Engine
-from engines.errors import BackendError, BackendUnavailableError, OutOfMemoryError, ParityError
+from engines.errors import BackendError, BackendUnavailableError, OutOfMemoryError, ParityError, first_line
 from engines.memory import out_of_memory
 from engines.parity import Feeds, certify
 from engines.protocols import Backend
@@ -172,7 +172,9 @@ class Builder:
         except Exception as error:  # every library has its own
             if isinstance(error, BackendError) or not out_of_memory(error):
                 raise
-            raise OutOfMemoryError(f"backend {backend.name!r} has not enough memory for {spec.name!r}: {_line(error)}") from error
+            raise OutOfMemoryError(
+                f"backend {backend.name!r} has not enough memory for {spec.name!r}: {first_line(error)}"
+            ) from error
 
     def _judged(self, backend: Backend, module: nn.Module, spec: EngineSpec, batches: Callable[[], Sequence[Feeds]]) -> Engine:
         engine = backend.build(module, spec)
@@ -211,10 +213,6 @@ class Builder:
     def _here(self, *names: str) -> str:
         libraries = {library: _version(library) for library in LIBRARIES}
         return digest({"machine": _machine(), "libraries": libraries, "where": dict(self.where), "of": list(names)})[:16]
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _seconds(engine: Engine, feeds: Feeds, clock: Callable[[], float]) -> float:

@@ -198,3 +198,8 @@ class ProductionBusyError(EngineError):
 
 class CacheError(EngineError):
     """The build cache cannot be read or written."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its kind where it says nothing: libraries add pages of advice."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

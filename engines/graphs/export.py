@@ -10,7 +10,7 @@ from torch.fx import GraphModule
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from engines.errors import ExportError
+from engines.errors import ExportError, first_line
 from engines.graphs.check import check_batches, check_graph, check_operators, examples
 from engines.graphs.emit import emit, is_dynamic
 from engines.graphs.gradients import Guided, Vjp
@@ -106,7 +106,7 @@ def _reason(error: BaseException) -> str:
     """The first line of what the exporter's own errors were raised from."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 MODULES: dict[Kind, type[nn.Module]] = {"vjp": Vjp, "guided": Guided}

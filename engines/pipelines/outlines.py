@@ -18,7 +18,7 @@ from pathlib import Path
 from torch import nn
 
 from engines.cache import BuildCache
-from engines.errors import PipelineError
+from engines.errors import PipelineError, first_line
 from engines.graphs.check import check_batches, check_graph
 from engines.graphs.export import export
 from engines.graphs.precision import HALVES, at_precision
@@ -118,7 +118,7 @@ def _fill(kept: Path, module: nn.Module, spec: EngineSpec, folder: Path) -> None
     except Exception as error:  # the libraries raise whatever a damaged file leads them to
         if isinstance(error, OSError) and error.filename is not None and Path(error.filename).is_relative_to(folder):
             raise  # the cache cannot be written, which no other graph mends
-        raise _UnusableError((str(error).strip().splitlines() or [type(error).__name__])[0]) from error
+        raise _UnusableError(first_line(error)) from error
 
 
 def _unwritable(directory: Path, error: OSError) -> PipelineError:
