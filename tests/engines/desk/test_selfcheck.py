@@ -56,7 +56,8 @@ def test_plain_torch_is_right(tmp_path):
     found = checks(tmp_path, EagerBackend("cpu", 1))
     assert {what: check.verdict for what, check in found.items()} == {"probe": "ok", "call": "ok", "forward fp32": "ok"}
     assert found["probe"].detail == torch.__version__
-    assert found["forward fp32"].speedup == pytest.approx(1, rel=0.9)
+    # The reference against itself is 1 on idle cores; which of two runs a busy machine holds up is chance.
+    assert 0.05 < found["forward fp32"].speedup < 20
     assert 0.1 < found["call"].host_us < 1e5
 
 
