@@ -10,6 +10,9 @@ from engines.guided.masks import check_mask
 Passes = Literal["masked", "plain", "two", "two_plus"]
 """FastDiME, FastDiME without a mask, FastDiME-2 (the mask from a first run without), FastDiME-2+ (from a first run with one)."""
 
+Inner = Literal["stochastic", "mean"]
+"""Whether the loop inside adds noise, as published, or takes means only."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FastDimeOptions:
@@ -28,6 +31,12 @@ class FastDimeOptions:
     """Weight of the caller's own distance, where one is given."""
     distance_steps: int | None = None
     """Steps in which distances act; all when None."""
+    inner: Inner | None = None
+    """DiME's clean estimate: the whole rest of the chain from every state, in place of the estimate that the step has made already."""
+    guided_steps: int | None = None
+    """Steps that are guided at all; the rest only denoises.  All when None."""
+    bisections: int = 0
+    """How often the class scale is halved back towards the last failure once an image has flipped."""
     push: Push = "log_probability"
     confidence: float = 0.5
     """Least probability of the target, besides being the likeliest class, for success."""
@@ -50,6 +59,10 @@ class FastDimeOptions:
             raise ValueError("at least one class scale is needed, and weights are not negative")
         if self.passes not in get_args(Passes):
             raise ValueError(f"passes {self.passes!r} is unknown; use {', '.join(get_args(Passes))}")
+        if self.inner not in (None, *get_args(Inner)):
+            raise ValueError(f"inner {self.inner!r} is unknown; use {', '.join(get_args(Inner))}, or None")
+        if self.bisections < 0:
+            raise ValueError(f"bisections are counted from 0, got {self.bisections}")
         check_mask(self.threshold, self.dilation)
         if not 0 <= self.confidence < 1:
             raise ValueError(f"confidence is a probability below 1, got {self.confidence}")
@@ -58,3 +71,20 @@ class FastDimeOptions:
     def from_step(self) -> int:
         """First step at which the mask acts."""
         return self.depth // 2 if self.warmup is None else self.warmup
+
+    @property
+    def network_calls(self) -> int:
+        """Network rows of one image in one pass: one a step, and as many more as are below it where an inner loop takes each of them down."""
+        if self.inner is None:
+            return self.depth
+        return self.depth + sum(index for step, index in enumerate(reversed(range(self.depth))) if self.guides(step))
+
+    def guides(self, step: int) -> bool:
+        """Whether a step, counted from 0, is guided."""
+        return self.guided_steps is None or step < self.guided_steps
+
+
+DIME = FastDimeOptions(
+    passes="plain", inner="stochastic", through_noise=True, push="log_odds", as_released=True, class_scales=(8.0, 10.0, 15.0)
+)
+"""DiME as released: whole inner loops, raw logits, no mask; depth * (depth + 1) / 2 = 1830 network rows an attempt."""

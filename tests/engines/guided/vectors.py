@@ -68,3 +68,13 @@ def scripted():
         return torch.sin(0.37 * torch.arange(96, dtype=torch.float64) + len(drawn)).float().view(2, *SHAPE)
 
     return draw
+
+
+def in_dime_s_order(depth=60, kept=200):
+    """The same for DiME, whose released code draws at every evaluation, those without noise included: the k-th by (outer, inner) step."""
+    order = {}
+    for index in reversed(range(depth)):
+        order[2 * index] = len(order) + 1
+        for at in reversed(range(index)):
+            order[2 * kept + index * (index - 1) // 2 + at] = len(order) + 1
+    return lambda stream: torch.sin(0.37 * torch.arange(96, dtype=torch.float64) + order[stream]).float().view(2, *SHAPE)
