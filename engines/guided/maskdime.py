@@ -54,7 +54,9 @@ class MaskDimeOptions:
 
     def __post_init__(self) -> None:
         if not 1 <= self.depth < self.kept or not self.strengths or min(self.strengths) < 0:
-            raise ValueError(f"depth counts steps from 1 to {self.kept - 1}, and a strength is needed: {self.depth}, {self.strengths}")
+            raise ValueError(
+                f"depth counts steps from 1 to {self.kept - 1}, and a strength is needed: {self.depth}, {self.strengths}"
+            )
         if not (0 < self.share <= 1 and 0 < self.clean_share <= 1) or self.dilation < 1 or self.dilation % 2 == 0:
             raise ValueError(f"shares lie in (0, 1], dilation is odd: {self.share}, {self.clean_share}, {self.dilation}")
 
@@ -134,7 +136,8 @@ def strongest(gradient: Latents, options: MaskDimeOptions) -> tuple[Mask, Mask]:
     """(where the state may change, where the clean estimate may): the pixels of the largest class gradient, mean over channels, widened."""
     size = gradient.abs().mean(1, keepdim=True)
     pixels = size[0].numel()
-    order = size.flatten(1).argsort(1, descending=True, stable=True).argsort(1).view(size.shape)  # ties belong to the first in reading order
+    # the rank of every pixel; of equal ones the first in reading order comes first
+    order = size.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view(size.shape)
     masks = []
     for share in (options.share, options.share * options.clean_share):
         top = (order < max(1, round(share * pixels))) & (size > 0)

@@ -117,7 +117,12 @@ def faces(count, marked, brightness, seed):
 
 def test_a_change_that_chance_does_not_make_is_reached():
     """The score asks for a bar that is brighter than variation alone makes it: best of 32 unguided finds it for few, guidance for all."""
-    data = torch.cat([faces(30, marked, bar, seed) for seed, (marked, bar) in enumerate([(False, -0.4), (False, 0.4), (True, -0.4), (True, 0.4)])])
+    data = torch.cat(
+        [
+            faces(30, marked, bar, seed)
+            for seed, (marked, bar) in enumerate([(False, -0.4), (False, 0.4), (True, -0.4), (True, 0.4)])
+        ]
+    )
     images = faces(12, marked=False, brightness=-0.4, seed=9)
 
     def brightness(x):
@@ -144,7 +149,9 @@ def test_the_free_pass_goes_on_only_where_it_must():
     assert (second.success, second.queries, second.attempts) == (False, 8, 2)
 
 
-@pytest.mark.parametrize("options", [{"particles": 1}, {"signals": ()}, {"signals": (1.0,)}, {"push": (-0.1,)}, {"stop": 0}, {"resample": -1}])
+@pytest.mark.parametrize(
+    "options", [{"particles": 1}, {"signals": ()}, {"signals": (1.0,)}, {"push": (-0.1,)}, {"stop": 0}, {"resample": -1}]
+)
 def test_settings_that_mean_nothing_are_refused(options):
     with pytest.raises(ValueError):
         EnsembleOptions(**options)
