@@ -8,12 +8,14 @@ AuditError
 ├── CaptionError           a concept set cannot be written as captions (exit code 2)
 ├── GeneratorError         the diffusion engine cannot draw            (exit code 3)
 ├── BankError              the probe bank cannot be read or written    (exit code 3)
-│   └── StorageFullError   no space left where images or tables go
+│   ├── StorageFullError   no space left where images or tables go
+│   └── DamagedPictureError  a stored picture is gone, or is not what was stored
 ├── TargetError            the audited server cannot answer            (exit code 3)
 │   ├── TargetUnreachableError
 │   ├── UnknownModelError
 │   ├── TargetShapeError
-│   └── TargetOutputError
+│   ├── TargetOutputError
+│   └── GradientError      no gradient, or stand-in, of the deployed model can be had
 ├── DetectorError          a concept detector cannot be built or used  (exit code 3)
 └── StoreError             the result store cannot be read or written  (exit code 3)
 
@@ -75,6 +77,14 @@ class StorageFullError(BankError):
         self.where = where
 
 
+class DamagedPictureError(BankError):
+    """A stored picture is missing or corrupt; whoever can make it again does so."""
+
+    def __init__(self, sha: str, where: str, damage: str) -> None:
+        super().__init__(f"picture {sha} in {where} is {damage}; verify the bank's files and build again: it is redrawn")
+        self.sha256 = sha
+
+
 class TargetError(AuditError):
     """The audited server cannot answer."""
 
@@ -95,6 +105,10 @@ class TargetShapeError(TargetError):
             f"model {model!r} wants {tuple(wants)} but preprocessing makes {tuple(got)}; "
             "set `preprocess.size` and `preprocess.layout` of this target to match its config.pbtxt"
         )
+
+
+class GradientError(TargetError):
+    """A stand-in for the deployed model, or its gradients, cannot be had or is another model."""
 
 
 class TargetOutputError(TargetError):

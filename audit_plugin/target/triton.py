@@ -66,6 +66,11 @@ class TritonClassifier:
         return self.contract.labels_only
 
     @property
+    def wire(self) -> Wire:
+        """The connection, for what the server offers beside the model."""
+        return self._wire
+
+    @property
     def counts(self) -> QueryCounts:
         """What has been asked so far."""
         return self._wire.counts

@@ -1,6 +1,7 @@
 """Write a pipeline's engines, and a classifier's gradients, as models of a Triton repository.  What is written: docs/serving-engines.md."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -65,14 +66,21 @@ def export_classifier(
     device: Device = "cpu",
     cache: Path | None = None,
     precision: Precision = "fp32",
+    name: str | None = None,
 ) -> tuple[Path, ...]:
     """Write ``audit_classifier_vjp`` alone: a classifier's scores and gradients, for images (n *image) in [0, 1].
 
+    ``name`` is that of the served model where one server has the gradients of several classifiers.
     Raises ExportError, ParityError, BackendUnavailableError, RepositoryError.
     """
     serving = _serving(platform, buckets, device, cache)
     network = classifier_network(read_classifier(classifier, image), image, lambda: some_images(image), precision)
-    return write_models(repository, [graph_model(network, serving)])
+    plain = served_name(network.spec)
+    refuse_strangers(repository / (name or plain))  # before the work, not after it
+    model = graph_model(network, serving)
+    if name is not None:
+        model = replace(model, name=name, config=model.config.replace(plain, name))
+    return write_models(repository, [model])
 
 
 def _serving(platform: Platform, buckets: Sequence[int], device: Device, cache: Path | None) -> Serving:

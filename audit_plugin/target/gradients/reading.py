@@ -1,0 +1,148 @@
+"""A copy of the deployed network as a differentiable function of pictures: what a client does before it, and logits after it.
+
+The pictures' path is the client's (:mod:`audit_plugin.target.preprocess`), with rounding to 8 bits in the forward direction and none in the
+gradient: a rounded value has no slope.
+"""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audit_plugin.core.errors import GradientError
+from audit_plugin.target.contract import Contract
+from audit_plugin.target.options import Activation, PreprocessOptions, Resize
+from engines.errors import EngineError
+from engines.serving.onnx_module import OnnxModule
+
+Images = Float[Tensor, "n 3 h w"]
+Logits = Float[Tensor, "n k"]
+
+_SMALLEST = 1e-38
+"""Probability that stands for 0 where the network answers probabilities and their logits cannot be had."""
+
+
+class Reading(nn.Module):
+    """Pictures (n 3 h w) in [0, 1] -> logits (n k) whose softmax is what the server answers.
+
+    One score l for two classes becomes (-l/2, l/2).  Independent classes (sigmoid) are read one at a time: :meth:`of_class`.
+    """
+
+    def __init__(self, network: nn.Module, preprocess: PreprocessOptions, activation: Activation, *, logits: bool) -> None:
+        super().__init__()
+        self.network, self.preprocess, self.activation, self.logits = network, preprocess, activation, logits
+        self.column: int | None = None
+
+    def forward(self, images: Images) -> Logits:
+        """Logits; the gradient is that of the network at the rounded picture."""
+        out: Tensor = self.network(self._prepared(images))
+        scores = (out[:, None] if out.ndim == 1 else out.flatten(1)).to(images.dtype)
+        if self.column is not None:
+            scores = scores[:, self.column : self.column + 1]
+        if scores.shape[1] == 1:
+            odds = scores if self.logits else _odds(scores)
+            return torch.cat([-odds / 2, odds / 2], 1)
+        return scores if self.logits else scores.clamp(min=_SMALLEST).log()
+
+    def of_class(self, column: int) -> "Reading":
+        """Of a model of independent classes, one class against its absence: columns (absent, present)."""
+        one = Reading(self.network, self.preprocess, self.activation, logits=self.logits)
+        one.column = column
+        return one
+
+    def _prepared(self, images: Images) -> Tensor:
+        options = self.preprocess
+        pixels = _resized(_rounded(images * 255), options)
+        values = pixels
+        if options.dtype != "UINT8":
+            shape = (1, 3, 1, 1)
+            mean, std = (images.new_tensor(each).view(shape) for each in (options.mean, options.std))
+            values = (pixels * options.scale - mean) / std
+        if options.channels == "BGR":
+            values = values.flip(1)
+        return values.permute(0, 2, 3, 1) if options.layout == "NHWC" else values
+
+
+def read_network(path: Path, contract: Contract) -> Reading:
+    """The deployed file (.onnx, TorchScript .pt, torch.export .pt2) as the server's clients see it.
+
+    TorchScript and exported programs run their own code when they are read: give files of your own model only.  Raises GradientError.
+    """
+    if not path.is_file():
+        raise GradientError(f"there is no file {path}; give the classifier's ONNX, TorchScript or torch.export file")
+    try:
+        network, logits = _onnx(path, contract) if path.suffix == ".onnx" else (_torch(path), _speaks_logits(contract))
+    except (EngineError, RuntimeError, OSError, ValueError) as error:
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise GradientError(f"{path} cannot be read as a differentiable network: {said}") from error
+    preprocess = replace(contract.preprocess, dtype="UINT8") if contract.input.datatype == "UINT8" else contract.preprocess
+    for parameter in network.parameters():
+        parameter.requires_grad = False
+    return Reading(network, preprocess, contract.activation, logits=logits)
+
+
+def _onnx(path: Path, contract: Contract) -> tuple[nn.Module, bool]:
+    """The graph up to its logits where it ends in a softmax or a sigmoid of them."""
+    plain = OnnxModule(path)
+    names = [each.name for each in plain.outputs]
+    output = contract.output.name if contract.output.name in names else names[0] if len(names) == 1 else None
+    if output is None:
+        raise GradientError(f"{path} has no output {contract.output.name!r} as the server has; it has {', '.join(names)}")
+    graph = OnnxModule(path, output)
+    if _speaks_logits(contract) or not graph.nodes:
+        return graph.eval(), _speaks_logits(contract)
+    last = graph.nodes[-1]
+    if last.output == output and last.operator in {"Softmax", "Sigmoid"}:
+        return OnnxModule(path, last.inputs[0]).eval(), True
+    return graph.eval(), False
+
+
+def _torch(path: Path) -> nn.Module:
+    if path.suffix == ".pt2":
+        exported: nn.Module = torch.export.load(str(path)).module()
+        return exported
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # deployed files outlive the format
+        scripted: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    return scripted.eval()
+
+
+def _speaks_logits(contract: Contract) -> bool:
+    return contract.activation is not Activation.NONE
+
+
+def _rounded(pixels: Tensor) -> Tensor:
+    """At whole numbers, with the slope of not being rounded."""
+    return pixels + ((pixels + 0.5).floor() - pixels).detach()
+
+
+def _resized(pixels: Tensor, options: PreprocessOptions) -> Tensor:
+    """As Pillow resizes: filters as wide as the larger of the two pixels."""
+    if options.size is None or (tuple(pixels.shape[2:]) == options.size and options.shorter_px is None):
+        return pixels
+    height, width = options.size
+    if options.fit == "stretch":
+        return _filtered(pixels, (height, width), options)
+    tall, long = pixels.shape[2:]
+    factor = max(height / tall, width / long)
+    if options.shorter_px is not None:
+        factor = max(factor, options.shorter_px / min(tall, long))
+    high, wide = (max(least, int(factor * side + 1e-6)) for side, least in ((tall, height), (long, width)))
+    top, left = round((high - height) / 2), round((wide - width) / 2)
+    return _filtered(pixels, (high, wide), options)[:, :, top : top + height, left : left + width]
+
+
+def _filtered(pixels: Tensor, size: tuple[int, int], options: PreprocessOptions) -> Tensor:
+    if options.resize is Resize.NEAREST:
+        return functional.interpolate(pixels, size, mode="nearest-exact")
+    for each in ((pixels.shape[2], size[1]), size):  # rows, then columns, each kept in 8 bits
+        pixels = _rounded(functional.interpolate(pixels, each, mode=options.resize.value, antialias=True)).clamp(0, 255)
+    return pixels
+
+
+def _odds(p: Tensor) -> Tensor:
+    return p.clamp(min=_SMALLEST).log() - (1 - p).clamp(min=_SMALLEST).log()

@@ -1,0 +1,237 @@
+"""A stand-in for a model that cannot be had: small networks that learned its answers, used only after they were tested.
+
+Distillation by KL(p_server || p_student) (Hinton et al. 2015) with smooth activations, since gradients matter more than accuracy.  Students that
+agree on nearly every image may still point elsewhere, so the test that decides is whether a small step along their gradient moves the
+deployed model's score.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audit_plugin.core.errors import GradientError
+from audit_plugin.target.gradients.agreement import agreement
+
+Images = Float[Tensor, "n 3 h w"]
+Pictures = NDArray[np.float32]
+Scores = NDArray[np.float64]
+Predict = Callable[[Pictures], Scores]
+"""Pictures (n 3 h w) in [0, 1] -> probabilities of the deployed model (n k)."""
+OnStep = Callable[[int, int], None]
+
+WIDEST = 64
+"""Pixels that a student looks at; larger pictures are averaged down to it."""
+SMALLEST = 1e-7
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentOptions:
+    """How students are made, and what they must be able to do."""
+
+    students: int = 2
+    widths: tuple[int, ...] = (24, 48, 96)
+    epochs: int = 30
+    batch: int = 64
+    learning_rate: float = 2e-3
+    noise: float = 0.03
+    """Standard deviation of the noise that pictures are seen with in training, on the scale of [0, 1]."""
+    held_out: float = 0.15
+    """Share of the pictures that judge the students and never teach them."""
+    top1: float = 0.95
+    """Least share of held-out real pictures with the server's class."""
+    top1_generated: float = 0.90
+    """The same of pictures that a diffusion made."""
+    rises: float = 0.8
+    """Least share of pictures whose deployed score rises along the students' gradient."""
+    times_random: float = 2.0
+    """Least mean rise, in units of that along a smooth random direction."""
+    step: float = 0.01
+    """Length of that step: so many root mean squares over the pixels, on the scale of [-1, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """What the tests of a surrogate found."""
+
+    top1: float
+    top1_generated: float | None
+    rises: float
+    times_random: float
+    images: int
+
+    def __str__(self) -> str:
+        generated = "" if self.top1_generated is None else f" and {self.top1_generated:.0%} of generated ones"
+        return (
+            f"same class on {self.top1:.0%} of held-out images{generated}; a step along its gradient raises the deployed score of "
+            f"{self.rises:.0%}, {self.times_random:.1f} times as far as a random one"
+        )
+
+
+class Student(nn.Module):
+    """Pictures in [0, 1] -> logits: strided convolutions, SiLU, average pooling."""
+
+    def __init__(self, classes: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in zip((3, *widths), widths, strict=False):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(4, after), nn.SiLU(), nn.AvgPool2d(2)]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(widths[-1] * 16, 64), nn.SiLU(), nn.Linear(64, classes)
+        )
+
+    def forward(self, images: Images) -> Float[Tensor, "n k"]:
+        """Logits."""
+        if max(images.shape[2:]) > WIDEST:
+            images = functional.interpolate(images, (WIDEST, WIDEST), mode="area")
+        found: Tensor = self.head(self.body(2 * images - 1))
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Surrogate:
+    """Students as one judge: the logarithm of their mean probability."""
+
+    students: tuple[Student, ...]
+    pictures: int
+    """That taught them."""
+    held_out: Pictures
+    answers: Scores
+    """Of the server to the held-out pictures."""
+
+    def __call__(self, images: Images) -> Float[Tensor, "n k"]:
+        """Logits (n k), differentiable."""
+        found: Tensor = torch.stack([student(images).softmax(1) for student in self.students]).mean(0).clamp(min=1e-30).log()
+        return found
+
+
+def distil(
+    pictures: Pictures,
+    answers: Scores,
+    *,
+    seed: int = 0,
+    options: StudentOptions | None = None,
+    on_step: OnStep | None = None,
+) -> Surrogate:
+    """Students of answers (n k) that the server gave to pictures (n 3 h w).  Raises GradientError for too few to learn from."""
+    options = options or StudentOptions()
+    held = round(options.held_out * len(pictures))
+    if held < 8 or len(pictures) - held < 32:
+        raise GradientError(f"a surrogate learns from at least 54 answered pictures, got {len(pictures)}; give more images")
+    order = np.random.default_rng(seed).permutation(len(pictures))
+    taught, kept = order[held:], order[:held]
+    x = torch.from_numpy(np.ascontiguousarray(pictures[taught], np.float32))
+    p = torch.from_numpy(np.clip(answers[taught], SMALLEST, 1).astype(np.float32))
+    students = []
+    for at in range(options.students):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed * 1000 + at)
+            student = Student(answers.shape[1], [width + 8 * at for width in options.widths])
+            told = partial(_told, on_step, at, options.students)
+            students.append(_taught(student, x, p / p.sum(1, keepdim=True), options, seed=seed * 1000 + at, on_step=told))
+    return Surrogate(tuple(students), len(taught), pictures[kept], answers[kept])
+
+
+def examine(
+    surrogate: Surrogate,
+    predict: Predict,
+    *,
+    generated: Pictures | None = None,
+    targets: NDArray[np.int64] | None = None,
+    seed: int = 0,
+    options: StudentOptions | None = None,
+    images: int = 32,
+) -> Transfer:
+    """Do the students stand in for the server?  Costs 3 queries for each of ``images`` pictures, and one for each generated one."""
+    options, shown = options or StudentOptions(), surrogate.held_out[:images]
+    top1 = agreement(_answers(surrogate, surrogate.held_out), surrogate.answers).top1
+    drawn = None if generated is None else agreement(_answers(surrogate, generated), predict(generated)).top1
+    wanted = surrogate.answers[:images].argsort(1)[:, -2] if targets is None else targets[: len(shown)]
+    leaf = torch.from_numpy(np.ascontiguousarray(shown, np.float32)).requires_grad_()
+    odds = _odds(surrogate(leaf).softmax(1), torch.from_numpy(wanted))
+    (gradient,) = torch.autograd.grad(odds.sum(), leaf)
+    reach = options.step / 2 * shown[0].size ** 0.5
+    rng = np.random.default_rng(seed)
+    smooth = functional.interpolate(
+        torch.from_numpy(rng.normal(size=(len(shown), 3, 4, 4)).astype(np.float32)), shown.shape[2:], mode="bilinear"
+    )
+    before, along, aside = (
+        _deployed(predict, shown + reach * _unit(direction), wanted) for direction in (torch.zeros_like(gradient), gradient, smooth)
+    )
+    rise, chance = along - before, np.abs(aside - before).mean()
+    return Transfer(
+        top1=top1,
+        top1_generated=drawn,
+        rises=float((rise > 0).mean()),
+        times_random=float(rise.mean() / chance) if chance > 0 else float("inf") if rise.mean() > 0 else 0.0,
+        images=len(shown),
+    )
+
+
+def check_transfer(found: Transfer, options: StudentOptions | None = None) -> None:
+    """Raise GradientError, with the numbers, for students that do not stand in for the server."""
+    options = options or StudentOptions()
+    drawn = 1.0 if found.top1_generated is None else found.top1_generated
+    if (
+        found.top1 < options.top1
+        or drawn < options.top1_generated
+        or found.rises < options.rises
+        or not found.times_random >= options.times_random
+    ):
+        raise GradientError(
+            f"the surrogate does not stand in for the deployed model: {found} (needed: {options.top1:.0%}, {options.top1_generated:.0%}, "
+            f"{options.rises:.0%} and {options.times_random:.1f} times); give more images, or explain without gradients"
+        )
+
+
+def _taught(student: Student, x: Images, p: Tensor, options: StudentOptions, *, seed: int, on_step: OnStep) -> Student:
+    steps = options.epochs * -(-len(x) // options.batch)
+    optimiser = torch.optim.AdamW(student.parameters(), options.learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.learning_rate, total_steps=steps)
+    g, done = torch.Generator().manual_seed(seed), 0
+    for _ in range(options.epochs):
+        for rows in torch.split(torch.randperm(len(x), generator=g), options.batch):
+            seen = x[rows] + options.noise * torch.randn(x[rows].shape, generator=g)
+            loss = functional.kl_div(student(seen).log_softmax(1), p[rows], reduction="batchmean")
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            done += 1
+            on_step(done, steps)
+    return student.eval().requires_grad_(requires_grad=False)
+
+
+def _told(on_step: OnStep | None, at: int, students: int, done: int, steps: int) -> None:
+    if on_step is not None:
+        on_step(at * steps + done, students * steps)
+
+
+def _answers(surrogate: Surrogate, pictures: Pictures) -> Scores:
+    with torch.no_grad():
+        found: Scores = surrogate(torch.from_numpy(np.ascontiguousarray(pictures, np.float32))).softmax(1).double().numpy()
+    return found
+
+
+def _deployed(predict: Predict, pictures: Pictures, wanted: NDArray[np.int64]) -> NDArray[np.float64]:
+    p = np.clip(np.take_along_axis(predict(np.clip(pictures, 0, 1).astype(np.float32)), wanted[:, None], 1)[:, 0], 1e-12, 1 - 1e-12)
+    odds: NDArray[np.float64] = np.log(p) - np.log1p(-p)
+    return odds
+
+
+def _odds(p: Tensor, wanted: Tensor) -> Tensor:
+    own = p.gather(1, wanted[:, None])[:, 0].clamp(1e-12, 1 - 1e-7)
+    return own.log() - (1 - own).log()
+
+
+def _unit(direction: Tensor) -> Pictures:
+    length = direction.flatten(1).norm(dim=1).clamp(min=1e-22)[:, None, None, None]
+    found: Pictures = (direction / length).detach().numpy()
+    return found
