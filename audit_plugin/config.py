@@ -20,12 +20,16 @@ from pydantic import TypeAdapter, ValidationError
 from audit_plugin.bank.pilot import SCALES
 from audit_plugin.bank.plan import PlanOptions
 from audit_plugin.concepts.io import ConceptDocument, concepts_from_dict, read_concepts
+from audit_plugin.concepts.questions import VisionOptions
 from audit_plugin.concepts.schema import ConceptSet
 from audit_plugin.core.errors import CaptionError, ConfigError
+from audit_plugin.core.values import Role
 from audit_plugin.findings.policy import Policy, default_policy, load_policy, policy_from
 from audit_plugin.methods.depict import DepictOptions
-from audit_plugin.methods.diffex import DiffexOptions
+from audit_plugin.methods.diffex import DiffexLimits, DiffexOptions
+from audit_plugin.methods.shortcut import ShortcutOptions
 from audit_plugin.perception.edit_checks import Validity
+from audit_plugin.perception.lpips import PerceptualOptions
 from audit_plugin.perception.task import TrainingOptions
 from audit_plugin.sources.folder import FolderOptions
 from audit_plugin.statistics.metrics import METRICS
@@ -74,6 +78,9 @@ class GeneratorOptions:
     """host:port of the Triton that backend ``triton`` asks; its models come from `audit-plugin engines export-triton`."""
     share: float | None = None
     """Most of the device's time that drawing may take, in (0, 1], where production runs on it too; unlimited when absent."""
+    production: str | None = None
+    """Metrics address of the Triton whose models run on the same device, e.g. http://triton:8002/metrics: drawing pauses while its queues
+    grow, and keeps to ``share``."""
     batch: int = 16
     """Pictures per network call."""
     threads: int | None = None
@@ -133,6 +140,23 @@ class AuditedModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """An image-text model that holds edits against the sentences of the tree."""
+
+    path: str
+    """Directory of a contrastive image-text model: two ONNX graphs with ``image_text.json``, or a CLIP of transformers in safetensors."""
+    class_text: str = "a photo of a {class}"
+    """Sentence that says an image shows a class."""
+    class_names: Mapping[str, str] = field(default_factory=dict)
+    """Class -> what to call it there, where its name says little."""
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    def __post_init__(self) -> None:
+        if "{class}" not in self.class_text:
+            raise ValueError("class_text must hold {class} where the class is named")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiffexConfig:
     """Which concepts are changed in the real images themselves, coarse to fine, and how."""
 
@@ -155,9 +179,53 @@ class DiffexConfig:
     """Images on which strengths are found, without asking any audited model."""
     validity: Validity = field(default_factory=Validity)
     """What an edit must do to count."""
+    judge: JudgeOptions | None = None
+    """Image-text model that judges edits beside the detector, and nodes that no detector reads."""
+    vision: VisionOptions | None = None
+    """Vision model that answers the nodes' questions about edits."""
+    perceptual: PerceptualOptions | None = None
+    """Network for the perceptual distance; structural dissimilarity without it."""
+    safety: str = ""
+    """ONNX classifier of unsafe pictures with its card beside it; V6 is not checked without it."""
+    inversions_gb: float = 2.0
+    """Most disk space beside the bank for inversions of images, so that later runs need not invert the same images again; 0 keeps none."""
     options: DiffexOptions = field(default_factory=DiffexOptions)
     """Search and estimates."""
+    limits: DiffexLimits = field(default_factory=DiffexLimits)
+    """Hard stops."""
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortcutConfig:
+    """Concepts that are suspected of being shortcuts: each is flipped in real images, guided by a classifier of ours (FastDiME)."""
+
+    concepts: Mapping[str, str]
+    """Suspected concept -> the level that is looked for, e.g. ``ruler: present``."""
+    control: str = ""
+    """A concept that has nothing to do with the task; the first that is neither core nor suspected when empty."""
+    guide: str = "guide.onnx"
+    """ONNX classifier of the concepts that guides the edits; trained on the rows of ``detector.train``, apart from the detector, when it
+    is not there.  It must not be the detector, which has the last word about a flip."""
+    images: int = 64
+    """Most images that are flipped."""
+    kept: int = 50
+    """Steps of the chain that edits go down."""
+    signal: float = 0.3
+    """Share of the image's signal where an edit starts, in (0, 1); less changes more."""
+    scales: tuple[float, ...] = ()
+    """Strengths of the guide, tried in this order until an image flips; what suits the generator's latents or pixels when empty."""
+    held: float = 8.0
+    """Weight of what the guide reads of all other concepts, which the edit should leave alone."""
+    options: ShortcutOptions = field(default_factory=ShortcutOptions)
+    """Margin, fewest images, resamples."""
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    def __post_init__(self) -> None:
+        if not self.concepts:
+            raise ValueError("name at least one concept, with the level that is looked for")
+        if self.images < 1 or self.kept < 2 or not 0 < self.signal < 1 or self.held < 0:
+            raise ValueError("need images >= 1, kept >= 2, signal in (0, 1) and held >= 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +275,8 @@ class Config:
     """Metric, margin, resamples, gates."""
     diffex: DiffexConfig | None = None
     """Concepts to change in the real images, as a tree (DiffEx); none when absent."""
+    shortcut: ShortcutConfig | None = None
+    """Concepts to flip in the real images, one at a time (FastDiME's shortcut protocol); none when absent."""
     policy: Mapping[str, Any] | str | None = None
     """Thresholds with owner, reason and date: inline, or a file; built-in defaults when absent."""
     store: str = "audit.sqlite"
@@ -294,15 +364,47 @@ def parse(document: Mapping[str, Any], directory: Path) -> Loaded:
         raise ConfigError("concepts: this key is required, unless `diffex` asks about a concept tree")
     for key in config.server.keys() - _TARGET_KEYS:
         raise ConfigError(f"server.{key}: {_unknown(key, _TARGET_KEYS)}")
+    described = _concepts(config, directory)
+    _check_shortcut(config, described.concept_set)
     return Loaded(
         config=_rooted(config, directory),
-        document=_concepts(config, directory),
+        document=described,
         models=tuple(_model(config, at, directory) for at in range(len(config.models))),
         policy=_policy(config.policy, directory),
         text=yaml.safe_dump(
             masked(_CONFIG.dump_python(config, mode="json", exclude_none=True)), sort_keys=False, allow_unicode=True
         ),
     )
+
+
+def _check_shortcut(config: Config, concept_set: ConceptSet) -> None:
+    """Suspected concepts and the control are configured concepts.  Raises ConfigError."""
+    asked = config.shortcut
+    if asked is None:
+        return
+    if not concept_set.concepts:
+        raise ConfigError("shortcut: this key needs `concepts`, which say what may be flipped")
+    for name, level in asked.concepts.items():
+        if name not in concept_set.names:
+            raise ConfigError(f"shortcut.concepts: {_none_of(name, concept_set.names)}")
+        if level not in concept_set.concept(name).levels:
+            raise ConfigError(f"shortcut.concepts.{name}: {_none_of(level, concept_set.concept(name).levels)}")
+    if asked.control and asked.control not in concept_set.names:
+        raise ConfigError(f"shortcut.control: {_none_of(asked.control, concept_set.names)}")
+    if asked.control in asked.concepts or not control_of(asked, concept_set):
+        raise ConfigError("shortcut.control: name a concept that has nothing to do with the task and is not suspected itself")
+
+
+def _none_of(value: str, known: Sequence[str]) -> str:
+    return f"{value!r} is not configured; choose one of {', '.join(known)}"
+
+
+def control_of(asked: ShortcutConfig, concept_set: ConceptSet) -> str:
+    """The concept that flips are compared with; empty where there is none."""
+    free = (
+        concept.name for concept in concept_set.concepts if concept.role is not Role.CORE and concept.name not in asked.concepts
+    )
+    return asked.control or next(free, "")
 
 
 def schema() -> dict[str, Any]:
@@ -381,7 +483,16 @@ def _rooted(config: Config, directory: Path) -> Config:
         generator=generator and replace(generator, path=at(generator.path), cache=generator.cache and at(generator.cache)),
         detector=replace(detector, path=at(detector.path), features=detector.features and at(detector.features)),
         bank=replace(bank, path=at(bank.path), images=at(bank.images)),
-        diffex=diffex and replace(diffex, tree=at(diffex.tree)),
+        diffex=diffex
+        and replace(
+            diffex,
+            tree=at(diffex.tree),
+            judge=diffex.judge and replace(diffex.judge, path=at(diffex.judge.path)),
+            perceptual=diffex.perceptual
+            and replace(diffex.perceptual, graph=at(diffex.perceptual.graph), heads=at(diffex.perceptual.heads)),
+            safety=at(diffex.safety),
+        ),
+        shortcut=config.shortcut and replace(config.shortcut, guide=at(config.shortcut.guide)),
         store=at(config.store),
         report=at(config.report),
     )

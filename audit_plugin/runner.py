@@ -19,6 +19,7 @@ from audit_plugin.core.diffex_results import DiffexResult, EffectState
 from audit_plugin.core.protocols import Classifier, Progress
 from audit_plugin.core.results import AuditResult, EngineCheck, EngineUse, Provenance, RunState
 from audit_plugin.core.seeds import digest
+from audit_plugin.core.shortcut_results import ShortcutResult
 from audit_plugin.core.values import TargetInfo
 from audit_plugin.findings.findings import conclude
 from audit_plugin.findings.policy import Policy
@@ -91,6 +92,19 @@ Explain = Callable[[Classifier], Explained]
 """Asks one model about a concept tree."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Suspected:
+    """What flips of suspected concepts told of one model."""
+
+    results: tuple[ShortcutResult, ...]
+    queries: int
+    """Pictures that the model was asked about."""
+
+
+Suspect = Callable[[Classifier], Suspected]
+"""Asks one model about flips of suspected concepts."""
+
+
 def audit_model(
     evidence: Evidence,
     classifier: Classifier,
@@ -99,8 +113,9 @@ def audit_model(
     *,
     progress: Progress,
     explain: Explain | None = None,
+    suspect: Suspect | None = None,
 ) -> AuditResult:
-    """Audit one model version and commit the result; with ``explain`` its concept tree belongs to it.
+    """Audit one model version and commit the result; with ``explain`` its concept tree belongs to it, with ``suspect`` its shortcuts.
 
     Killed in between, it goes on from the scores it has: each picture is asked about once per model version.
     """
@@ -125,7 +140,7 @@ def audit_model(
     progress(1, 1, f"estimates of {info.model}")
     seconds = {"build": evidence.built.seconds, "score": between - clock, "estimate": time.monotonic() - between}
     result = _result(report, evidence, info, question, check, scored=scored, seconds=seconds, started=started)
-    return _committed(_with_tree(result, classifier, explain), question, store)
+    return _committed(_with_shortcuts(_with_tree(result, classifier, explain), classifier, suspect), question, store)
 
 
 def audit_tree(about: Mapping[str, str], classifier: Classifier, question: Question, store: Store, explain: Explain) -> AuditResult:
@@ -198,10 +213,18 @@ def audit_tree(about: Mapping[str, str], classifier: Classifier, question: Quest
 
 def tree_headline(result: DiffexResult) -> str:
     """The verdict first: what must not matter and does, then what matters."""
+    if result.stopped:
+        return f"Incomplete ({result.stopped} limit reached): {_tree_verdict(result)}"
+    return _tree_verdict(result)
+
+
+def _tree_verdict(result: DiffexResult) -> str:
     found = [node for one in result.classes for node in one.nodes if node.state is EffectState.EFFECT and node.effect is not None]
     wrong = sorted((node for node in found if node.kind.must_not), key=lambda node: -node.bound)
     if not any(one.nodes for one in result.classes):
         return "No node of the concept tree could be tested."
+    if not found and result.stopped:
+        return "no effect of a node was seen by then."
     if not found:
         return "No node of the concept tree moves the model's scores beyond what a meaningless edit does."
     told = wrong or sorted(found, key=lambda node: -node.bound)
@@ -213,7 +236,8 @@ def tree_headline(result: DiffexResult) -> str:
 
 def _tree_state(result: DiffexResult) -> RunState:
     """Too little was said where no node has an estimate."""
-    return RunState.SUCCEEDED if any(one.nodes for one in result.classes) else RunState.INSUFFICIENT_DATA
+    told = any(node.effect is not None or not result.stopped for one in result.classes for node in one.nodes)
+    return RunState.SUCCEEDED if told else RunState.INSUFFICIENT_DATA
 
 
 def _with_tree(result: AuditResult, classifier: Classifier, explain: Explain | None) -> AuditResult:
@@ -230,6 +254,21 @@ def _with_tree(result: AuditResult, classifier: Classifier, explain: Explain | N
         seconds={**before.seconds, "tree": round(time.monotonic() - clock, 2)},
     )
     return replace(result, diffex=told.result, provenance=provenance)
+
+
+def _with_shortcuts(result: AuditResult, classifier: Classifier, suspect: Suspect | None) -> AuditResult:
+    if suspect is None:
+        return result
+    clock = time.monotonic()
+    told = suspect(classifier)
+    before = result.provenance
+    provenance = replace(
+        before,
+        finished_at=_now(),
+        classifier_queries=before.classifier_queries + told.queries,
+        seconds={**before.seconds, "shortcuts": round(time.monotonic() - clock, 2)},
+    )
+    return replace(result, shortcuts=told.results, provenance=provenance)
 
 
 def _committed(result: AuditResult, question: Question, store: Store) -> AuditResult:

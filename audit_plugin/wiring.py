@@ -14,10 +14,15 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
+import structlog
 
 from audit_plugin.bank.ahead import scoring_ahead
 from audit_plugin.bank.arms import ScoredArms
 from audit_plugin.bank.build import BuildReport, Quality, build
+from audit_plugin.bank.confirmations import WatchedArms, known_answers, verifier_precision
+from audit_plugin.bank.edit_price import EditCost, Pricing
+from audit_plugin.bank.edit_store import edit_store
+from audit_plugin.bank.flips import FlipStudio, answers
 from audit_plugin.bank.plan import Cost, Plan, cost, plan
 from audit_plugin.bank.real import RealImages, index_real
 from audit_plugin.bank.reference import draw_twins, twins
@@ -25,28 +30,46 @@ from audit_plugin.bank.store import ProbeBank
 from audit_plugin.bank.studio import Studio
 from audit_plugin.bank.verify import verify
 from audit_plugin.concepts.captions import caption
-from audit_plugin.config import AuditedModel, GeneratorOptions, LearnFrom, Loaded, options_of
+from audit_plugin.config import AuditedModel, GeneratorOptions, LearnFrom, Loaded, control_of, options_of
+from audit_plugin.core.confirm import ToConfirm
 from audit_plugin.core.diffex_results import ScoreKind
+from audit_plugin.core.editing import Editor
 from audit_plugin.core.errors import AuditError, BankError, CaptionError, ConfigError, GeneratorError
 from audit_plugin.core.protocols import Classifier, Images, Progress, ScoreTable
 from audit_plugin.core.results import AuditResult, EngineUse
 from audit_plugin.core.seeds import digest, seed
 from audit_plugin.core.values import DrawnImage
 from audit_plugin.methods.depict import check_task
-from audit_plugin.methods.diffex import DiffexOptions, run_diffex
+from audit_plugin.methods.diffex import Budget, DiffexOptions, MostEdits, most_edits, run_diffex
+from audit_plugin.methods.shortcut import Known, Suspicion, run_shortcut
 from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.perception.detectors import OnnxConceptDetector
 from audit_plugin.perception.quality import QualityFilter
 from audit_plugin.report.document import write_report, write_whole
-from audit_plugin.runner import Evidence, Explain, Explained, Question, audit_model, audit_tree
+from audit_plugin.runner import Evidence, Explain, Explained, Question, Suspect, Suspected, audit_model, audit_tree
 from audit_plugin.sources.folder import FolderSource, open_folder
 from audit_plugin.sources.images import encode_png, to_uint8
 from audit_plugin.store.store import Store
-from audit_plugin.studios import PipelineEditor, known_editor, open_studio, sources_of
+from audit_plugin.studios import (
+    PipelineEditor,
+    PipelineFlips,
+    concept_kinds,
+    known_editor,
+    known_strengths,
+    pilot_images,
+    piloted,
+    plain_studio,
+    remembered_editor,
+    sources_of,
+)
 from audit_plugin.target.triton import TritonClassifier
+from engines.editing.costs import most_rows
 from engines.pipelines.files import OUTLINES, SOLVERS
 
+LOG = structlog.get_logger(__name__)
 COMPLETE = "the bank was complete, nothing was drawn"
+NULLS = ("original", "by the editor")
+"""Null edits of an image: the references of exact edits and of the others."""
 _TIMING_ROUNDS = 2
 """The first batch warms the engine up, the second is timed."""
 
@@ -66,7 +89,7 @@ class EngineGenerator:
             leave = ExitStack()
             self.workers, threads = _shares(options)
             self._pipeline = load_pipeline(options.path, **_asked_plan(options), threads=threads, images=images)
-            several = _several(self._pipeline, self.workers, options.share, leave)
+            several = _several(self._pipeline, self.workers, options, leave)
         weakref.finalize(self, leave.close)
         self._several: tuple[Any, ...] = several
         self._idle: SimpleQueue[Any] = SimpleQueue()
@@ -147,15 +170,18 @@ def _asked_plan(options: GeneratorOptions) -> dict[str, Any]:
     }
 
 
-def _several(pipeline: Any, workers: int, share: float | None, leave: ExitStack) -> tuple[Any, ...]:
+def _several(pipeline: Any, workers: int, options: GeneratorOptions, leave: ExitStack) -> tuple[Any, ...]:
     """Pipelines for so many threads: on a device that production uses too, all behind one worker that keeps to its share."""
-    from engines.duty import Sharing
+    from engines.duty import DEFAULT_SHARE, Sharing
     from engines.pipelines.replicas import replicas
     from engines.pipelines.sharing import pipeline_workers
+    from engines.pressure import triton_pressure
 
-    if share is None:
+    if options.share is None and options.production is None:
         return replicas(pipeline, workers) if workers > 1 else (pipeline,)
-    shared = leave.enter_context(pipeline_workers(pipeline, sharing=Sharing(share)))
+    pressed = None if options.production is None else triton_pressure(options.production)
+    sharing = Sharing(DEFAULT_SHARE if options.share is None else options.share, pressed=pressed)
+    shared = leave.enter_context(pipeline_workers(pipeline, sharing=sharing))
     return tuple(leave.enter_context(shared.client(f"draw-{at}")) for at in range(workers))
 
 
@@ -183,7 +209,7 @@ def drawing_threads(options: GeneratorOptions) -> int | None:
 def _shares(options: GeneratorOptions) -> tuple[int, int | None]:
     """How many draw at once, and the threads of each."""
     if options.device != "cpu":
-        return (1 if options.share is None else 2), options.threads
+        return (1 if options.share is None and options.production is None else 2), options.threads
     import torch
 
     from engines.pipelines.replicas import shared_out
@@ -239,6 +265,24 @@ class Installation:
         detector = OnnxConceptDetector(path)
         detector.check(self.loaded.document.concept_set.concepts)
         return detector
+
+    @cached_property
+    def guide(self) -> OnnxConceptDetector:
+        """The classifier that guides flips of suspected concepts, trained first if it is not there; never the detector itself."""
+        asked = self.loaded.config.shortcut
+        if asked is None:
+            raise ConfigError("shortcut: this key is required to flip suspected concepts")
+        path = Path(asked.guide)
+        if not path.exists():
+            train_detector(self.loaded, path, progress=self.progress, purpose="guide")
+        guide = OnnxConceptDetector(path)
+        guide.check(self.loaded.document.concept_set.concepts)
+        if guide.card.sha256 == self.detector.card.sha256:
+            raise ConfigError(
+                "shortcut.guide: this is the detector, which must judge flips independently; name another classifier, or a file that is "
+                "not there, so that one is trained on the rows of `detector.train`"
+            )
+        return guide
 
     def plan(self, fingerprint: str) -> Plan:
         """All probes of the audit for a generator."""
@@ -344,7 +388,7 @@ class Installation:
         return QualityFilter(learning_rows(self.loaded, config.detector.train).images(config.detector.options.size)).reasons
 
     def price(self) -> Cost:
-        """What completing the bank would cost now; the time is measured on a batch, which is thrown away.  Edits are not in it."""
+        """What completing the bank would cost now; the time is measured on a batch, which is thrown away.  Edits have a price of their own."""
         if not self.loaded.described:
             return Cost(draw=0, reuse=0, evaluations=0, seconds=0.0, bytes=0)
         complete = self.complete_plan()
@@ -364,6 +408,45 @@ class Installation:
             bytes_per_image=int(np.mean([len(png) for png in pngs])) + 600,  # and its lines in the bank's table
         )
 
+    def price_edits(self, only: str | None = None) -> tuple[EditCost, int]:
+        """What the concept tree would cost now, at most, and the pictures that models are asked about; nothing is made, or written."""
+        options = self.loaded.config.diffex
+        if options is None:
+            return EditCost(), 0
+        judge = self.detector if self.loaded.described and Path(self.loaded.config.detector.path).exists() else None
+        studio = self._plain_studio(self._known_or_opened(), judge)
+        known = known_strengths(self.loaded, studio)
+        drafting = (studio if known is None else studio.settled(known.applied(studio.tree), known.strengths)).drafting
+        drafting = replace(drafting, judged=self.loaded.described)  # a detector that is still to be trained will be there
+        nodes = [node for node in drafting.tree.editable if not drafting.refusal(node)]
+        asked = asked_of(options.options, self.loaded, labels_only=False)
+        every, queries = list[MostEdits](), 0
+        for label, models in Counter(model.label for model in self._models(only)).items():
+            model = next(model for model in self._models(only) if model.label == label)
+            classes_of = {row.id: row.labels.get(label, "") for row in self.source.rows if row.id in studio.sources}
+            classes = self._told_classes(model, sorted(set(classes_of.values())))
+            most = most_edits(
+                nodes, drafting.tree, sorted(studio.sources), classes, classes_of=classes_of, options=asked, models=models
+            )
+            every.append(most)
+            queries += most.count * models + len(NULLS) * most.images * (1 + asked.seeds) * models
+        name = options.operator if studio.editor is None else studio.editor.name
+        pricing = Pricing(
+            drafting=drafting,
+            store=studio.store,
+            detector="" if judge is None or studio.panel.judges else judge.fingerprint,
+            rows=lambda terms: most_rows(name, terms),
+            piloted=known is not None,
+        )
+        cost = pricing.cost(
+            [some for most in every for some in most.edits],
+            further=sum(most.further for most in every),
+            terms=max(1, asked.combine.size),
+            pilot=pilot_images(self.loaded, studio),
+            scales=options.scales,
+        )
+        return cost, queries
+
     def attempts(self, store: Store, *, only: str | None = None) -> Iterator[AuditResult | AuditError]:
         """Audit all configured models (or one) and commit each result.
 
@@ -378,6 +461,8 @@ class Installation:
             yield from self._by_tree(models, store)
             return
         first = models[refusals.index(None)]
+        if self.loaded.config.shortcut is not None:
+            _ = self.guide  # said before hours of drawing
         with TritonClassifier.connect(first.target) as classifier:
             evidence = self.evidence(classifier, store.scores)
         for model in models:
@@ -391,6 +476,7 @@ class Installation:
                         store,
                         progress=self.progress,
                         explain=self._explain(model, store),
+                        suspect=self._suspect(model, store),
                     )
             except AuditError as error:
                 yield error
@@ -422,25 +508,125 @@ class Installation:
             return None
 
         def explain(classifier: Classifier) -> Explained:
-            studio = self.studio
-            spent = 0 if studio.editor is None else studio.editor.rows_spent()
-            arms = ScoredArms(studio, classifier, store.scores, self.progress)
+            plain, sent = self.plain_studio, [0]
+            budget = self._budget(plain, lambda: sent[0])
+            spent = 0 if plain.editor is None else plain.editor.rows_spent()
+            studio, stopped = piloted(self.loaded, plain, progress=self.progress, limit=budget.stops_pilot)
+            arms = ScoredArms(studio, classifier, store.scores, self.progress, sent=sent)
             labels = {row.id: row.labels.get(model.label, "") for row in self.source.rows}
+            watched = WatchedArms(arms, studio.tree)
             result = run_diffex(
-                arms,
+                watched,
                 studio.tree,
                 sorted(studio.sources),
                 self._told_classes(model, classifier.info.labels),
                 classes_of={image: labels[image] for image in studio.sources},
+                attributes=self._attributes(model.label),
                 labels=classifier.info.labels,
                 options=asked_of(options.options, self.loaded, labels_only=_labels_only(classifier)),
                 progress=self.progress,
+                limits=[lambda: stopped, budget.stopped],
+                affordable=budget.affordable,
                 seed=seed(self.loaded.config.audit, "diffex"),
             )
+            if result.stopped:
+                LOG.warning(
+                    "a limit stopped the edits of the concept tree; the next run goes on from the bank",
+                    limit=f"diffex.limits.{result.stopped}",
+                    model=classifier.info.model,
+                    edits=result.edits,
+                )
+            result = replace(result, checks=studio.checks, judges=studio.judges, **self._confirmed(watched.to_confirm))
             after = 0 if studio.editor is None else studio.editor.rows_spent()
             return Explained(result=result, queries=arms.sent[0], evaluations=after - spent)
 
         return explain
+
+    def _budget(self, studio: Studio, queries: Callable[[], int]) -> Budget:
+        """Of one model's audit by the tree; its clock runs from now."""
+        options, editor = self.loaded.config.diffex, studio.editor
+        if options is None:
+            raise ConfigError("diffex: this key is required to edit images")
+        before = 0 if editor is None else editor.rows_spent()
+        return Budget(
+            options.limits,
+            rows=lambda: 0 if editor is None else editor.rows_spent() - before,
+            queries=queries,
+            rows_per_edit=0 if editor is None else sum(most_rows(editor.name, options.options.combine.size)),
+        )
+
+    def _confirmed(self, drawn: tuple[ToConfirm, ...]) -> dict[str, Any]:
+        """Edits to look at, and what a person said of them so far."""
+        answers = known_answers(Path(self.loaded.config.bank.path))
+        return {"to_confirm": drawn, "verifier": verifier_precision(drawn, answers) if drawn else None}
+
+    def _suspect(self, model: AuditedModel, store: Store) -> Suspect | None:
+        """How to ask this model about suspected shortcuts; None where none are named."""
+        asked = self.loaded.config.shortcut
+        if asked is None:
+            return None
+        concept_set = self.loaded.document.concept_set
+
+        def suspect(classifier: Classifier) -> Suspected:
+            labels, studio, sent = classifier.info.labels, self.flip_studio, [0]
+            positive = model.positive if model.positive is not None else labels[-1]
+            if model.positive is None and len(labels) > 2:
+                raise ConfigError(f"model {model.target.model!r} has {len(labels)} classes: shortcuts need `positive` to name one")
+            rows = {row.id: row for row in self.source.rows}
+            known = Known(
+                column=labels.index(positive),
+                positive={name: row.labels.get(model.label, "") == positive for name, row in rows.items()},
+                units={name: row.unit for name, row in rows.items()},
+            )
+            control = control_of(asked, concept_set)
+            results = tuple(
+                run_shortcut(
+                    studio,
+                    lambda shas: answers(
+                        classifier, store.scores, studio.store.pictures.pixels, shas, sent=sent, progress=self.progress
+                    ),
+                    Suspicion(concept=name, level=level, control=control, control_level=concept_set.concept(control).levels[-1]),
+                    known,
+                    seed=f"{self.loaded.config.audit}/{classifier.info.model}",
+                    options=asked.options,
+                )
+                for name, level in asked.concepts.items()
+            )
+            return Suspected(results=results, queries=sent[0])
+
+        return suspect
+
+    @cached_property
+    def flip_studio(self) -> FlipStudio:
+        """Guided flips of the audited images, made once for all models."""
+        asked, config = self.loaded.config.shortcut, self.loaded.config
+        if asked is None:
+            raise ConfigError("shortcut: this key is required to flip suspected concepts")
+        sources = sources_of(self.source.rows, dict(self.real.by_row), described=True)
+        guide, plan = self.guide, (asked.kept, asked.signal, asked.scales, asked.held)
+        return FlipStudio(
+            audit=config.audit,
+            key=digest("flips", _settings(self.loaded), _weights(self.loaded), guide.fingerprint, repr(plan)),
+            sources=tuple(sorted(sources, key=lambda one: digest(config.audit, "flips", one.image))[: asked.images]),
+            concepts=self.loaded.document.concept_set.concepts,
+            kinds=concept_kinds(self.loaded.document.concept_set),
+            maker=lambda: PipelineFlips(self.generator.lend, Path(asked.guide), guide.card.size, asked, engine_errors),
+            guide=guide,
+            oracle=self.detector,
+            size=self._editor_size(),
+            store=edit_store(config.bank.path, config.bank.images),
+            batch=self.loaded.generator.batch,
+            progress=self.progress,
+        )
+
+    def _attributes(self, label: str) -> dict[str, dict[str, str]]:
+        """What the table knows of every image beside the label that is audited: levels of concepts, and other labels."""
+        concepts = self.loaded.document.concept_set.concepts if self.loaded.described else ()
+        return {
+            row.id: {name: value for name, value in row.labels.items() if name != label}
+            | {concept.name: concept.levels[at] for concept, at in zip(concepts, row.values, strict=False) if at >= 0}
+            for row in self.source.rows
+        }
 
     def _told_classes(self, model: AuditedModel, labels: Sequence[str]) -> tuple[str, ...]:
         """Classes whose effects are told: of two the favourable one, since the other mirrors it; else those that have images."""
@@ -451,22 +637,45 @@ class Installation:
 
     @cached_property
     def studio(self) -> Studio:
-        """Edits of the audited images, made once for all models."""
+        """Edits of the audited images, made once for all models, at strengths that a pilot has found."""
+        return piloted(self.loaded, self.plain_studio, progress=self.progress)[0]
+
+    @cached_property
+    def plain_studio(self) -> Studio:
+        """The same before any pilot."""
+        editor = known_editor(self._editor_note, self._editing(), self._editor) if self._edits_by_prompt else None
+        return self._plain_studio(editor, self.detector if self.loaded.described else None)
+
+    @property
+    def _editor_note(self) -> Path:
+        return Path(self.loaded.config.bank.path) / "editor.json"
+
+    @property
+    def _edits_by_prompt(self) -> bool:
         options = self.loaded.config.diffex
         if options is None:
             raise ConfigError("diffex: this key is required to edit images")
-        editing = self.loaded.config.generator is not None and options.operator != "none"
-        editor = (
-            known_editor(Path(self.loaded.config.bank.path) / "editor.json", self._editing(), self._editor) if editing else None
-        )
-        return open_studio(
+        return self.loaded.config.generator is not None and options.operator != "none"
+
+    def _known_or_opened(self) -> Editor | None:
+        """The editor; remembered, or loaded and not remembered."""
+        if not self._edits_by_prompt:
+            return None
+        return remembered_editor(self._editor_note, self._editing(), self._editor) or self._editor()
+
+    def _plain_studio(self, editor: Editor | None, detector: OnnxConceptDetector | None) -> Studio:
+        return plain_studio(
             self.loaded,
             sources_of(self.source.rows, dict(self.real.by_row), described=self.loaded.described),
             sorted({name for row in self.source.rows for name in row.labels.values()}),
             editor=editor,
-            size=self._editor_size() if editing else None,
-            detector=self.detector if self.loaded.described else None,
+            size=None if editor is None else self._editor_size(),
+            detector=detector,
             progress=self.progress,
+            tasks=[
+                sorted({name for row in self.source.rows if (name := row.labels.get(column))})
+                for column in dict.fromkeys(model.label for model in self.loaded.models)
+            ],
         )
 
     def _editing(self) -> str:
@@ -481,7 +690,15 @@ class Installation:
         if options is None:
             raise ConfigError("diffex: this key is required to edit images")
         generator = self.generator
-        return PipelineEditor(generator.lend, generator.workers, options.operator, options.skip, engine_errors)
+        return PipelineEditor(
+            generator.lend,
+            generator.workers,
+            options.operator,
+            options.skip,
+            engine_errors,
+            shelf=Path(self.loaded.config.bank.path) / "inversions" if options.inversions_gb > 0 else None,
+            shelf_bytes=int(options.inversions_gb * 1e9),
+        )
 
     def _editor_size(self) -> int:
         """Side of the pictures that the generator makes, as its directory says; found out without loading it."""
@@ -711,14 +928,18 @@ def learning_rows(loaded: Loaded, learn: LearnFrom) -> FolderSource:
     return rows
 
 
-def train_detector(loaded: Loaded, path: Path, *, progress: Progress) -> None:
-    """Train a detector of the configured concepts and write it to ``path``.  Raises ConfigError without ``detector.train``."""
+def train_detector(loaded: Loaded, path: Path, *, progress: Progress, purpose: str = "detector") -> None:
+    """Train a detector of the configured concepts and write it to ``path``; other purposes start from other weights and other splits.
+
+    Raises ConfigError without ``detector.train``.
+    """
     from audit_plugin.perception.training import train_detectors
 
     options = loaded.config.detector
     if options.train is None:
         raise ConfigError(
-            f"detector.path: {path} is not there; give the rows to train one on as `detector.train.where` "
+            f"{'detector.path' if purpose == 'detector' else 'shortcut.guide'}: {path} is not there; give the rows to train one on as "
+            "`detector.train.where` "
             "(rows that are not audited), or a trained detector"
         )
     learn = learning_rows(loaded, options.train)
@@ -727,7 +948,7 @@ def train_detector(loaded: Loaded, path: Path, *, progress: Progress) -> None:
         learn.values,
         loaded.document.concept_set.concepts,
         path,
-        seed=seed(loaded.config.audit, "detector") % 2**31,
+        seed=seed(loaded.config.audit, purpose) % 2**31,
         units=[row.unit or row.id for row in learn.rows],
         features=options.features,
         options=options.options,
@@ -792,7 +1013,7 @@ def fit_generator_solver(loaded: Loaded, *, steps: int, pictures: int, progress:
         drawn = _TIMES_DRAWN * pictures
         loading = load_pipeline(directory, **_asked_plan(options), threads=options.threads, images=drawn)
         check_place(directory, loading.solver_key)
-        (pipeline,) = _several(loading, 1, options.share, leave)
+        (pipeline,) = _several(loading, 1, options, leave)
         fit = fit_plan(pipeline, asked, seeds, steps, progress)
         file = keep_solver(directory, pipeline.solver_key, pipeline.plan, fit)
     return SolverReport(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from audit_plugin.bank.plan import PlanOptions
+from audit_plugin.concepts.questions import VisionOptions
 from audit_plugin.config import (
     AuditedModel,
     BankOptions,
@@ -22,18 +23,22 @@ from audit_plugin.config import (
     DetectorOptions,
     DiffexConfig,
     GeneratorOptions,
+    JudgeOptions,
     LearnFrom,
     ServeOptions,
+    ShortcutConfig,
 )
 from audit_plugin.findings.policy import Policy, Threshold
 from audit_plugin.methods.depict import DepictOptions
 from audit_plugin.methods.depict.gates import GateOptions
-from audit_plugin.methods.diffex import DiffexOptions
+from audit_plugin.methods.diffex import DiffexLimits, DiffexOptions
 from audit_plugin.methods.diffex.combine import CombineOptions
 from audit_plugin.methods.diffex.estimate import EstimateOptions
 from audit_plugin.methods.diffex.racing import RaceOptions
+from audit_plugin.methods.shortcut import ShortcutOptions
 from audit_plugin.metrics.names import SPECS
 from audit_plugin.perception.edit_checks import Validity
+from audit_plugin.perception.lpips import PerceptualOptions
 from audit_plugin.perception.task import TrainingOptions
 from audit_plugin.sources.folder import FolderOptions
 from audit_plugin.target.options import PreprocessOptions, TargetOptions, TlsOptions
@@ -62,10 +67,16 @@ SECTIONS: Mapping[str, type] = {
     "analysis.gates": GateOptions,
     "diffex": DiffexConfig,
     "diffex.validity": Validity,
+    "diffex.limits": DiffexLimits,
+    "diffex.judge": JudgeOptions,
+    "diffex.vision": VisionOptions,
+    "diffex.perceptual": PerceptualOptions,
     "diffex.options": DiffexOptions,
     "diffex.options.race": RaceOptions,
     "diffex.options.combine": CombineOptions,
     "diffex.options.estimate": EstimateOptions,
+    "shortcut": ShortcutConfig,
+    "shortcut.options": ShortcutOptions,
     "policy": Policy,
     "policy.thresholds[]": Threshold,
     "serve": ServeOptions,

@@ -1,6 +1,7 @@
 """From a configuration to a studio of edits, with an editor that draws scenes."""
 
 import json
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -12,17 +13,29 @@ from audit_plugin.bank.real import index_real
 from audit_plugin.concepts.captions import caption
 from audit_plugin.concepts.schema import ConceptSet
 from audit_plugin.config import load
-from audit_plugin.core.editing import Original
+from audit_plugin.core.editing import EditAsk, Original
 from audit_plugin.core.edits import EditCell
 from audit_plugin.core.errors import StorageFullError
-from audit_plugin.core.tree import NodeKind
+from audit_plugin.core.tree import Node, NodeKind
 from audit_plugin.core.values import Row
 from audit_plugin.demo.renderer import SCENES
 from audit_plugin.sources.folder import open_folder
-from audit_plugin.studios import LOCK_NAME, audited_tree, concept_kinds, known_editor, open_studio, sources_of
+from audit_plugin.studios import (
+    LOCK_NAME,
+    PipelineEditor,
+    audited_tree,
+    concept_kinds,
+    known_editor,
+    open_studio,
+    plain_studio,
+    sources_of,
+)
+from engines.pipeline import load_pipeline
 from tests.bank.edit_world import GRASS, RULER, SceneEditor, new_judge
 from tests.bank.world import silent
 from tests.end_to_end.site import TRUTH, make_site
+from tests.engines.pipelines import miniatures
+from tests.perception.image_text_world import colour_model
 
 CLASSES = ("negative", "positive")
 OWN = {
@@ -226,6 +239,28 @@ def test_what_a_user_wants_and_nobody_can_edit_is_told(site):
     assert "no independent judge" in studio.tree.node("glare").reason
 
 
+def test_configured_judges_sit_on_the_panel(site):
+    """Sentences make a node testable that no detector reads; paths are relative to the file; results name who judges."""
+    colour_model(site.folder / "judge")
+    glare = OWN["nodes"][0] | {"present": ["red"], "absent": ["blue"]}
+    (site.folder / "tree.yaml").write_text(yaml.safe_dump(OWN | {"nodes": [glare, *OWN["nodes"][1:]]}))
+    changed = site.change(diffex={"tree": "tree.yaml", "concepts": False, "judge": {"path": "judge", "class_text": "red {class}"}})
+    loaded = load(changed.config, {})
+    editor = SceneEditor({})
+    parts = {"editor": editor, "size": 64, "detector": None, "progress": silent}
+    studio = plain_studio(loaded, [], CLASSES, **parts, tasks=[("a", "b"), ("c", "d_e")])
+    prompts = studio.panel.sentences.prompts
+    assert prompts["classes:1"] == (("red c",), ("red d e",))
+    assert prompts["sentences:glare"] == (("blue",), ("red",))
+    refusals = {path: studio.drafting.refusal(studio.tree.node(path)) for path in ("glare", "background/night")}
+    assert refusals["glare"] == ""
+    assert "no independent judge" in refusals["background/night"]
+    assert (studio.checks["V1"], studio.checks["V6"]) == ("image-text model", "not checked")
+    asked = site.change(diffex={"tree": "tree.yaml", "vision": {"endpoint": "http://127.0.0.1:9", "model": "m"}})
+    spoken = plain_studio(load(asked.config, {}), [], CLASSES, **parts)
+    assert spoken.drafting.refusal(spoken.tree.node("background/night")) == ""
+
+
 def test_kinds_are_the_roles():
     assert concept_kinds(ConceptSet(concepts=TRUTH)) == {
         "shape": NodeKind.CORE,
@@ -241,3 +276,36 @@ def test_rows_without_an_image_are_no_sources():
     (bare,) = sources_of(rows, {"a": "sha"}, described=False)
     assert (described.image, described.sha256, described.values, described.rest) == ("a", "sha", (0,), "r")
     assert bare.values is None
+
+
+def test_images_are_inverted_once_for_all_runs(tmp_path):
+    """A second run inverts what it has not met, and edits by what lies on disk have the bits of those by what is in memory."""
+    pipeline = load_pipeline(miniatures.save(miniatures.stable_diffusion, tmp_path / "generator"), backend="torch", batch=4)
+    pictures = np.random.default_rng(0).random((3, *pipeline.image_shape), np.float32)
+    ruler = Node(path="ruler", name="ruler")
+    asks = [[EditAsk(node=ruler, target="a ruler", scale=5.0, threshold=0.0)]] * 3
+    originals = [Original(image=f"i{at}", sha256=f"s{at}", seed=at) for at in range(3)]
+
+    def editor(shelf):
+        return PipelineEditor(lambda: nullcontext(pipeline), 1, "sde20", 0.15, nullcontext, shelf=shelf, shelf_bytes=10**9)
+
+    plain = editor(None)
+    plain.null(originals[:2], pictures[:2])  # what is inverted together has the same bits only together
+    wanted = plain.edit(originals, pictures, asks)
+    alone = plain.rows_spent()
+    first, second = editor(tmp_path / "shelf"), editor(tmp_path / "shelf")
+    first.null(originals[:2], pictures[:2])
+    assert first.rows_spent() == 2 * 20
+    made = second.edit(originals, pictures, asks)
+    assert second.rows_spent() == alone - 2 * 20
+    np.testing.assert_array_equal(made.images, wanted.images)
+    assert len(list((tmp_path / "shelf").iterdir())) == 3
+
+
+def test_an_image_that_is_edited_twice_at_once_is_inverted_once(tmp_path):
+    pipeline = load_pipeline(miniatures.save(miniatures.stable_diffusion, tmp_path / "generator"), backend="torch", batch=4)
+    editor = PipelineEditor(lambda: nullcontext(pipeline), 1, "sde20", 0.15, nullcontext)
+    one = Original(image="i", sha256="s", seed=1)
+    images = editor.null([one, one], np.repeat(np.random.default_rng(0).random((1, *pipeline.image_shape), np.float32), 2, 0))
+    np.testing.assert_array_equal(images[0], images[1])
+    assert editor.rows_spent() == 20

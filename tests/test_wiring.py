@@ -2,12 +2,20 @@
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from audit_plugin import wiring
 from audit_plugin.config import GeneratorOptions, load
@@ -23,12 +31,13 @@ from audit_plugin.wiring import (
     fit_generator_solver,
     known_fingerprint,
     learning_rows,
+    open_store,
     parted,
     process_health,
     remember_fingerprint,
 )
 from engines.cache import BuildCache
-from tests.bank.world import silent
+from tests.bank.world import FakeClassifier, silent
 from tests.end_to_end.site import ROOT, RenderedGenerator, make_site
 
 GENERATOR = ASSETS / "generator"
@@ -273,6 +282,35 @@ def test_several_threads_draw_what_one_draws(tmp_path, share):
     assert (generator.workers, sum(use.items for use in generator.engines)) == (2, 8)
 
 
+class Queues(BaseHTTPRequestHandler):
+    """Metrics of a server whose queue is long for the first readings."""
+
+    readings: ClassVar[list[float]] = []
+
+    def do_GET(self):
+        self.readings.append(time.monotonic())
+        pending = 100 if len(self.readings) <= 6 else 0
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f'nv_inference_pending_request_count{{model="a",version="1"}} {pending}\n'.encode())
+
+    def log_message(self, *_):
+        """Silent."""
+
+
+def test_drawing_waits_while_production_does(tmp_path):
+    """No picture is drawn while the server's metrics show requests that wait."""
+    with HTTPServer(("127.0.0.1", 0), Queues) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/metrics"
+        options = GeneratorOptions(path=str(GENERATOR), steps=1, batch=2, backend="torch", threads=1, production=address, cache=str(tmp_path))
+        generator = EngineGenerator(options)
+        generator.generate(["a large red circle on grass with a ruler in bright light"], [1])
+        server.shutdown()
+    assert len(Queues.readings) > 6
+    assert sum(use.items for use in generator.engines) == 2
+
+
 @pytest.mark.parametrize(("served", "reason"), [(None, "no server is configured"), ("127.0.0.1:1", "cannot be reached")])
 def test_a_served_generator_needs_its_server(served, reason):
     with pytest.raises(GeneratorError, match=reason):
@@ -358,3 +396,50 @@ def test_placebos_of_the_configuration_are_the_ones_asked(site):
     assert asked_of(DiffexOptions(), loaded, labels_only=False).placebos == words[:3]
     assert asked_of(DiffexOptions(placebos=("photo",)), loaded, labels_only=False).placebos == ("photo",)
     assert asked_of(DiffexOptions(), loaded, labels_only=True).score is ScoreKind.LABELS
+
+
+EXACT = {
+    "concepts": False,
+    "operator": "none",
+    "options": {
+        "race": {"keep": 2},
+        "combine": {"size": 1},
+        "images_per_class": 4,
+        "dose_nodes": 0,
+        "hit_nodes": 0,
+        "agreement_images": 0,
+    },
+}
+"""A tree of exact operators alone."""
+
+
+def explained(site, classifier):
+    """What one model says to the tree of the site, and the log."""
+    installation = installed(site)
+    with open_store(installation.loaded) as store, capture_logs() as told:
+        explain = installation._explain(installation.loaded.models[0], store)
+        return explain(classifier), [one for one in told if "limit" in one]
+
+
+class Binary(FakeClassifier):
+    info = replace(FakeClassifier.info, labels=("negative", "positive"))
+
+
+def test_a_tree_is_priced_and_stopped_by_its_limits(tmp_path):
+    """The price is no less than what is made and asked; a limit is told in the log, and a later run goes on from the bank."""
+    site = make_site(tmp_path / "site", 8, diffex=EXACT, generator=None, concepts=None, template=None, placebo_words=None)
+    price, queries = installed(site).price_edits(only="shape_clean")
+    assert (price.reuse, price.network_rows, price.seconds) == (0, 0, 0.0)
+    assert not (site.folder / "bank").exists()
+    cut, log = explained(site.change(diffex={"limits": {"classifier_queries": 20}}), Binary())
+    assert (cut.result.stopped, log[0]["limit"]) == ("classifier_queries", "diffex.limits.classifier_queries")
+    assert 0 < cut.queries <= 20
+    whole, log = explained(site.change(diffex={"limits": {"classifier_queries": None}}), Binary())
+    assert (whole.result.stopped, log) == ("", [])
+    with closing(sqlite3.connect(site.folder / "bank" / "edits.sqlite")) as db:
+        (made,) = db.execute("SELECT COUNT(*) FROM edits").fetchone()
+    assert cut.result.edits < made <= price.edits
+    assert cut.queries + whole.queries <= queries
+    again, _ = installed(site).price_edits(only="shape_clean")
+    assert again.edits < price.edits
+    assert again.reuse == made

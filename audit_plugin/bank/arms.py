@@ -23,7 +23,10 @@ class ScoredArms:
     """Pictures that the model was asked about so far."""
 
     def rows(self, cells: Sequence[EditCell]) -> list[EditRow]:
-        """One row per cell, in order; what is made and scored already costs nothing."""
+        """One row per cell, in order; what is made and scored already costs nothing, and what was damaged is made again."""
+        return self.studio.mended(lambda: self._rows(cells))
+
+    def _rows(self, cells: Sequence[EditCell]) -> list[EditRow]:
         rows = self.studio.rows(cells)
         shas = {row.before_sha256 for row in rows if row.after_sha256} | {row.after_sha256 for row in rows if row.after_sha256}
         answers = self._answers(shas)

@@ -1,15 +1,20 @@
 """What an editor is told: the captions of an image as it is and as it should become, from a node and a direction."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from audit_plugin.bank.panel import QUESTION, UNANSWERED
+from audit_plugin.bank.store import pictured
 from audit_plugin.concepts.captions import caption
 from audit_plugin.concepts.schema import ConceptSet
 from audit_plugin.concepts.tree import slug
 from audit_plugin.core.editing import EditAsk
 from audit_plugin.core.seeds import digest
 from audit_plugin.core.tree import ConceptTree, Node, NodeKind
+from audit_plugin.perception.edit_checks import ABSENT, PRESENT
+from audit_plugin.perception.image_text import SENTENCES
 
 CAPTION_SCALE = 1.0
 """Strength of a change from one whole caption to another: the network's own answer."""
@@ -36,14 +41,44 @@ class Described(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Opinions:
+    """Probability that an attribute is there, by each judge; None where it was not asked."""
+
+    detector: float | None = None
+    question: float | None = None
+    sentences: float | None = None
+
+    @property
+    def classified(self) -> float | None:
+        """By the detector, else by the vision model."""
+        return self.question if self.detector is None else self.detector
+
+
 @dataclass(frozen=True)
 class Asking:
-    """Writes terms.  Where images are described by concepts, captions say everything else too, so that only the node's words change."""
+    """Writes terms, and finds what judges say of a node.  Where images are described by concepts, captions say everything else too, so that only the node's words change."""
 
     concept_set: ConceptSet | None = None
     base_caption: str = ""
     readable: Mapping[str, Sequence[str]] | None = None
-    """Concept -> levels that the judge reads; by default those of the concept set."""
+    """Concept -> levels that the detector reads; by default those of the concept set."""
+    sentences: bool = False
+    """Whether an image-text model holds pictures against the nodes' sentences."""
+    questions: bool = False
+    """Whether a vision model answers the nodes' questions."""
+
+    @property
+    def digest(self) -> str:
+        """Identity of all that decides what is said, but for what each image shows."""
+        said = "" if self.concept_set is None else pictured(self.concept_set)
+        levels = None if self.readable is None else sorted((name, list(levels)) for name, levels in self.readable.items())
+        return digest("asking", said, self.base_caption, json.dumps(levels))
+
+    def undescribed(self, source: Described, nodes: Sequence[Node | None]) -> bool:
+        """Whether captions are needed (None: for a placebo) that nobody can write, because it is not known what the image shows."""
+        described = self.concept_set is None or source.values is not None
+        return not described and any(node is None or self.captioned(node) for node in nodes)
 
     def caption(self, source: Described) -> str:
         """What the image shows, as far as it is known."""
@@ -83,17 +118,40 @@ class Asking:
         return self.concept_set.placebo_words if self.concept_set is not None else PLACEBOS
 
     def judged(self, node: Node) -> tuple[str, int] | None:
-        """(concept, level) by which an independent judge sees the node; None where there is none."""
+        """(concept, level) by which the detector sees the node; None where it does not."""
         name, level = str(node.params.get("concept", "")), str(node.params.get("level", ""))
         levels = (self.readable or {}).get(name)
         if levels is None and self.concept_set is not None and name in self.concept_set.names:
             levels = self.concept_set.concept(name).levels
         return None if levels is None or level not in levels else (name, list(levels).index(level))
 
+    def told_otherwise(self, node: Node) -> bool:
+        """Whether a judge beside the detector can say whether it is there."""
+        return (self.sentences and bool(node.present and node.absent)) or (self.questions and bool(node.question))
+
+    def opinions(self, node: Node | None, reading: Mapping[str, Sequence[float]]) -> Opinions:
+        """What every judge gives the attribute."""
+        if node is None:
+            return Opinions()
+        found = self.judged(node)
+        question, sentences = reading.get(QUESTION + node.question), reading.get(SENTENCES + node.path)
+        return Opinions(
+            detector=None if found is None or found[0] not in reading else float(reading[found[0]][found[1]]),
+            question=None if question is None else float(question[1]),
+            sentences=None if sentences is None else float(sentences[1]),
+        )
+
     def probability(self, node: Node | None, reading: Mapping[str, Sequence[float]]) -> float | None:
-        """What the judge gives the attribute; None where it does not know it."""
-        found = None if node is None else self.judged(node)
-        return None if found is None or found[0] not in reading else float(reading[found[0]][found[1]])
+        """By the first judge that knows the attribute: detector, image-text model, vision model; None where none does.
+
+        Of a protected attribute judges must not disagree: a half where they do.
+        """
+        said = self.opinions(node, reading)
+        first = next((p for p in (said.detector, said.sentences, said.question) if p is not None), None)
+        if node is None or node.kind is not NodeKind.PROTECTED or said.classified is None or said.sentences is None:
+            return first
+        sides = [p >= PRESENT if p >= PRESENT or p <= ABSENT else None for p in (said.classified, said.sentences)]
+        return first if sides[0] == sides[1] else UNANSWERED
 
     def _levels(self, node: Node) -> tuple[int, int] | None:
         """(concept, level) positions in the concept set, for nodes that are levels of it."""
@@ -132,8 +190,9 @@ def concept_nodes(concept_set: ConceptSet) -> tuple[Node, ...]:
                     params={"concept": concept.name, "level": level},
                     scale=1.0,
                     threshold=0.0,
-                    present=(f"{concept.name}: {level}",),
-                    absent=(f"{concept.name}: not {level}",),
+                    present=(phrase.strip(),),
+                    absent=tuple(other.strip() for other in concept.phrases if other.strip() not in {"", phrase.strip()})
+                    or (f"not {phrase.strip()}",),
                 )
             )
     return tuple(nodes)

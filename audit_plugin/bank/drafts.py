@@ -5,6 +5,7 @@ An attribute that is there is removed, one that is not is added, in between noth
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 from audit_plugin.bank.asks import Asking
 from audit_plugin.bank.edit_store import Reading
@@ -17,8 +18,9 @@ from audit_plugin.core.tree import ConceptTree, Node
 from audit_plugin.perception.edit_checks import ABSENT, PRESENT
 from audit_plugin.sources.images import Pixels
 
-AMBIGUOUS, UNTESTABLE, IDENTITY = "ambiguous", "untestable", "identity"
-"""Why nothing is asked: nobody can tell whether the attribute is there; the node cannot be tested at all; it would change nothing."""
+AMBIGUOUS, UNTESTABLE, IDENTITY, UNDESCRIBED = "ambiguous", "untestable", "identity", "undescribed"
+"""Why nothing is asked: nobody can tell whether the attribute is there; the node cannot be tested at all; it would change nothing; it
+needs a caption, and the table does not say what the image shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +101,11 @@ class Drafting:
             return operator_refusal(node, mask=False) or ""
         if self.editor is None:
             return "needs a generator to edit with, and none is configured"
-        if self.asking.judged(node) is None or not self.judged:
-            return "no independent judge can tell whether the edit worked: give its params a concept and a level that the detector reads"
+        if (self.asking.judged(node) is None or not self.judged) and not self.asking.told_otherwise(node):
+            return (
+                "no independent judge can tell whether the edit worked: give its params a concept and a level that the detector reads, "
+                "or configure `diffex.judge` for its sentences or `diffex.vision` for its question"
+            )
         return self.editor.refusal(node)
 
     def generative(self, cell: EditCell) -> bool:
@@ -115,9 +120,12 @@ class Drafting:
 
     def operator(self, cell: EditCell) -> str:
         """Name and version of what makes it."""
-        if self.generative(cell) and self.editor is not None:
-            return f"{self.editor.name}/{self.editor.fingerprint[:12]}"
-        return f"deterministic/{VERSION}"
+        return self.editor_name if self.generative(cell) else f"deterministic/{VERSION}"
+
+    @property
+    def editor_name(self) -> str:
+        """Name and version of who edits by generating; empty where nobody does."""
+        return "" if self.editor is None else f"{self.editor.name}/{self.editor.fingerprint[:12]}"
 
     def draft(self, cell: EditCell) -> Draft:
         """With the recipe of its null edit."""
@@ -131,19 +139,40 @@ class Drafting:
         """With its terms, and the recipe that they make; or with the reason why there are none."""
         cell, source = draft.cell, self.sources[draft.cell.image]
         if cell.placebo:
-            if self.editor is None:
-                return replace(draft, reasons=(IDENTITY,), signs=(1,))
-            return self._recipe(replace(draft, asks=tuple(self.asking.placebo(source, name) for name in cell.nodes), signs=(1,)))
+            if self.editor is None or self.asking.undescribed(source, [None]):
+                return replace(draft, reasons=(IDENTITY if self.editor is None else UNDESCRIBED,), signs=(1,))
+            placebos = (self.asking.placebo(source, name) for name in cell.nodes)
+            return self._recipe(replace(draft, asks=tuple(_stronger(ask, cell.strength) for ask in placebos), signs=(1,)))
         nodes = [self.tree.node(path) for path in cell.nodes]
         refused = next((why for node in nodes if (why := self.refusal(node))), "")
-        if refused:
-            return replace(draft, reasons=(f"{UNTESTABLE}: {refused}",), signs=(1,) * len(nodes))
+        if refused or self.asking.undescribed(source, nodes):
+            return replace(draft, reasons=(f"{UNTESTABLE}: {refused}" if refused else UNDESCRIBED,), signs=(1,) * len(nodes))
         there = [None if exact(node) else self.asking.probability(node, reading) for node in nodes]
         if any(p is not None and ABSENT < p < PRESENT for p in there):
             return replace(draft, reasons=(AMBIGUOUS,), signs=(1,) * len(nodes))
         signs = tuple(-1 if p is not None and p >= PRESENT else 1 for p in there)
-        asks = tuple(self._ask(node, sign, source) for node, sign in zip(nodes, signs, strict=True))
+        asks = tuple(_stronger(self._ask(node, sign, source), cell.strength) for node, sign in zip(nodes, signs, strict=True))
         return self._recipe(replace(draft, signs=signs, asks=asks))
+
+    def possible(self, draft: Draft) -> list[Draft]:
+        """All that :meth:`decided` may come to, whatever is read; without those that ask for nothing."""
+        first, cell = self.decided(draft, {}), draft.cell
+        if not first.recipe or cell.placebo:
+            return [first] if first.recipe else []
+        nodes, source = [self.tree.node(path) for path in cell.nodes], self.sources[cell.image]
+        ways = product(*((1,) if exact(node) else (1, -1) for node in nodes))
+        return [
+            self._recipe(
+                replace(
+                    draft,
+                    signs=signs,
+                    asks=tuple(
+                        _stronger(self._ask(node, sign, source), cell.strength) for node, sign in zip(nodes, signs, strict=True)
+                    ),
+                )
+            )
+            for signs in ways
+        ]
 
     def _recipe(self, draft: Draft) -> Draft:
         """The null edit of exact operators is the image itself, so what decides their pixels must be said here."""
@@ -154,6 +183,11 @@ class Drafting:
         found = self.strengths.get(node.path)
         scale, threshold = (found.scale, found.threshold) if found else (node.scale, node.threshold)
         return replace(self.asking.ask(node, sign, source), scale=scale, threshold=threshold)
+
+
+def _stronger(ask: EditAsk, times: float) -> EditAsk:
+    """Exact operators have no strength beside their parameters."""
+    return ask if times == 1 or exact(ask.node) else replace(ask, scale=ask.scale * times)
 
 
 def batches_of(drafts: Sequence[Draft], size: int) -> list[list[Draft]]:

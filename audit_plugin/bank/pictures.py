@@ -4,14 +4,14 @@ import errno
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from audit_plugin.core.errors import BankError, StorageFullError
+from audit_plugin.core.errors import BankError, DamagedPictureError, StorageFullError
 from audit_plugin.sources.images import Pixels, read_image
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -57,10 +57,10 @@ class PictureFolder:
         return sha
 
     def get(self, sha: str) -> bytes:
-        """The bytes of a picture, checked against its name.  Raises BankError if they are gone or are not the ones stored."""
+        """The bytes of a picture, checked against its name.  Raises DamagedPictureError if they are gone or are not the ones stored."""
         damage, data = self._load(sha)
         if damage:
-            raise BankError(f"picture {sha} in {self.url} is {damage}; verify the bank's files and build again: it is redrawn")
+            raise DamagedPictureError(sha, self.url, damage)
         return data
 
     def pixels(self, sha: str) -> Pixels:
@@ -70,6 +70,10 @@ class PictureFolder:
     def damage(self, sha: str) -> str:
         """Either missing or corrupt, in that word; empty when the picture is what its name says."""
         return self._load(sha)[0]
+
+    def absent(self, shas: Iterable[str]) -> set[str]:
+        """Those without a file, as far as that costs nothing: object stores, where it would cost a request each, are not asked."""
+        return {sha for sha in shas if not Path(self.path(sha)).exists()} if self._local else set()
 
     def remove(self, sha: str) -> None:
         """Delete a picture if it is there."""
@@ -95,7 +99,8 @@ def _write_whole(fs: LocalFileSystem, path: str, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temp).replace(path)
+        with suppress(FileNotFoundError) if Path(path).exists() else nullcontext():  # whoever stored the same picture was faster
+            Path(temp).replace(path)
     except OSError:
         with suppress(OSError):
             Path(temp).unlink()

@@ -6,11 +6,12 @@ of five valid; a node that no strength makes valid in half of the images is repo
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from audit_plugin.bank.drafts import AMBIGUOUS, Strength, exact
+from audit_plugin.bank.asks import Asking
+from audit_plugin.bank.drafts import AMBIGUOUS, UNDESCRIBED, Strength, exact
 from audit_plugin.bank.studio import Studio
 from audit_plugin.core.edits import EditCell, EditRow
 from audit_plugin.core.errors import BankError
@@ -25,6 +26,8 @@ CAPTION_SCALES = (1.0, 1.5, 2.0, 3.0)
 GOOD, ENOUGH = 0.8, 0.5
 """Shares of valid edits: what is taken at once, and what is taken when nothing is better."""
 THRESHOLD_STEP = 0.15
+Limit = Callable[[int], str]
+"""Which limit does not pay for so many edits; empty where all do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +35,12 @@ class Pilot:
     """What a pilot found; kept as the tree's lock file."""
 
     key: str
-    """Of tree, editor and scales: another one is another pilot."""
+    """Of tree, captions, editor and scales: another one is another pilot."""
     strengths: Mapping[str, Strength] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     """Path -> why the node cannot be tested."""
+    stopped: str = ""
+    """Which limit ended it before its end; such a one is not kept, but what it made is."""
 
     def applied(self, tree: ConceptTree) -> ConceptTree:
         """The tree without the nodes that cannot be tested; they stay in it, with the reason."""
@@ -53,8 +58,10 @@ def pilot_key(studio: Studio, scales: Sequence[float]) -> str:
     return digest(
         "pilot",
         studio.tree.digest,
+        studio.drafting.asking.digest,
         editor,
         judge,
+        studio.panel.fingerprint,
         repr(studio.judging.limits),
         repr((*scales, *CAPTION_SCALES)),
         studio.drafting.audit,
@@ -62,16 +69,28 @@ def pilot_key(studio: Studio, scales: Sequence[float]) -> str:
 
 
 def run_pilot(
-    studio: Studio, images: Sequence[str], *, scales: Sequence[float] = SCALES, progress: Progress = lambda *_: None
+    studio: Studio,
+    images: Sequence[str],
+    *,
+    scales: Sequence[float] = SCALES,
+    progress: Progress = lambda *_: None,
+    limit: Limit = lambda _: "",
 ) -> Pilot:
-    """Try every node that an editor makes on the given images; deterministic ones need no trial."""
+    """Try every node that an editor makes on the given images; deterministic ones need no trial.
+
+    ``limit`` is asked before every trial, and ends the pilot where it names a limit.
+    """
     strengths, refused = dict[str, Strength](), dict[str, str]()
     nodes = studio.tree.editable
     for done, node in enumerate(nodes, 1):
         if why := studio.drafting.refusal(node):
             refused[node.path] = why
         elif not exact(node):
-            found = _tried(studio, node, images, CAPTION_SCALES if studio.drafting.asking.captioned(node) else scales)
+            some = CAPTION_SCALES if studio.drafting.asking.captioned(node) else scales
+            try:
+                found = _tried(studio, node, images, some, limit)
+            except _LimitError as reached:
+                return Pilot(key=pilot_key(studio, scales), strengths=strengths, refused=refused, stopped=str(reached))
             if isinstance(found, str):
                 refused[node.path] = found
             else:
@@ -97,28 +116,51 @@ def _strength(*, scale: float, threshold: float, valid_rate: float, weak: bool) 
     return Strength(scale=float(scale), threshold=float(threshold), valid_rate=float(valid_rate), weak=bool(weak))
 
 
+def trials(node: Node, scales: Sequence[float], asking: Asking) -> list[Strength]:
+    """Strengths that a node is tried at when none is good enough; none for exact operators."""
+    if exact(node):
+        return []
+    some = CAPTION_SCALES if asking.captioned(node) else scales
+    return [Strength(scale=scale, threshold=threshold) for threshold in _thresholds(node) for scale in some]
+
+
+def _thresholds(node: Node) -> list[float]:
+    """The node's own, then less and more of the image."""
+    near = (node.threshold, node.threshold - THRESHOLD_STEP, node.threshold + THRESHOLD_STEP)
+    return [round(threshold, 3) for threshold in near if 0 <= threshold < 1]
+
+
 def keep_pilot(path: Path, pilot: Pilot) -> None:
     """Write the lock file, whole or not at all.  Raises BankError."""
-    temp = path.with_name(f"{path.name}.tmp")
+    temp, note = path.with_name(f"{path.name}.tmp"), asdict(pilot)
+    del note["stopped"]
     try:
-        temp.write_text(json.dumps(asdict(pilot), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temp.write_text(json.dumps(note, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         temp.replace(path)
     except OSError as error:
         raise BankError(f"lock file {path} cannot be written: {error}; free space, or choose another `bank.path`") from error
 
 
-def _tried(studio: Studio, node: Node, images: Sequence[str], scales: Sequence[float]) -> Strength | str:
+class _LimitError(Exception):
+    """Ends a pilot; its text is the limit."""
+
+
+def _tried(studio: Studio, node: Node, images: Sequence[str], scales: Sequence[float], limit: Limit) -> Strength | str:
     """The strength for a node, or why there is none."""
     cells = [EditCell(image=image, nodes=(node.path,)) for image in images]
     best: Strength | None = None
     rows: list[EditRow] = []
-    for threshold in (node.threshold, node.threshold - THRESHOLD_STEP, node.threshold + THRESHOLD_STEP):
-        if not 0 <= threshold < 1:
-            continue
+    for threshold in _thresholds(node):
         for scale in scales:
-            strength = Strength(scale=scale, threshold=round(threshold, 3))
+            if stopped := limit(len(cells)):
+                raise _LimitError(stopped)
+            strength = Strength(scale=scale, threshold=threshold)
             made = studio.settled(studio.tree, {node.path: strength}).rows(cells)
-            rows = [row for row in made if AMBIGUOUS not in row.reasons]
+            described = [row for row in made if UNDESCRIBED not in row.reasons]
+            if not described:
+                return f"the table says of none of {len(images)} images what it shows, so that no caption could be written"
+            rows = [row for row in described if AMBIGUOUS not in row.reasons]
             if not rows:
                 return f"on none of {len(images)} images could a judge say whether it is there"
             rate = sum(row.valid for row in rows) / len(rows)

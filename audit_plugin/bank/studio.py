@@ -1,9 +1,10 @@
 """Makes and checks edits of real images: everything about an edit that no audited model has a say in.
 
 An edit is made once per (editor, image, seed, terms) and then only looked up; a batch is committed as a whole, so that a killed run loses
-at most the batch in hand.
+at most the batch in hand.  A picture that was lost since is made again.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,20 +12,22 @@ from typing import TypeVar
 
 import numpy as np
 
-from audit_plugin.bank.drafts import Draft, Drafting, EditSource, Strength, batches_of
-from audit_plugin.bank.edit_store import EditStore, Reading, StoredEdit
+from audit_plugin.bank.drafts import Draft, Drafting, EditSource, Strength, batches_of, exact
+from audit_plugin.bank.edit_store import EditStore, Spent, StoredEdit
 from audit_plugin.bank.judging import Judging
+from audit_plugin.bank.panel import Hearing, Panel
 from audit_plugin.concepts.operators import apply_all
 from audit_plugin.core.editing import EditedImages, Editor, Original
 from audit_plugin.core.edits import EditCell, EditRow
+from audit_plugin.core.errors import DamagedPictureError
 from audit_plugin.core.protocols import ConceptDetector, Images, Progress
 from audit_plugin.core.tree import ConceptTree
 from audit_plugin.perception.edit_checks import dissimilarity, outside_psnr
 from audit_plugin.sources.images import Pixels, encode_png, square, to_float, to_uint8
 
 T = TypeVar("T")
-_READ = 64
-"""Pictures that the detector reads at once."""
+_MENDINGS = 3
+"""How often damage is repaired before it is told: a disk that goes on losing pictures is not to be worked on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,8 @@ class Studio:
     judging: Judging
     store: EditStore
     detector: ConceptDetector | None
+    panel: Panel = field(default_factory=Panel)
+    """Who judges beside it."""
     quality: Callable[[Images], Sequence[str]]
     """Why images are no usable pictures."""
     batch: int = 16
@@ -51,6 +56,17 @@ class Studio:
         return self.drafting.sources
 
     @property
+    def checks(self) -> dict[str, str]:
+        """Check -> who makes it, of edits that are generated; empty where none are."""
+        return {} if self.editor is None else self.panel.checks(detector=self.detector is not None)
+
+    @property
+    def judges(self) -> dict[str, str]:
+        """Judge -> identity; empty where nothing is generated."""
+        own = {} if self.detector is None else {"detector": self.detector.fingerprint}
+        return {} if self.editor is None else own | self.panel.judges
+
+    @property
     def editor(self) -> Editor | None:
         """Who edits by generating."""
         return self.drafting.editor
@@ -61,14 +77,36 @@ class Studio:
 
     def rows(self, cells: Sequence[EditCell]) -> list[EditRow]:
         """Edits as rows without scores: made where they are missing, checked, with the reasons why one does not count."""
+        return self.mended(lambda: self._rows(cells))
+
+    def mended(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives; where it meets a damaged picture all damaged ones are dropped, and it begins anew and makes them again.
+
+        ``work`` asks for the rows itself, since a picture that is made again may have other bytes.  Raises DamagedPictureError when the
+        damage does not end.
+        """
+        for _ in range(_MENDINGS):
+            try:
+                return work()
+            except DamagedPictureError:
+                if not self.store.mend(self.progress):
+                    raise
+        return work()
+
+    def _rows(self, cells: Sequence[EditCell]) -> list[EditRow]:
         drafts = [self.drafting.draft(cell) for cell in cells]
         self._complete_nulls(drafts)
         nulls = self.store.known(draft.null for draft in drafts)
-        read = self._readings({nulls[draft.null].sha256 for draft in drafts if self.drafting.generative(draft.cell)})
+        hearing = Hearing(store=self.store, detector=self.detector, panel=self.panel)
+        asked = [draft for draft in drafts if self.drafting.generative(draft.cell)]
+        read = hearing.readings(self._questions(asked, nulls, [draft.null for draft in asked]))
         drafts = [self.drafting.decided(draft, read.get(nulls[draft.null].sha256, {})) for draft in drafts]
         self._complete(drafts, nulls)
         made = self.store.known(draft.recipe for draft in drafts if draft.recipe)
-        read |= self._readings({made[draft.recipe].sha256 for draft in drafts if draft.recipe and draft.generated})
+        generated = [draft for draft in drafts if draft.recipe and draft.generated]
+        recipes = [draft.recipe for draft in generated]
+        made = hearing.measured(made, set(recipes))
+        read |= hearing.readings(self._questions(generated, made, recipes))
         return [
             self.judging.row(draft, self.drafting.operator(draft.cell), (nulls[draft.null], made.get(draft.recipe)), read)
             for draft in drafts
@@ -77,7 +115,7 @@ class Studio:
     def _complete_nulls(self, drafts: Sequence[Draft]) -> None:
         """Make the null edits that are missing; those of exact operators are the images themselves."""
         wanted = {draft.null: draft for draft in drafts}
-        known = self.store.known(wanted)
+        known = self.store.sound(wanted)
         todo = sorted((draft for recipe, draft in wanted.items() if recipe not in known), key=lambda draft: draft.cell)
         for generative in (False, True):
             group = [draft for draft in todo if self.drafting.generative(draft.cell) is generative]
@@ -97,16 +135,19 @@ class Studio:
     def _complete(self, drafts: Sequence[Draft], nulls: Mapping[str, StoredEdit]) -> None:
         """Make the edits that are missing."""
         wanted = {draft.recipe: draft for draft in drafts if draft.recipe}
-        known, done = self.store.known(wanted), 0
-        todo = [draft for recipe, draft in wanted.items() if recipe not in known]
+        known, done = self.store.sound(wanted), 0
+        stale = {recipe for recipe, edit in known.items() if edit.against not in {"", nulls[wanted[recipe].null].sha256}}
+        self.store.drop(stale)  # their null edit was lost, and has other bytes since
+        todo = [draft for recipe, draft in wanted.items() if recipe not in known or recipe in stale]
         for some in batches_of(todo, self.batch):
-            self.store.add(self._made(some, [self.store.pictures.pixels(nulls[draft.null].sha256) for draft in some]))
+            self.store.add(self._made(some, [nulls[draft.null].sha256 for draft in some]))
             done += len(some)
             self.progress(done, len(todo), "edits")
 
-    def _made(self, drafts: Sequence[Draft], nulls: Sequence[Pixels]) -> dict[str, StoredEdit]:
-        """A batch of edits, measured against their null edits and stored."""
+    def _made(self, drafts: Sequence[Draft], shas: Sequence[str]) -> dict[str, StoredEdit]:
+        """A batch of edits, measured against their null edits, whose pictures are given, and stored."""
         masks, faults = None, [""] * len(drafts)
+        nulls = [self.store.pictures.pixels(sha) for sha in shas]
         pictures = list(nulls)
         if drafts[0].generated:
             edited = self._edited(drafts)
@@ -123,6 +164,7 @@ class Studio:
                 mask_area=None if mask is None else round(float((mask > 0).mean()), 4),
                 distance=round(float(dissimilarity(before, after)[0]), 5) if before.shape == after.shape else None,
                 quality=faults[at] or self.quality(after)[0],
+                against=shas[at],
             )
         return stored
 
@@ -139,29 +181,24 @@ class Studio:
             )
             for source, draft in zip(sources, drafts, strict=True)
         ]
+        started, rows = time.monotonic(), editor.rows_spent()
         if null:
-            return EditedImages(editor.null(originals, to_float(pixels)))
-        return editor.edit(originals, to_float(pixels), [draft.generated for draft in drafts])
+            made = EditedImages(editor.null(originals, to_float(pixels)))
+        else:
+            made = editor.edit(originals, to_float(pixels), [draft.generated for draft in drafts])
+        took = Spent(pictures=len(drafts), network_rows=editor.rows_spent() - rows, seconds=time.monotonic() - started)
+        self.store.add_spent(drafting.operator(drafts[0].cell), took)
+        return made
 
-    def _readings(self, shas: set[str]) -> dict[str, Reading]:
-        """What the detector sees in these pictures, each read once."""
-        if self.detector is None:
-            return {}
-        found = dict(self.store.readings(self.detector.fingerprint, shas))
-        sizes: dict[tuple[int, ...], list[tuple[str, Pixels]]] = defaultdict(list)
-        for sha in sorted(shas - found.keys()):
-            pixels = self.store.pictures.pixels(sha)
-            sizes[pixels.shape].append((sha, pixels))
-        for pictures in sizes.values():
-            for some in _batches(pictures, _READ):
-                answers = self.detector.read(to_float([pixels for _, pixels in some]))
-                new: dict[str, Reading] = {
-                    sha: {name: [round(float(p), 6) for p in levels[at]] for name, levels in answers.items()}
-                    for at, (sha, _) in enumerate(some)
-                }
-                self.store.add_readings(self.detector.fingerprint, new)
-                found |= new
-        return found
+    def _questions(
+        self, drafts: Sequence[Draft], pictures: Mapping[str, StoredEdit], recipes: Sequence[str]
+    ) -> dict[str, set[str]]:
+        """sha256 of the drafts' pictures -> questions of their nodes."""
+        wanted: dict[str, set[str]] = defaultdict(set)
+        for draft, recipe in zip(drafts, recipes, strict=True):
+            nodes = [] if draft.cell.placebo else [self.tree.node(path) for path in draft.cell.nodes]
+            wanted[pictures[recipe].sha256] |= {node.question for node in nodes if node.question and not exact(node)}
+        return wanted
 
 
 def _finite(images: Images) -> Pixels:

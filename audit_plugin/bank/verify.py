@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from audit_plugin.bank.edit_store import FILE, edit_store
 from audit_plugin.bank.real import RealImages, loaders
 from audit_plugin.bank.store import ProbeBank
 from audit_plugin.bank.stream import decoded
@@ -53,7 +54,10 @@ def verify(
 
 
 def verify_files(bank: ProbeBank, *, progress: Progress) -> FilesReport:
-    """Hash every picture in the bank; one that is missing or corrupt leaves the bank, so that the next build draws it again."""
+    """Hash every picture in the bank; one that is missing or corrupt leaves the bank, so that the next build draws it again.
+
+    Edited pictures beside the bank's are hashed as well; a damaged one is made again when it is next needed.
+    """
     found: dict[str, list[str]] = {"missing": [], "corrupt": []}
     with bank.writer():
         shas = sorted({image.sha256 for image in bank.images().values()})
@@ -62,7 +66,13 @@ def verify_files(bank: ProbeBank, *, progress: Progress) -> FilesReport:
                 found[damage].append(sha)
                 bank.forget(sha)
             progress(done, len(shas), "files")
-    return FilesReport(checked=len(shas), missing=tuple(found["missing"]), corrupt=tuple(found["corrupt"]))
+    checked = len(shas)
+    if (bank.root / FILE).is_file():
+        edits = edit_store(bank.root, bank.pictures.url)
+        checked += len(edits.named)
+        for sha, damage in edits.mend(progress).items():
+            found[damage].append(sha)
+    return FilesReport(checked=checked, missing=tuple(found["missing"]), corrupt=tuple(found["corrupt"]))
 
 
 def _levels(detector: ConceptDetector, images: Images, concepts: tuple[Concept, ...]) -> Images:

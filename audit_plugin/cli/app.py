@@ -12,6 +12,7 @@ from rich.table import Table
 from audit_plugin import __version__
 from audit_plugin.cli.command import ConfigPath, Output, command
 from audit_plugin.cli.concepts import concepts_app
+from audit_plugin.cli.confirm import concepts_confirm
 from audit_plugin.cli.console import (
     ExitCode,
     Form,
@@ -48,6 +49,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(bank_app, name="bank")
 app.add_typer(generator_app, name="generator")
 app.add_typer(engines_app, name="engines")
+concepts_app.command("confirm")(concepts_confirm)
 app.add_typer(concepts_app, name="concepts")
 
 
@@ -254,8 +256,17 @@ def _price(loaded: Loaded, output: Form) -> int:
         installation = Installation(loaded, progress)
         price = priced(installation)
         pictures = len(installation.source.rows) + sum(int(str(price[key])) for key in ("images", "images_reused"))
+        edits, asked = installation.price_edits()
+    if loaded.config.diffex is not None:
+        price |= {
+            "edits_at_most": edits.edits,
+            "edits_reused": edits.reuse,
+            "edit_network_rows_at_most": edits.network_rows,
+            "edit_seconds_at_most": "not measured yet" if edits.seconds is None else round(edits.seconds, 1),
+            "edit_bytes_at_most": edits.bytes,
+        }
     load_on_server = {
-        "classifier_queries_at_most": pictures * len(loaded.models),
+        "classifier_queries_at_most": pictures * len(loaded.models) + asked,
         "requests_in_flight_at_most": max(model.target.concurrency for model in loaded.models),
     }
     print_facts(price | load_on_server, output)

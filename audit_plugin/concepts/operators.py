@@ -29,6 +29,8 @@ VERSION = 1
 MIN_SIDE_PX = 8
 OPERATOR_KEY = "op"
 """Parameter of a node that names the operator."""
+SHOWN_KEYS = frozenset({"concept", "level"})
+"""Parameters that say what a node shows, not how it is made: the generator may make the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +138,7 @@ def parameter_refusal(params: Mapping[str, Any]) -> str | None:
     operator = OPERATORS.get(str(name))
     if operator is None:
         return f"operator {name!r} does not exist{closest(str(name), OPERATORS)}"
-    given = {key: value for key, value in params.items() if key != OPERATOR_KEY}
+    given = {key: value for key, value in params.items() if key != OPERATOR_KEY and key not in SHOWN_KEYS}
     for key in given:
         if key not in operator.parameters:
             known = closest(key, operator.parameters) if operator.parameters else "; it takes none"
@@ -186,7 +188,8 @@ def apply_all(nodes: Sequence[Node], image: Pixels, seed: int, mask: Mask | None
     out = image.copy()
     for node in sorted(nodes, key=lambda each: (order.index(str(each.params[OPERATOR_KEY])), each.path)):
         operator = OPERATORS[str(node.params[OPERATOR_KEY])]
-        arguments: dict[str, Any] = {key: value for key, value in node.params.items() if key != OPERATOR_KEY}
+        own = operator.parameters
+        arguments: dict[str, Any] = {key: value for key, value in node.params.items() if key in own}
         if operator.needs_mask:
             arguments["mask"] = mask
         if operator.seeded:

@@ -5,9 +5,10 @@ Log-odds are differences of proportions where a model tells labels only.  None: 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from audit_plugin.core.confirm import ToConfirm, VerifierPrecision
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.tree import NodeKind
 
@@ -40,6 +41,8 @@ class Chosen(StrEnum):
     """Estimated whatever the search found."""
     SAMPLED = "sampled"
     """Drawn at random among the eliminated, to measure what the search misses."""
+    UNREACHED = "unreached"
+    """A limit stopped the run before the search could decide about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,57 @@ class CounterClass:
     class_name: str
     gain: Estimate
     """Rise of its log-odds in the direction of the edit that lowers the audited class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubgroupEffect:
+    """A node's effect on the images that show one level of another attribute, against that on all other images."""
+
+    attribute: str
+    level: str
+    images: int
+    others: int
+    """Images that show another level of the attribute."""
+    effect: float
+    """Mean over the images of the level, log-odds."""
+    effect_elsewhere: float
+    """Mean over the others."""
+    difference: Estimate
+    """The first minus the second; its interval holds for all subgroups of the node together (Bonferroni)."""
+    p: float
+    """Welch's test of no difference."""
+    p_bonferroni: float
+    """Over the subgroups of the node."""
+    q: float
+    """Benjamini-Hochberg over all subgroups of all nodes of the class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DosePoint:
+    """A node's effect at one strength."""
+
+    dose: float
+    """Times the strength that the pilot chose; of exact operators the distance of their parameter from leaving an image as it is."""
+    node: str
+    """What was edited: of exact operators each level is a node of its own."""
+    images: int
+    effect: Estimate | None
+    """On the images that have all doses; None below two."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoseResponse:
+    """Whether an effect grows with the strength of the edit, as a genuine dependence does; a few images, and no metric."""
+
+    points: tuple[DosePoint, ...]
+    """Weakest first."""
+    images: int
+    trend: Estimate
+    """Mean over images of Kendall's tau between dose and effect, in [-1, 1]; below 0 the effect falls with the dose."""
+    p: float
+    """Sign-flip test of no trend."""
+    monotone: bool
+    """Whether the mean effects never turn back, and the trend is not chance (p < 0.05)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +174,12 @@ class NodeEffect:
     seed_icc: float | None
     operators: tuple[str, ...]
     exemplars: tuple[Exemplar, ...] = ()
+    subgroups: tuple[SubgroupEffect, ...] = ()
+    """Largest difference first; of two levels one stands for both.  Empty without attributes, or with too few images of each level."""
+    dose: DoseResponse | None = None
+    """Of the strongest nodes only."""
+    reason: str = ""
+    """Why it was not measured to the end, e.g. `limit reached: wall_minutes`; empty where it was."""
 
     @property
     def bound(self) -> float:
@@ -193,6 +253,38 @@ class StabilityResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OperatorAgreement:
+    """Whether two edit operators that make the same attribute find the same effects: a cheap check of what else an edit changes."""
+
+    operators: tuple[str, str]
+    pairs: tuple[tuple[str, str], ...]
+    """Nodes by the first operator, and their twins by the second."""
+    effects: tuple[tuple[float, float], ...]
+    """E of each pair on the images that have both."""
+    images: int
+    spearman: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpuriousHits:
+    """How feature-only images, with the cue and without the object, are answered."""
+
+    class_name: str
+    node: str = ""
+    """The cue."""
+    images: int
+    hit_ratio: Estimate
+    """Share that is taken for the class."""
+    auc: float
+    """P(score of a real image of the class > score of a feature-only image); 1 is healthy."""
+    average_precision: float
+    enough: bool
+    """As many images as the options ask for, 75 by default; below it, no judgement."""
+    made_of: Mapping[str, int] = field(default_factory=dict)
+    """Where the images came from (``cue added``, ``cue there``: images of other classes; ``object removed``) -> how many."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassEffects:
     """Everything about one class."""
 
@@ -220,6 +312,13 @@ class ClassEffects:
     """Share of clipped scores."""
     quality: EditQuality
     search: SearchSummary
+    hits: tuple[SpuriousHits, ...] = ()
+    """Of the cues that push towards the class most, on images without its object."""
+    hits_missing: str = ""
+    """Why there are none; empty where there are some."""
+    agreement: OperatorAgreement | None = None
+    agreement_missing: str = ""
+    """Why there is none."""
 
     @property
     def towards(self) -> tuple[NodeEffect, ...]:
@@ -266,6 +365,14 @@ class DiffexResult:
     stopped: str
     """Which limit stopped the run; empty: it is complete."""
     seed: int
+    checks: Mapping[str, str] = field(default_factory=dict)
+    """Check of a generated edit (V1 … V6) -> who made it, or `not checked`; empty where nothing was generated."""
+    judges: Mapping[str, str] = field(default_factory=dict)
+    """Judge of generated edits -> identity of its files."""
+    to_confirm: tuple[ToConfirm, ...] = ()
+    """Accepted edits that a person is asked to look at."""
+    verifier: VerifierPrecision | None = None
+    """What was answered; None where no edit was drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,21 +397,6 @@ class DriftResult:
     nodes: tuple[NodeDrift, ...]
     """Largest absolute change first."""
     mean_absolute: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpuriousHits:
-    """How feature-only images, with the cue and without the object, are answered."""
-
-    class_name: str
-    images: int
-    hit_ratio: Estimate
-    """Share that is taken for the class."""
-    auc: float
-    """P(score of a real image of the class > score of a feature-only image); 1 is healthy."""
-    average_precision: float
-    enough: bool
-    """75 images or more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,8 @@ class EditCell:
     seed: int = 0
     """Number of the seed replicate: the noise is keyed by (image, seed), never by the node."""
     placebo: bool = False
+    strength: float = 1.0
+    """Times the strength that was found for the node; other than 1 for the dependence on strength alone, never for an effect."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from audit_plugin.core.diffex_results import DiffexResult
 from audit_plugin.core.errors import StoreError
 from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.shortcut_results import ShortcutResult
 from audit_plugin.core.values import Role
 
 SCHEMA_VERSION = 1
@@ -323,6 +324,8 @@ class AuditResult:
     """Known importance per concept, for planted models only."""
     diffex: DiffexResult | None = None
     """Effects of a tree of concepts on real images; None where none was asked for."""
+    shortcuts: tuple[ShortcutResult, ...] = ()
+    """Suspected concepts, flipped in real images; empty where none was named."""
     schema_version: int = SCHEMA_VERSION
 
 

@@ -79,6 +79,23 @@ class ShortcutEffects:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShortcutPicture:
+    """One flip to look at; scores are the model's probability of the positive class."""
+
+    image: str
+    percentile: int
+    """Where the size of its change stands among the images that count."""
+    had: bool
+    """Whether the image showed the concept before."""
+    before_sha256: str
+    after_sha256: str
+    floor_sha256: str
+    before: float
+    after: float
+    floor: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShortcutResult:
     """Reliance of one model on one concept, by flips of it on real images."""
 
@@ -97,6 +114,9 @@ class ShortcutResult:
     mad_as_released: Estimate | None
     """Mean absolute difference over all images, failed flips too, as the released protocol has it."""
     notes: tuple[str, ...] = ()
+    pictures: tuple[ShortcutPicture, ...] = ()
+    level: str = ""
+    """Which level of the concept was looked for."""
     schema_version: int = SCHEMA_VERSION
 
 

@@ -147,6 +147,7 @@ diffex:                           # what moves the scores when it alone is chang
     placebos: [photo]
     seed_pilot: 0
     race: {{keep: {min(12, 1 + rows // 8)}}}              # nodes that are estimated
+    dose_images: 8                # pictures on which the strongest are tried at other strengths
     combine: {{size: 1}}            # 3 also changes up to three things together
 
 server: {{url: "{url}"}}   # gRPC endpoint; TLS, tokens and restricted protocols go here too

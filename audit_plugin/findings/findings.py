@@ -105,7 +105,7 @@ def _reliance(result: AuditResult, policy: Policy) -> Iterator[Finding]:
 
 def _concept_breach(result: AuditResult, concept: ConceptResult, threshold: Threshold) -> Finding | None:
     quantity = (concept.decided_by or concept.importance) if threshold.metric == "importance" else concept.flip_rate_excess
-    if concept.verdict is Verdict.NOT_ASSESSABLE or concept.n_rows < threshold.minimum_n or quantity.low <= threshold.threshold:
+    if concept.verdict is Verdict.NOT_ASSESSABLE or concept.n_rows < threshold.least or quantity.low <= threshold.threshold:
         return None
     tolerance = threshold.threshold
     if threshold.metric == "importance":
@@ -166,7 +166,7 @@ def _fairness(result: AuditResult, policy: Policy) -> Iterator[Finding]:
 
 def _fairness_breach(result: AuditResult, figure: FairnessFigure, threshold: Threshold) -> Finding | None:
     estimate = figure.estimate
-    if estimate is None or figure.n < threshold.minimum_n:
+    if estimate is None or figure.n < threshold.least:
         return None
     if threshold.side == "below":
         breach, strong = estimate.high < threshold.threshold, estimate.high < threshold.threshold / 2

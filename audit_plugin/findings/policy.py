@@ -21,6 +21,10 @@ from audit_plugin.core.seeds import digest
 from audit_plugin.core.tree import NodeKind
 from audit_plugin.core.values import Role
 
+LEAST_ROWS = 100
+"""Of an estimate by permuted concepts, where a threshold says nothing else."""
+LEAST_IMAGES = 32
+"""Of a node of the concept tree, whatever a threshold says: with fewer, its interval is not trusted."""
 Quantity = Literal["importance", "flip_rate_excess", "fairness", "semantic"]
 
 
@@ -41,8 +45,8 @@ class Threshold:
     score of a node of the concept tree, or of a protected node the interval limit of its effect that is nearest to zero."""
     threshold: float = 0.0
     """Bound that the lower limit of the 95 % interval must exceed (``side: below``: that the upper limit must undercut)."""
-    minimum_n: int = 100
-    """Fewest rows on which the bound may be called exceeded."""
+    minimum_n: int | None = None
+    """Fewest rows on which the bound may be called exceeded; 100 when absent, for ``semantic`` 32 images of the node (never fewer)."""
     roles: tuple[Role, ...] = ()
     """Concept roles it applies to.  With neither roles nor concepts: nuisance, protected and artefact."""
     concepts: tuple[str, ...] = ()
@@ -65,6 +69,13 @@ class Threshold:
         for key in ("name", "owner", "reason"):
             if not str(getattr(self, key)).strip():
                 raise ValueError(f"`{key}` must not be empty: a threshold carries an owner, a reason and a date")
+
+    @property
+    def least(self) -> int:
+        """Rows, or images of a node, from which on the bound may be called exceeded."""
+        if self.metric == "semantic":
+            return max(LEAST_IMAGES, self.minimum_n or 0)
+        return LEAST_ROWS if self.minimum_n is None else self.minimum_n
 
     def covers(self, concept: str, role: Role) -> bool:
         """Whether this threshold speaks about the concept at all."""
@@ -177,7 +188,6 @@ def default_policy() -> Policy:
                 metric="semantic",
                 kinds=(NodeKind.PROTECTED,),
                 threshold=0.1,
-                minimum_n=32,
                 owner="audit_plugin defaults",
                 reason="a protected attribute moves the log-odds of real images by more than 0.1 with its whole interval",
                 date=dt.date(2026, 11, 28),
@@ -188,7 +198,6 @@ def default_policy() -> Policy:
                 metric="semantic",
                 kinds=(NodeKind.NUISANCE, NodeKind.ARTEFACT),
                 threshold=0.25,
-                minimum_n=32,
                 owner="audit_plugin defaults",
                 reason="a nuisance or an artefact in real images has a spuriousness score above 0.25",
                 date=dt.date(2026, 11, 28),

@@ -10,9 +10,8 @@ from audit_plugin.core.diffex_results import ClassEffects, DiffexResult, EffectS
 from audit_plugin.core.results import AuditResult, Finding
 from audit_plugin.core.seeds import digest
 from audit_plugin.core.tree import NodeKind
-from audit_plugin.findings.policy import Policy, Threshold
+from audit_plugin.findings.policy import LEAST_IMAGES, Policy, Threshold
 
-LEAST_IMAGES = 32
 LEAST_VALID = 0.5
 MOST_NULL_SHIFT = 0.1
 LEAST_TAU = 0.3
@@ -70,7 +69,7 @@ def _breach(result: AuditResult, node: NodeEffect, threshold: Threshold) -> Find
     held, images = (
         (node.bound, node.images) if node.kind is NodeKind.PROTECTED else (node.spuriousness or 0.0, node.spurious_images)
     )
-    if effect is None or node.state is not EffectState.EFFECT or images < max(LEAST_IMAGES, threshold.minimum_n):
+    if effect is None or node.state is not EffectState.EFFECT or images < threshold.least:
         return None
     if held <= threshold.threshold:
         return None
@@ -86,9 +85,10 @@ def _breach(result: AuditResult, node: NodeEffect, threshold: Threshold) -> Find
         label=result.label,
         concept=node.node,
         metric=metric,
-        value=effect.value,
-        low=effect.low,
-        high=effect.high,
+        # In the quantity of the threshold: a spuriousness score is a bound already and has no interval of its own.
+        value=effect.value if node.kind is NodeKind.PROTECTED else held,
+        low=effect.low if node.kind is NodeKind.PROTECTED else held,
+        high=effect.high if node.kind is NodeKind.PROTECTED else held,
         threshold=threshold.threshold,
         severity="critical" if threshold.severity == "warning" and strong else threshold.severity,
         summary=(

@@ -12,6 +12,7 @@ AUDIT = ("model", "version", "task")
 CONCEPT = (*AUDIT, "concept", "metric")
 NODE = (*AUDIT, "class", "node", "kind")
 TREE = (*AUDIT, "class")
+SHORTCUT = (*AUDIT, "concept")
 ENGINE = (*AUDIT, "engine", "backend", "precision")
 PREFIX = "audit_plugin_"
 
@@ -30,6 +31,11 @@ class MetricSpec:
 def _concept(name: str, help_text: str, unit: str = "ratio") -> MetricSpec:
     cached = f"{help_text}; cached from the last working audit."
     return MetricSpec(name=PREFIX + name, kind="gauge", help=cached, labels=CONCEPT, unit=unit)
+
+
+def _shortcut(name: str, help_text: str, unit: str = "ratio", labels: tuple[str, ...] = SHORTCUT) -> MetricSpec:
+    cached = f"{help_text}; cached from the last working audit."
+    return MetricSpec(name=PREFIX + name, kind="gauge", help=cached, labels=labels, unit=unit)
 
 
 def _node(name: str, help_text: str, unit: str = "", labels: tuple[str, ...] = NODE) -> MetricSpec:
@@ -77,6 +83,21 @@ SPECS: tuple[MetricSpec, ...] = (
         "fairness_breach_runs", "Consecutive audits on different rows that breached the policy, 0 when the last did not", unit=""
     ),
     _concept("fairness_breach_strong", "1 when the interval lies beyond twice the policy's bound, else 0", unit=""),
+    # Suspected shortcuts
+    _shortcut("shortcut_change_ratio", "Mean absolute change of the score when the concept is flipped in real images"),
+    _shortcut("shortcut_floor_ratio", "The same by the editor alone, with nobody to guide it"),
+    _shortcut("shortcut_over_floor_ratio", "Change by flips of the concept beyond that by the editor alone"),
+    _shortcut("shortcut_over_floor_low_ratio", "Lower limit of the 95 % interval of the change beyond the editor's"),
+    _shortcut("shortcut_over_control_ratio", "Change by flips of the concept beyond that by flips of an irrelevant concept"),
+    _shortcut("shortcut_over_control_low_ratio", "Lower limit of the 95 % interval of the change beyond the irrelevant concept's"),
+    _shortcut("shortcut_flip_ratio", "Share of flips that the independent detector sees"),
+    _shortcut("shortcut_flips", "Verified flips behind the figures", unit=""),
+    _shortcut(
+        "shortcut_verdict",
+        "1 for the verdict (shortcut, none, inconclusive, insufficient), the other verdicts have no series",
+        unit="",
+        labels=(*SHORTCUT, "verdict"),
+    ),
     # Concept tree on real images
     _node("semantic_effect_logodds", "Change of the class's log-odds by the presence of the node in real images"),
     _node("semantic_effect_low_logodds", "Lower limit of the 95 % interval of the effect"),
@@ -92,6 +113,17 @@ SPECS: tuple[MetricSpec, ...] = (
     _node(
         "spurious_ratio", "Effect of the node over its sum with the effect of the object; above 0.5 the cue outweighs it", "ratio"
     ),
+    _node(
+        "spurious_hit_ratio",
+        "Share of images with the cue and without the object that are taken for the class; 75 at least",
+        "ratio",
+    ),
+    _node("spurious_hit_low_ratio", "Lower limit of the 95 % interval of the spurious hit ratio", "ratio"),
+    _node(
+        "spurious_auc_ratio",
+        "Chance that a real image of the class has a higher score than one with the cue alone; 1 is healthy",
+        "ratio",
+    ),
     _node("semantic_valid_edit_ratio", "Share of the node's edits that passed the validity checks", "ratio"),
     _node("semantic_breach", "1 when the effect exceeds the policy's bound with its whole interval, else 0"),
     _node("semantic_breach_runs", "Consecutive audits on different rows that breached the policy, 0 when the last did not"),
@@ -103,9 +135,30 @@ SPECS: tuple[MetricSpec, ...] = (
     _node(
         "semantic_stability_tau_ratio", "Agreement of the effects' order between random halves of the images", "ratio", labels=TREE
     ),
+    _node(
+        "semantic_operator_agreement_ratio",
+        "Spearman correlation of the effects of the same nodes by two edit operators",
+        "ratio",
+        labels=TREE,
+    ),
     _node("semantic_sufficiency_ratio", "Share of images that one of the first ten nodes moves", "ratio", labels=TREE),
     _node("semantic_tree_coverage_ratio", "Estimated nodes over all nodes of the tree", "ratio", labels=AUDIT),
     _node("semantic_untrustworthy", "1 when the effects cannot be relied on: few images, invalid or unstable edits", labels=AUDIT),
+    _node(
+        "semantic_verifier_precision_ratio",
+        "Share of accepted edits, among those a person looked at, in which the person agreed with the judges",
+        "ratio",
+        labels=AUDIT,
+    ),
+    _node(
+        "semantic_verifier_precision_low_ratio", "Lower limit of the 95 % interval of the verifier precision", "ratio", labels=AUDIT
+    ),
+    _node(
+        "semantic_verifier_precision_high_ratio",
+        "Upper limit of the 95 % interval of the verifier precision",
+        "ratio",
+        labels=AUDIT,
+    ),
     _node("semantic_edits", "Edits that the last audit made or looked up", labels=AUDIT),
     # The audit itself
     _audit("audit_state", "1 for the state in which the last run ended, the other states have no series", labels=(*AUDIT, "state")),

@@ -10,6 +10,7 @@ from audit_plugin.findings.findings import fairness_metric
 from audit_plugin.findings.policy import side_of
 from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.metrics.sample import Sample
+from audit_plugin.metrics.shortcuts import shortcut_samples
 from audit_plugin.metrics.tree import tree_bundles, tree_samples
 from audit_plugin.store.records import seconds
 
@@ -145,6 +146,7 @@ def _working(result: AuditResult) -> Iterator[Sample]:
         yield Sample("performance_generated_ratio", (*labels, result.metric), result.generated_score)
     if result.diffex is not None:
         yield from tree_samples(result, result.diffex)
+    yield from shortcut_samples(result)
     if result.truth:
         planted = [(one, result.truth[one.concept]) for one in result.concepts if one.concept in result.truth]
         missed = any(truth > 2 * one.margin + one.mde80 and one.verdict is not Verdict.RELIES for one, truth in planted)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from audit_plugin.core.diffex_results import ClassEffects, DiffexResult, NodeEffect
+from audit_plugin.core.diffex_results import ClassEffects, DiffexResult, NodeEffect, SpuriousHits
 from audit_plugin.core.results import AuditResult, Finding
 from audit_plugin.core.tree import NodeKind
 from audit_plugin.findings.semantic import finding_metric, untrustworthy
@@ -25,7 +25,8 @@ def tree_bundles(result: AuditResult, told: DiffexResult) -> Iterator[tuple[Rank
         for node in _exported(effects):
             finding = found.get((node.node, finding_metric(node)))
             rank = (finding is None, not node.kind.alerts, -node.bound, f"{node.class_name} {node.node}")
-            yield rank, tuple(_node(result, node, finding))
+            hits = next((one for one in effects.hits if one.node == node.node and one.enough), None)
+            yield rank, (*_node(result, node, finding), *_hits(result, node, hits))
 
 
 def tree_samples(result: AuditResult, told: DiffexResult) -> Iterator[Sample]:
@@ -34,6 +35,11 @@ def tree_samples(result: AuditResult, told: DiffexResult) -> Iterator[Sample]:
     yield Sample("semantic_tree_coverage_ratio", audit, told.tree_coverage)
     yield Sample("semantic_untrustworthy", audit, bool(untrustworthy(told)))
     yield Sample("semantic_edits", audit, told.edits)
+    precision = None if told.verifier is None else told.verifier.precision
+    if precision is not None:
+        yield Sample("semantic_verifier_precision_ratio", audit, precision.value)
+        yield Sample("semantic_verifier_precision_low_ratio", audit, precision.low)
+        yield Sample("semantic_verifier_precision_high_ratio", audit, precision.high)
 
 
 def _class(result: AuditResult, effects: ClassEffects) -> Iterator[Sample]:
@@ -47,8 +53,20 @@ def _class(result: AuditResult, effects: ClassEffects) -> Iterator[Sample]:
         yield Sample("semantic_placebo_effect_logodds", labels, effects.placebo_effect.value)
     if effects.stability is not None and effects.stability.tau is not None:
         yield Sample("semantic_stability_tau_ratio", labels, effects.stability.tau)
+    if effects.agreement is not None:
+        yield Sample("semantic_operator_agreement_ratio", labels, effects.agreement.spearman)
     if effects.sufficiency:
         yield Sample("semantic_sufficiency_ratio", labels, effects.sufficiency[min(10, len(effects.sufficiency)) - 1])
+
+
+def _hits(result: AuditResult, node: NodeEffect, hits: SpuriousHits | None) -> Iterator[Sample]:
+    """Nothing where there were too few images with the cue alone."""
+    if hits is None:
+        return
+    labels = (result.model, result.version, result.label, node.class_name, node.node, node.kind.value)
+    yield Sample("spurious_hit_ratio", labels, hits.hit_ratio.value)
+    yield Sample("spurious_hit_low_ratio", labels, hits.hit_ratio.low)
+    yield Sample("spurious_auc_ratio", labels, hits.auc)
 
 
 def _exported(effects: ClassEffects) -> list[NodeEffect]:

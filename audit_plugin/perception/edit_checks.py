@@ -1,7 +1,8 @@
 """Did an edit do what it was asked for, and nothing else?  Checks V1 to V6, on the null edit and the edit; the audited model has no say.
 
-The perceptual distance is structural dissimilarity, (1 - SSIM) / 2 (Wang et al., "Image quality assessment: from error visibility to
-structural similarity", 2004), on luminance, with a Gaussian window of 1.5 pixels: in [0, 1], without a network.
+The distance of V2 is a network's where one is configured (:mod:`audit_plugin.perception.lpips`), else structural dissimilarity,
+(1 - SSIM) / 2 (Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004), on luminance, with a
+Gaussian window of 1.5 pixels: in [0, 1].
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,8 +36,16 @@ class Validity:
     """V2: most structural dissimilarity of a node that concerns a part of the image."""
     distance_global: float = 0.48
     """V2: of a node that concerns all of it."""
+    perceptual_local: float = 0.35
+    """V2: most perceptual distance of a local node, in place of `distance_local`, where `diffex.perceptual` is given."""
+    perceptual_global: float = 0.6
+    """V2: of a node that concerns all of the image."""
     other: float = 0.2
     """V4: most change of a protected attribute that was not edited."""
+    realism: float = 0.15
+    """V5: by how much the probability of a good photo may fall; asked of an image-text judge alone."""
+    unsafe: float = 0.5
+    """V6: probability from which a picture is unsafe; asked of a safety filter alone."""
 
 
 PRESENT, ABSENT = 0.6, 0.4
@@ -83,9 +92,14 @@ def attribute_failed(before: float | None, after: float | None, sign: int, limit
     return change < limits.gain or end < limits.reached
 
 
-def changed_too_much(nodes: Sequence[Node], distance: float | None, outside: float | None, limits: Validity) -> bool:
-    """V2."""
-    most = limits.distance_global if any(map(is_global, nodes)) else limits.distance_local
+def changed_too_much(
+    nodes: Sequence[Node], distance: float | None, outside: float | None, limits: Validity, *, perceptual: bool = False
+) -> bool:
+    """V2; ``perceptual``: the distance is a network's, not structural dissimilarity."""
+    large, small = (
+        (limits.perceptual_global, limits.perceptual_local) if perceptual else (limits.distance_global, limits.distance_local)
+    )
+    most = large if any(map(is_global, nodes)) else small
     far = distance is not None and distance > most
     return far or (outside is not None and outside < limits.outside_psnr)
 
@@ -105,4 +119,14 @@ def protected_changed(
 ) -> bool:
     """V4: a protected concept that was not edited is read otherwise than before."""
     others = [name for name, kind in kinds.items() if kind is NodeKind.PROTECTED and name not in edited and name in before]
-    return any(np.abs(np.subtract(after[name], before[name])).max() >= limits.other for name in others if name in after)
+    return any(moved(name, before, after) >= limits.other for name in others if name in after)
+
+
+def moved(name: str, before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]]) -> float:
+    """Largest change of a reading's probabilities."""
+    return float(np.abs(np.subtract(after[name], before[name])).max())
+
+
+def same_first(names: Sequence[str], before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]]) -> bool:
+    """V3 by an image-text judge: in all of these readings the likeliest class is the same."""
+    return all(int(np.argmax(before[name])) == int(np.argmax(after[name])) for name in names if name in after)

@@ -79,6 +79,7 @@ PROVENANCE: Final[tuple[tuple[str, Callable[[AuditResult], str]], ...]] = (
     ("Engines", lambda r: "; ".join(engine_use(use) for use in r.provenance.engines) or "–"),
     ("Against the reference", lambda r: engine_check(r.provenance.engine_check, r.metric)),
     ("Detector", lambda r: r.provenance.detector),
+    ("Judges of edits", lambda r: ", ".join(f"{name} {what[:12]}" for name, what in r.diffex.judges.items()) if r.diffex else ""),
     ("Concept set digest", lambda r: r.provenance.concept_set),
     ("Caption template digest", lambda r: r.provenance.caption_template),
     ("Data set digest", lambda r: r.provenance.dataset_digest),

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from audit_plugin.core.confirm import ToConfirm
 from audit_plugin.core.diffex_results import (
     ClassEffects,
     DiffexResult,
@@ -30,7 +31,7 @@ FLAGS: Final = {
     "low_n": "fewer than 32 images: never an alert",
     "saturated": "more than 5 % of the scores are as good as 0 or 1",
     "no_placebo": "no placebo to take off",
-    "incomplete": "a limit stopped the run",
+    "incomplete": "not measured to the end",
 }
 
 CHECKS: Final = {
@@ -40,8 +41,24 @@ CHECKS: Final = {
     "V4": "a protected attribute changed too",
     "V5": "no usable picture",
     "V6": "the safety filter refused it",
+    "ambiguous": "nobody can tell whether the attribute is there",
+    "undescribed": "the table does not say what the image shows, so that no caption could be written",
 }
 """What a failed check of an edit means."""
+
+CHECK_NAMES: Final = {
+    "V1": "the attribute changed",
+    "V2": "little else did",
+    "V3": "the class was kept",
+    "V4": "protected attributes were kept",
+    "V5": "still a picture",
+    "V6": "safe",
+}
+"""What each check is for."""
+
+
+SHOWN_TO_CONFIRM: Final = 12
+"""Edits for a person to confirm that the page shows; `audit-plugin concepts confirm` lists all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +114,8 @@ class TreeView:
     branches: tuple[Branch, ...]
     scale: float
     """Largest effect or interval limit, to draw bars by."""
+    to_confirm: tuple[tuple[ToConfirm, Triptych], ...]
+    """Accepted edits for a person to look at, the first of them; with the first class of a model alone."""
     doubts: tuple[str, ...]
     """Why the effects of the whole tree cannot be relied on; empty when they can."""
 
@@ -104,7 +123,9 @@ class TreeView:
 def trees(results: Sequence[AuditResult], album: Album) -> tuple[tuple[TreeView, ...], ...]:
     """Per model its trees, one per audited class; empty where no tree was asked about."""
     return tuple(
-        () if result.diffex is None else tuple(_view(result.diffex, effects, album) for effects in result.diffex.classes)
+        () if result.diffex is None else tuple(
+            _view(result.diffex, effects, album, first=at == 0) for at, effects in enumerate(result.diffex.classes)
+        )
         for result in results
     )
 
@@ -145,13 +166,21 @@ def untestable(results: Sequence[AuditResult]) -> list[tuple[Untestable, tuple[i
     return [(one, tuple(where)) for one, where in found.items()]
 
 
-def _view(result: DiffexResult, effects: ClassEffects, album: Album) -> TreeView:
+def _view(result: DiffexResult, effects: ClassEffects, album: Album, *, first: bool) -> TreeView:
     nodes = {node.node: node for node in effects.nodes}
     reasons = {one.node: one.reason for one in result.untestable}
     limits = [abs(limit) for node in effects.nodes if node.effect is not None for limit in (node.effect.low, node.effect.high)]
     branches = tuple(_branches("", _paths([*nodes, *reasons]), nodes, reasons, album))
     scale = max(limits, default=1.0)
-    return TreeView(result=result, effects=effects, branches=branches, scale=scale, doubts=untrustworthy(result))
+    drawn = result.to_confirm[:SHOWN_TO_CONFIRM] if first else ()
+    return TreeView(
+        result=result,
+        effects=effects,
+        branches=branches,
+        scale=scale,
+        to_confirm=tuple((one, album.triptych(one.before, one.picture)) for one in drawn),
+        doubts=untrustworthy(result),
+    )
 
 
 def _paths(leaves: Sequence[str]) -> list[str]:

@@ -102,8 +102,15 @@ def mark(concept: ConceptResult) -> str:
 METRIC_NAMES: Final = {"auroc": "AUROC", "brier": "Brier score", "log_loss": "log-loss"}
 
 
+OF_CLASS: Final = {"effect": "effect on the log-odds", "spuriousness": "spuriousness score"}
+"""What a finding about a node of the concept tree holds against its bound, before the colon and the class."""
+
+
 def metric_name(metric: str) -> str:
     """The metric as papers write it."""
+    known, colon, about = metric.partition(":")
+    if colon and known in OF_CLASS:
+        return f"{OF_CLASS[known]} for {about}"
     return METRIC_NAMES.get(metric, metric.replace("_", " "))
 
 

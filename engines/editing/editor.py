@@ -115,6 +115,11 @@ class LatentEditor:
         """Network rows that one image's edit costs; its inversion is paid once."""
         return self.operator.rows([self._term(term) for term in terms])
 
+    @property
+    def rows_per_inversion(self) -> int:
+        """Network rows that one image's inversion costs."""
+        return self.operator.inversion_rows
+
     def _inverted(self, images: Images, seeds: Sequence[int], source: Conditioning) -> Kept:
         pixels = torch.from_numpy(np.ascontiguousarray(images, np.float32)) * 2 - 1
         latents = self.pipeline.codec.encode(pixels.to(self.pipeline.device)).to(self.pipeline.device)

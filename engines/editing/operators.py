@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from engines.conditioning import Conditioning
+from engines.editing.costs import FEW_STEPS, FLOW_KEPT, STEPS
 from engines.editing.edit import Edited, EditTerm, edit, rows_per_edit
 from engines.editing.flow import FlowPath, flow_edit, flow_rows_per_edit, trace
 from engines.editing.grid import TimeGrid, consistency_times, grid_at, skipping_times, turbo_times
@@ -39,10 +40,8 @@ TURBO_SHIFT = 0.2
 """Share of the timesteps by which TurboEdit noises its states too little."""
 TURBO_NORM = 15.5
 """Largest last residual of TurboEdit."""
-FEW_STEPS = 4
-"""A directory that recommends no more than these, without guidance, holds a distilled network."""
-FLOW_STEPS, FLOW_KEPT, FLOW_SOURCE = 50, 33, 3.5
-"""FlowEdit on Stable Diffusion 3: steps of the schedule, how many of the last are taken, guidance towards the source."""
+FLOW_STEPS, FLOW_SOURCE = 50, 3.5
+"""FlowEdit on Stable Diffusion 3: steps of the schedule, of which the last ``FLOW_KEPT`` are taken; guidance towards the source."""
 
 Kept = Inversion | FlowPath
 """What is kept of images, so that every edit of them starts from the same."""
@@ -71,6 +70,11 @@ class Operator(Protocol):
 
     def rows(self, terms: Sequence[EditTerm]) -> int:
         """Network rows that one image's edit costs."""
+        ...
+
+    @property
+    def inversion_rows(self) -> int:
+        """Network rows that inverting one image costs."""
         ...
 
 
@@ -113,6 +117,11 @@ class InvertedEdits:
         """See :func:`engines.editing.edit.rows_per_edit`."""
         return rows_per_edit(terms, len(self.grid))
 
+    @property
+    def inversion_rows(self) -> int:
+        """One a step."""
+        return len(self.grid)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FlowEdits:
@@ -142,6 +151,11 @@ class FlowEdits:
     def rows(self, terms: Sequence[EditTerm]) -> int:
         """See :func:`engines.editing.flow.flow_rows_per_edit`."""
         return flow_rows_per_edit(terms, len(self.levels) - 1, self.guidance)
+
+    @property
+    def inversion_rows(self) -> int:
+        """One a level, and one more where it is guided."""
+        return (len(self.levels) - 1) * (1 + (self.guidance != 1.0))
 
 
 def operator_of(
@@ -174,7 +188,7 @@ def unusable(pipeline: Pipeline, name: OperatorName, skip: float = 0.15) -> str 
     if name == "turbo4":
         return None if few_steps(pipeline) else "the network is not distilled to few steps; use sde20"
     try:
-        skipping_times(_STEPS[name], skip, len(_levels(pipeline).log_sigmas))
+        skipping_times(STEPS[name], skip, len(_levels(pipeline).log_sigmas))
     except ValueError as error:
         return str(error)
     return None
@@ -186,9 +200,6 @@ def few_steps(pipeline: Pipeline) -> bool:
     return own.sampler == "lcm" or pipeline.course.distilled or (own.steps <= FEW_STEPS and own.guidance == 1.0)
 
 
-_STEPS: Mapping[str, int] = {"sde20": 20, "ddpm_ef50": 50}
-
-
 def _made(pipeline: Pipeline, name: OperatorName, skip: float, attention: AttentionMaps | None) -> Operator:
     if name == "flowedit":
         return FlowEdits(velocity=pipeline.velocity, levels=_flow_levels(pipeline), null=pipeline.null)
@@ -198,7 +209,7 @@ def _made(pipeline: Pipeline, name: OperatorName, skip: float, attention: Attent
     return InvertedEdits(
         predictor=Predictor.of(pipeline.diffusion),
         rule=SdeDpmSolver() if name == "sde20" else EditFriendlyDdpm(),
-        grid=grid_at(skipping_times(_STEPS[name], skip, len(levels.log_sigmas)), levels),
+        grid=grid_at(skipping_times(STEPS[name], skip, len(levels.log_sigmas)), levels),
         scale=7.5,
         attention=attention,
     )

@@ -3,6 +3,7 @@
     python -m engines.training --images pictures --table captions.csv --out pipeline --device cuda --seconds 1800
 
 To fine-tune a large pipeline instead: python -m engines.training lora --help
+To train a diffusion over pixels, without captions: python -m engines.training pixels --help
 
 The table is CSV with the columns file and caption; a file may have several rows, one caption each.  Run the same command again after
 an interruption: it goes on where it was.  Exit codes: 0 done, 2 arguments or data cannot be used, 3 training failed, 130 interrupted.
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from engines.training import lora_command
+from engines.training import lora_command, pixel_command
 from engines.training.console import ended, fail, progress
 from engines.training.errors import TrainingError
 from engines.training.options import Recipe
@@ -23,6 +24,8 @@ from engines.training.train import train_pipeline
 
 _SHARE = 0.33
 """Of the seconds, what the autoencoder gets."""
+
+_COMMANDS = {lora_command.NAME: lora_command.main, pixel_command.NAME: pixel_command.main}
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -71,8 +74,8 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
 def main(given: Sequence[str] | None = None) -> int:
     """Run; the exit code is returned, errors are said in one line."""
     given = sys.argv[1:] if given is None else given
-    if given[:1] == [lora_command.NAME]:
-        return lora_command.main(given[1:])
+    if given and given[0] in _COMMANDS:
+        return _COMMANDS[given[0]](given[1:])
     options = arguments().parse_args(given)
     work = options.work or options.out.with_name(options.out.name + ".work")
     try:

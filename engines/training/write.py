@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,16 +46,23 @@ def check_writable(out: Path) -> None:
 def write_pipeline(out: Path, recipe: Recipe, trained: Trained, card: Mapping[str, Any]) -> None:
     """Save in half precision, with the sampler settings in ``audit.json`` and the model card in ``training.json`` and ``README.md``."""
     check_writable(out)
+    with placed(out) as partial:
+        for name, module in (("vae", trained.autoencoder), ("text_encoder", trained.text_encoder), ("unet", trained.unet)):
+            module.to("cpu").half().save_pretrained(partial / name, safe_serialization=True)
+        trained.tokenizer.save_pretrained(partial / "tokenizer")
+        build_schedule().save_pretrained(partial / "scheduler")
+        sampling = {"steps": recipe.sampling_steps, "guidance": recipe.guidance}
+        for name, content in (("model_index.json", _INDEX), ("audit.json", sampling), ("training.json", card)):
+            (partial / name).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        (partial / "README.md").write_text(_readme(recipe, card), encoding="utf-8")
+
+
+@contextmanager
+def placed(out: Path) -> Iterator[Path]:
+    """A directory to write into that takes the place of ``out`` when all went well."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for name, module in (("vae", trained.autoencoder), ("text_encoder", trained.text_encoder), ("unet", trained.unet)):
-        module.to("cpu").half().save_pretrained(partial / name, safe_serialization=True)
-    trained.tokenizer.save_pretrained(partial / "tokenizer")
-    build_schedule().save_pretrained(partial / "scheduler")
-    sampling = {"steps": recipe.sampling_steps, "guidance": recipe.guidance}
-    for name, content in (("model_index.json", _INDEX), ("audit.json", sampling), ("training.json", card)):
-        (partial / name).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    (partial / "README.md").write_text(_readme(recipe, card), encoding="utf-8")
+    yield partial
     for path in partial.rglob("*.safetensors"):
         path.chmod(0o644)  # written as the owner's alone, but a server runs as somebody else
     shutil.rmtree(out, ignore_errors=True)

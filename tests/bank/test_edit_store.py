@@ -1,16 +1,27 @@
 """Edited pictures on disk."""
 
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import fsspec
 import pytest
+from structlog.testing import capture_logs
 
-from audit_plugin.bank.edit_store import FILE, StoredEdit, edit_store
+from audit_plugin.bank.edit_store import FILE, Spent, StoredEdit, edit_store
 from audit_plugin.core.errors import BankError, StorageFullError
 
 EDIT = StoredEdit(sha256="s", outside_psnr=31.5, mask_area=0.25, distance=0.0625, quality="blank")
+
+
+def test_looking_makes_nothing(tmp_path):
+    """Where nothing was stored there is no directory either."""
+    store = edit_store(tmp_path / "bank")
+    assert (store.known(["a"]), store.readings("judge", ["s"]), store.mend(), store.spent("o")) == ({}, {}, {}, Spent())
+    assert not (tmp_path / "bank").exists()
 
 
 def test_an_edit_comes_back_as_it_was(tmp_path):
@@ -107,18 +118,104 @@ def test_a_full_disk_under_the_pictures_is_named(tmp_path, monkeypatch):
 
 
 def test_a_store_that_cannot_be_is_refused(tmp_path):
-    """A file where the directory should be, or a table that is none: a message, not a traceback."""
+    """A file where the directory should be: a message, not a traceback."""
     (tmp_path / "file").write_text("")
     with pytest.raises(BankError, match=r"is a file; name a directory as `bank\.path`"):
         edit_store(tmp_path / "file")
-    (tmp_path / FILE).write_bytes(b"rubbish" * 1000)
-    with pytest.raises(BankError, match="not a database"):
-        edit_store(tmp_path)
+
+
+def _many(root):
+    store = edit_store(root)
+    store.add({f"recipe {at}" * 9: StoredEdit(sha256=f"sha {at}" * 9) for at in range(400)})
+    return store, bytearray((root / FILE).read_bytes())
+
+
+def test_a_table_that_is_damaged_is_set_aside(tmp_path):
+    """No database at all, cut short, or overwritten in the middle: nothing is thrown away, and the store works."""
+    for at, harm in enumerate(("none", "cut", "overwritten"), 1):
+        _, content = _many(tmp_path)
+        if harm == "none":
+            content = bytearray(b"rubbish" * 1000)
+        elif harm == "cut":
+            content = content[: len(content) // 2]
+        else:
+            content[8192:12288] = b"\xff" * 4096
+        (tmp_path / FILE).write_bytes(content)
+        with capture_logs() as told:
+            store = edit_store(tmp_path)
+        assert store.known([f"recipe {at}" * 9 for at in range(400)]) == {}
+        store.add({"a": EDIT})
+        assert edit_store(tmp_path).known(["a"]) == {"a": EDIT}
+        assert (tmp_path / f"{FILE}.damaged-{at}").read_bytes() == bytes(content)
+        assert [(one["file"], one["kept"]) for one in told] == [(str(tmp_path / FILE), f"{FILE}.damaged-{at}")], harm
+
+
+def test_a_killed_writer_leaves_no_damage(tmp_path):
+    """A transaction that was not committed is taken back from its journal, and what was finished is there."""
+    store = edit_store(tmp_path)
+    store.add({"a": EDIT})
+    killed = """
+import os, sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("PRAGMA cache_size = 1")
+db.execute("BEGIN IMMEDIATE")
+db.executemany("INSERT INTO edits VALUES (?, 's', '{}')", ([str(at) * 50] for at in range(2000)))
+os._exit(9)
+"""
+    done = subprocess.run([sys.executable, "-c", killed, str(tmp_path / FILE)], check=False)
+    assert done.returncode == 9
+    assert (tmp_path / f"{FILE}-journal").stat().st_size > 0
+    again = edit_store(tmp_path)
+    assert again.known(["a", "0" * 50]) == {"a": EDIT}
+    assert [path.name for path in tmp_path.glob("*damaged*")] == []
+
+
+def test_facts_that_nobody_can_read_count_as_not_made(tmp_path):
+    store = edit_store(tmp_path)
+    store.add({"a": EDIT, "b": EDIT})
+    with closing(sqlite3.connect(tmp_path / FILE)) as db, db:
+        db.execute("UPDATE edits SET facts = '{\"depth\": 3}' WHERE recipe = 'a'")
+    assert store.known(["a", "b"]) == {"b": EDIT}
+    store.add({"a": StoredEdit(sha256="t")})
+    assert store.known(["a"]) == {"a": StoredEdit(sha256="t")}
+
+
+def test_a_lost_picture_counts_as_not_made(tmp_path):
+    """At a glance where it has gone, by its hash where it is corrupt; another picture may take its place, once."""
+    store = edit_store(tmp_path)
+    gone, cut, whole = (store.put(text) for text in (b"gone", b"cut", b"whole"))
+    edits = {name: StoredEdit(sha256=sha) for name, sha in (("a", gone), ("b", gone), ("c", cut), ("d", whole))}
+    store.add(edits)
+    Path(store.pictures.path(gone)).unlink()
+    Path(store.pictures.path(cut)).write_bytes(b"")
+    assert store.known(edits) == edits
+    assert store.sound(edits).keys() == store.known(edits).keys() == {"c", "d"}
+    assert store.mend() == {cut: "corrupt"}
+    assert store.mend() == {}
+    assert store.known(edits).keys() == {"d"}
+    store.add({"a": StoredEdit(sha256="other"), "d": StoredEdit(sha256="other")})
+    assert store.known(edits) == {"a": StoredEdit(sha256="other"), "d": edits["d"]}
+
+
+def test_object_stores_are_not_asked_for_every_picture(tmp_path):
+    store = edit_store(tmp_path, "memory://never-there")
+    store.add({"a": EDIT})
+    assert store.sound(["a"]) == {"a": EDIT}
+    assert store.mend() == {"s": "missing"}
+
+
+def test_what_was_spent_adds_up(tmp_path):
+    store = edit_store(tmp_path)
+    assert store.spent("a") == Spent()
+    for _ in range(2):
+        store.add_spent("a", Spent(pictures=3, network_rows=40, seconds=0.5))
+    assert edit_store(tmp_path).spent("a") == Spent(pictures=6, network_rows=80, seconds=1.0)
+    assert store.spent("b") == Spent()
 
 
 def test_the_table_names_no_model(tmp_path):
     """A new version of a model costs no edit: there is no place to write it."""
-    edit_store(tmp_path)
+    edit_store(tmp_path).add({"a": EDIT})
     with closing(sqlite3.connect(tmp_path / FILE)) as db:
         columns = {row[1] for table in ("edits", "readings") for row in db.execute(f"PRAGMA table_info({table})")}
     assert columns == {"recipe", "sha256", "facts", "detector", "reading"}

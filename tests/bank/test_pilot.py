@@ -6,13 +6,27 @@ import numpy as np
 import pytest
 
 from audit_plugin.bank.asks import Asking, concept_nodes
-from audit_plugin.bank.drafts import Strength
+from audit_plugin.bank.drafts import UNDESCRIBED, Strength
 from audit_plugin.bank.pilot import CAPTION_SCALES, Pilot, keep_pilot, known_pilot, pilot_key, run_pilot
 from audit_plugin.concepts.captions import caption
 from audit_plugin.core.errors import BankError
 from audit_plugin.core.tree import ConceptTree, Node, NodeKind
 from audit_plugin.demo.renderer import SCENES
-from tests.bank.edit_world import BRIGHT, GRASS, KINDS, MASKED, RULER, cell, new_editor, new_judge, new_studio, sources, values_of
+from audit_plugin.sources.images import to_uint8
+from tests.bank.edit_world import (
+    BRIGHT,
+    GRASS,
+    KINDS,
+    MASKED,
+    RULER,
+    SceneEditor,
+    cell,
+    new_editor,
+    new_judge,
+    new_studio,
+    sources,
+    values_of,
+)
 
 IMAGES = [f"i{at}" for at in range(6)]
 TREE = ConceptTree(
@@ -112,6 +126,65 @@ def test_bare_prompts_are_tried_at_the_given_scales(tmp_path):
         )
         found = run_pilot(studio, IMAGES, scales=(3.0, 5.0, 10.0)).strengths["ruler"]
         assert (found.scale, found.threshold) == (chosen, 0.5)
+
+
+class Copies(SceneEditor):
+    """Draws a null edit without being told what the image shows."""
+
+    def null(self, originals, images):
+        self.nulls += len(images)
+        for one, image in zip(originals, images, strict=True):
+            self.made.append((to_uint8(image[None])[0], values_of(self.scenes[one.sha256])))
+        return images
+
+
+def test_images_that_nobody_describes_are_no_trials(tmp_path):
+    """Where a caption is needed that cannot be written they count neither for nor against; the reason is told where it is true of all."""
+    bare = {image: replace(source, values=None) for image, source in sources().items()}
+    editor = Copies(new_editor().scenes)
+    some = new_studio(tmp_path, editor, tree=ALONE, sources=sources() | {name: bare[name] for name in IMAGES[:3]})
+    assert run_pilot(some, IMAGES).strengths[RULER].valid_rate == 1.0
+    assert editor.edits == 3
+    none = new_studio(tmp_path, editor, tree=ALONE, sources=bare)
+    assert "says of none of 6 images what it shows" in run_pilot(none, IMAGES).refused[RULER]
+    ruler, placebo, exact = none.rows([cell(0, RULER), cell(0, "view", placebo=True), cell(0, BRIGHT.path)])
+    assert (ruler.reasons, placebo.reasons, exact.valid) == ((UNDESCRIBED,), (UNDESCRIBED,), True)
+    assert editor.edits == 3
+
+
+def test_a_limit_ends_the_pilot(tmp_path):
+    """It names the limit and leaves what it made: the next one goes on from there, and only a whole one is kept."""
+    asked, editor = [], new_editor()
+    studio = new_studio(tmp_path, editor, tree=TREE)
+
+    def limit(edits):
+        asked.append(edits)
+        return "network_rows" if len(asked) > 1 else ""
+
+    cut = run_pilot(studio, IMAGES, limit=limit)
+    assert (cut.stopped, set(cut.strengths), asked) == ("network_rows", {GRASS}, [6, 6])
+    spent = editor.rows_spent()
+    whole = run_pilot(studio, IMAGES)
+    assert whole.stopped == ""
+    assert set(whole.strengths) == {RULER, GRASS}
+    assert editor.rows_spent() == spent + 6
+
+
+def test_other_captions_are_another_pilot(tmp_path):
+    """The tree may be the same: a template, or what is said of an image that nobody describes, decides what is asked for."""
+    keys = {
+        pilot_key(new_studio(tmp_path, new_editor(), tree=TREE, asking=asking), (1.0,))
+        for asking in (
+            Asking(SCENES),
+            Asking(replace(SCENES, template=f"{SCENES.template} indeed")),
+            Asking(SCENES, "a drawing"),
+            Asking(SCENES, readable={"ruler": ("absent", "present")}),
+            Asking(None),
+        )
+    }
+    assert len(keys) == 5
+    roles = replace(SCENES, placebo_words=("thing",))
+    assert pilot_key(new_studio(tmp_path, new_editor(), tree=TREE, asking=Asking(roles)), (1.0,)) in keys
 
 
 def test_progress_is_told_by_node(tmp_path):

@@ -1,14 +1,17 @@
 """Edits are made once, whatever dies in between, and never depend on what else is asked for."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
+from audit_plugin.bank.arms import ScoredArms
 from audit_plugin.bank.drafts import AMBIGUOUS, IDENTITY
 from audit_plugin.concepts.operators import apply_all
 from audit_plugin.core.edits import Direction
-from audit_plugin.core.errors import StorageFullError
+from audit_plugin.core.errors import DamagedPictureError, StorageFullError
 from audit_plugin.sources.images import is_marked_synthetic, to_float
 from audit_plugin.sources.scenes import render
 from tests.bank.edit_world import (
@@ -27,6 +30,7 @@ from tests.bank.edit_world import (
     new_studio,
     values_of,
 )
+from tests.bank.world import FakeClassifier, FakeScores
 
 MANY = (
     *(cell(at, *nodes) for at in range(3) for nodes in ((RULER,), (GRASS,), (BRIGHT.path,), (RULER, GRASS), (RULER, FLIPPED.path))),
@@ -121,6 +125,74 @@ def test_a_full_disk_stops_the_run_and_not_the_next_one(tmp_path, monkeypatch):
     rows = new_studio(tmp_path / "full", editor).rows(wanted)
     assert (editor.nulls, editor.edits) == (6, 16)
     assert rows == new_studio(tmp_path / "whole", new_editor()).rows(wanted)
+
+
+def harmed(studio, sha, harm):
+    path = Path(studio.store.pictures.path(sha))
+    if harm == "lost":
+        path.unlink()
+    elif harm == "cut":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        path.write_bytes(path.read_bytes()[::-1])
+
+
+@pytest.mark.parametrize("harm", ["lost", "cut", "corrupt"])
+@pytest.mark.parametrize("which", ["before_sha256", "after_sha256"])
+def test_a_damaged_picture_is_made_again(tmp_path, harm, which):
+    """With the same bytes, so that rows and scores are those of before; what is sound is not touched.  The log says so."""
+    editor = new_editor()
+    studio = new_studio(tmp_path, editor)
+    rows = studio.rows(CELLS)
+    spent, sha = editor.rows_spent(), getattr(rows[0], which)
+    harmed(studio, sha, harm)
+    later = new_studio(tmp_path, editor, judge=new_judge(editor, fingerprint="another"))  # reads every picture
+    with capture_logs() as told:
+        assert later.rows(CELLS) == rows
+    assert editor.rows_spent() == spent + 1
+    assert studio.store.pictures.damage(sha) == ""
+    assert [(one.get("pictures"), one.get("edits"), one.get("with_other_bytes")) for one in told] == [(1, None, None), (None, 1, 0)]
+
+
+def test_a_damaged_picture_that_a_model_is_to_be_asked_about_is_made_again(tmp_path):
+    """Found when it is read for scoring: the readings of all are known, and nothing else looks."""
+    editor = new_editor()
+    arms = ScoredArms(new_studio(tmp_path, editor), FakeClassifier(), FakeScores())
+    rows = arms.studio.rows(CELLS)
+    for sha in (rows[0].before_sha256, rows[4].after_sha256):
+        harmed(arms.studio, sha, "cut")
+    assert [row.before_sha256 for row in arms.rows(CELLS)] == [row.before_sha256 for row in rows]
+    assert (editor.nulls, editor.edits) == (7, 13)
+
+
+def test_other_bytes_take_the_place_of_what_was_lost(tmp_path):
+    """Of the null edit, and then of what was measured against it; the scores of the old picture are not used for the new ones."""
+    editor, cells = new_editor(), [cell(0, RULER)]
+    first = ScoredArms(new_studio(tmp_path, editor), FakeClassifier(), FakeScores())
+    (old,) = first.rows(cells)
+    harmed(first.studio, old.before_sha256, "lost")
+    editor.noise = 0.02
+    with capture_logs() as told:
+        (new,) = first.rows(cells)
+    assert new.before_sha256 != old.before_sha256
+    assert new.after_sha256 != old.after_sha256
+    assert (new.before, new.after) != (old.before, old.after)
+    assert first.sent[0] == 4
+    assert [one["with_other_bytes"] for one in told if "edits" in one] == [1, 1]
+    assert first.rows(cells) == [new]
+
+
+def test_a_disk_that_goes_on_losing_pictures_is_told(tmp_path):
+    """After a few repairs, not never."""
+    studio = new_studio(tmp_path, new_editor())
+
+    def losing():
+        (row,) = studio.rows([cell(0, RULER)])
+        harmed(studio, row.after_sha256, "cut")
+        return studio.store.pictures.get(row.after_sha256)
+
+    with pytest.raises(DamagedPictureError, match="is corrupt"):
+        studio.mended(losing)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])

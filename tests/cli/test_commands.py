@@ -9,9 +9,11 @@ import yaml
 
 import audit_plugin
 from audit_plugin.cli import app as commands
+from audit_plugin.core.confirm import ToConfirm
 from audit_plugin.core.results import RunState
 from audit_plugin.store.store import Store
 from tests.findings.examples import result as make_result
+from tests.findings.trees import node, tree
 
 COMMANDS = [
     ("version",),
@@ -28,6 +30,7 @@ COMMANDS = [
     ("bank", "verify"),
     ("generator", "train"),
     ("generator", "solver"),
+    ("concepts", "confirm"),
 ]
 
 
@@ -143,6 +146,26 @@ class TestStore:
         assert answer.exit_code == 0
         assert [line.rsplit("/")[-1] for line in answer.stdout.splitlines()] == ["report.json", "model_card.md", "report.html"]
         assert not (config.parent / "bank").exists()
+
+    def test_edits_are_confirmed_by_a_person(self, run, config, tmp_path):
+        """The form names pictures of the bank; what is filled in is counted, kept, and there the next time."""
+        items = tuple(ToConfirm(picture=f"{at}" * 4, node="a", question="Is it?", expected=True) for at in range(4))
+        store = Store.open(tmp_path / "audit.sqlite", migrate=True)
+        store.save(make_result(run="3", model="leaves", label="sick", findings=(), diffex=tree(node(), to_confirm=items)))
+        store.close()
+        form = tmp_path / "form.csv"
+        answer = run("concepts", "confirm", config, "--out", form)
+        assert answer.exit_code == 0
+        assert f"{tmp_path}/bank/images/00/0000.png,a,Is it?,\n" in form.read_text()
+        form.write_text(form.read_text().replace("Is it?,\n", "Is it?,yes\n", 3))
+        told = json.loads(run("concepts", "confirm", config, "--answers", form, "--output", "json").stdout)
+        assert (told["edits"], told["answered"], told["right"], told["precision"]) == (4, 3, 3, 1.0)
+        assert run("concepts", "confirm", config).stdout.count("Is it?,yes") == 3
+
+    def test_there_may_be_nothing_to_confirm(self, run, config):
+        answer = run("concepts", "confirm", config)
+        assert answer.exit_code == 3
+        assert "no accepted edit" in answer.stderr
 
     def test_an_unknown_run(self, run, config):
         answer = run("report", config, "--run", "77")

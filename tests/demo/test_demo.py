@@ -16,10 +16,12 @@ import pytest
 
 from audit_plugin.config import load
 from audit_plugin.demo.prometheus import LOCALLY, PrometheusError, installed, locally, scraping
+from audit_plugin.demo.truth import ASSETS
 from audit_plugin.demo.world import MODELS, World, balanced_values, configuration
 from audit_plugin.metrics.sample import Sample
 from audit_plugin.sources.folder import open_folder
 from audit_plugin.sources.scenes import CONCEPTS
+from audit_plugin.studios import LOCK_NAME
 
 ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("audit-plugin")
@@ -63,6 +65,13 @@ def first(triton_kit, tmp_path_factory):  # noqa: ARG001
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return out, done.stdout, json.loads((out / "summary.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.triton
+def test_the_shipped_strengths_are_those_of_the_shipped_generator(first):
+    """No pilot was needed, which would have written another file."""
+    assert (first[0] / "bank" / LOCK_NAME).read_bytes() == (ASSETS / LOCK_NAME).read_bytes()
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def test_a_spurious_node_is_a_finding_in_the_words_of_its_record():
         "semantic-shortcut",
     )
     assert one.id == identity("semantic", "ham", "lesion", "scene/ruler", "spuriousness:malignant")
-    assert (one.value, one.low, one.high, one.threshold, one.n) == (0.6, 0.5, 0.7, 0.25, 60)
+    assert (one.value, one.low, one.high, one.threshold, one.n) == (0.4, 0.4, 0.4, 0.25, 60)
     assert one.summary == (
         "for class 'malignant' of 'ham' version 1, the presence of 'scene/ruler' changes the log-odds by +0.60 (95 % interval +0.50 to "
         "+0.70, q=0.004, 64 images); the decision flips on 20% of images more than by placebo; 90% of edits passed validity; kind artefact"

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from audit_plugin.core.confirm import VerifierPrecision
 from audit_plugin.core.diffex_results import (
     Chosen,
     ClassEffects,
@@ -9,8 +10,10 @@ from audit_plugin.core.diffex_results import (
     EditQuality,
     EffectState,
     NodeEffect,
+    OperatorAgreement,
     ScoreKind,
     SearchSummary,
+    SpuriousHits,
     StabilityResult,
 )
 from audit_plugin.core.estimate import Estimate
@@ -37,6 +40,15 @@ def node(path="scene/ruler", kind=ARTEFACT, effect=0.6, **changes):
     return replace(base, **changes)
 
 
+def hits_of(path, images=80, **changes):
+    """Images with that cue alone, of which 60 % are taken for the class."""
+    base = SpuriousHits(
+        class_name="malignant", node=path, images=images, hit_ratio=around(0.6), auc=0.55, average_precision=0.5, enough=images >= 75,
+        made_of={"cue added": images - 30, "cue there": 30},
+    )  # fmt: skip
+    return replace(base, **changes)
+
+
 def class_effects(*nodes, **changes):
     """One class with its nodes, estimated on 64 images, in good order."""
     base = ClassEffects(
@@ -47,6 +59,11 @@ def class_effects(*nodes, **changes):
         search=SearchSummary(
             mode="racing", candidates=len(nodes), edits=400, rounds=(), kept=tuple(one.node for one in nodes), sampled=()
         ),
+        hits=(hits_of("scene/ruler"),),
+        agreement=OperatorAgreement(
+            operators=("turbo4/ab", "deterministic/1"), pairs=(("a", "b"), ("c", "d"), ("e", "f")),
+            effects=((0.1, 0.2), (0.3, 0.4), (0.5, 0.4)), images=16, spearman=0.7,
+        ),
     )  # fmt: skip
     return replace(base, **changes)
 
@@ -56,5 +73,6 @@ def tree(*nodes, **changes):
     base = DiffexResult(
         tree_digest="t0", domain="skin", score=ScoreKind.PROBS, classes=(class_effects(*nodes),), untestable=(), tree_coverage=0.8,
         editable_share=0.9, quality=GOOD, edits=2000, stopped="", seed=1,
+        verifier=VerifierPrecision(asked=20, answered=10, right=8, precision=Estimate(value=0.8, low=0.49, high=0.94)),
     )  # fmt: skip
     return replace(base, **changes)

@@ -18,7 +18,7 @@ from audit_plugin.metrics.names import METRICS
 from audit_plugin.metrics.samples import audit_samples
 from tests.findings.examples import concept, result
 from tests.findings.test_semantic import rule
-from tests.findings.trees import CORE, GOOD, NUISANCE, PROTECTED, class_effects, node, tree
+from tests.findings.trees import CORE, GOOD, NUISANCE, PROTECTED, class_effects, hits_of, node, tree
 
 AUDIT = ("ham", "1", "lesion")
 RULER = (*AUDIT, "malignant", "scene/ruler", "artefact")
@@ -59,14 +59,21 @@ def test_every_series_is_in_the_table_with_its_labels_and_its_number():
             "semantic_breach": 1, "semantic_breach_runs": 1, "semantic_breach_strong": 0, "semantic_edits": 2000,
             "semantic_effect_high_logodds": 0.7, "semantic_effect_logodds": 0.6, "semantic_effect_low_logodds": 0.5,
             "semantic_effect_probability_ratio": 0.12, "semantic_estimation_images": 64, "semantic_flip_ratio": 0.2,
-            "semantic_null_shift_logodds": 0.02, "semantic_placebo_effect_logodds": 0.01, "semantic_stability_tau_ratio": 0.8,
+            "semantic_null_shift_logodds": 0.02, "semantic_operator_agreement_ratio": 0.7, "semantic_placebo_effect_logodds": 0.01, "semantic_stability_tau_ratio": 0.8,
             "semantic_state": 1, "semantic_sufficiency_ratio": 0.5, "semantic_tree_coverage_ratio": 0.8,
             "semantic_tree_valid_edit_ratio": 0.9, "semantic_untrustworthy": 0, "semantic_valid_edit_ratio": 0.9,
-            "spurious_ratio": 0.3, "spuriousness_ratio": 0.4,
+            "semantic_verifier_precision_high_ratio": 0.94, "semantic_verifier_precision_low_ratio": 0.49,
+            "semantic_verifier_precision_ratio": 0.8, "spurious_auc_ratio": 0.55, "spurious_hit_low_ratio": 0.5,
+            "spurious_hit_ratio": 0.6, "spurious_ratio": 0.3, "spuriousness_ratio": 0.4,
         }
     )  # fmt: skip
     assert set(out["semantic_state"]) == {(*RULER, "effect")}
     assert set(out["semantic_effect_logodds"]) == {RULER}
+
+
+def test_too_few_images_with_the_cue_alone_have_no_series():
+    told = tree(classes=(class_effects(node(), hits=(hits_of("scene/ruler", 74),)),))
+    assert not {"spurious_hit_ratio", "spurious_hit_low_ratio", "spurious_auc_ratio"} & samples(told).keys()
 
 
 def test_the_first_twenty_by_spuriousness_and_all_protected_nodes():
@@ -127,9 +134,8 @@ def test_what_was_not_measured_has_no_series():
         state=EffectState.INCONCLUSIVE, images=0,
     )  # fmt: skip
     loose = StabilityResult(tau=None, jaccard=0, signs=0.5, splits=20)
-    out = samples(
-        tree(classes=(class_effects(bare, quality=empty, null_shift=None, placebo_effect=None, stability=loose, sufficiency=()),))
-    )
+    nothing = {"null_shift": None, "placebo_effect": None, "stability": loose, "sufficiency": (), "hits": (), "agreement": None}
+    out = samples(tree(classes=(class_effects(bare, quality=empty, **nothing),), verifier=None))
     assert {name for name in out if "semantic" in name or name.startswith("spurious")} == {
         "semantic_state", "semantic_breach", "semantic_breach_runs", "semantic_breach_strong", "semantic_estimation_images",
         "semantic_tree_coverage_ratio", "semantic_untrustworthy", "semantic_edits",

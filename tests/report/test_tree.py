@@ -5,13 +5,25 @@ import re
 
 import pytest
 
-from audit_plugin.core.diffex_results import CounterClass, CoverageStep, EffectState, Untestable
+from audit_plugin.core.confirm import ToConfirm, VerifierPrecision
+from audit_plugin.core.diffex_results import (
+    CounterClass,
+    CoverageStep,
+    DosePoint,
+    DoseResponse,
+    EffectState,
+    SubgroupEffect,
+    Untestable,
+)
 from audit_plugin.core.estimate import Estimate
+from audit_plugin.findings.findings import conclude
+from audit_plugin.findings.policy import default_policy
 from audit_plugin.report.document import from_document, to_document
+from audit_plugin.report.dose import dose_chart
 from audit_plugin.report.html import render
 from audit_plugin.report.pictures import Album
 from audit_plugin.report.tree import bar, effect_words, failures, trees, untestable
-from tests.findings.trees import CORE, GOOD, NUISANCE, PROTECTED, QUALITY, around, class_effects, node, tree
+from tests.findings.trees import CORE, GOOD, NUISANCE, PROTECTED, QUALITY, around, class_effects, hits_of, node, tree
 from tests.report import factory, woods
 from tests.report.test_html import Page
 
@@ -254,6 +266,27 @@ def test_hostile_names_stay_text(gallery):
     assert "The image with <script>alert(1) changed" in {image["alt"] for image in page.all("img")}
 
 
+def test_edits_to_confirm_are_shown_with_what_was_answered(gallery):
+    """The first twelve with pictures, all counted; who checked what, and what nobody checked."""
+    items = tuple(
+        ToConfirm(picture=f"{at:02}", node="scene/ruler", question="Is there a <ruler>?", expected=True) for at in range(20)
+    )
+    found = VerifierPrecision(asked=20, answered=10, right=8, precision=Estimate(value=0.8, low=0.49, high=0.943))
+    told = tree(node(), to_confirm=items, verifier=found, checks={"V1": "image-text model", "V6": "not checked"})
+    whole = render([audited(dataclasses.replace(told, judges={"image-text model": "0123456789abcdef"}), gallery)], gallery)
+    page = section(whole)
+    assert "image-text model 0123456789ab<" in whole
+    assert "20 accepted edits for a person to confirm; of 10 looked at, 8 were right: verifier precision 0.80 [0.49, 0.94]" in page
+    assert page.count("Is there a &lt;ruler&gt;?") == 12
+    assert "V1 (the attribute changed) by image-text model; V6 (safe) not checked." in page
+    silent = section(
+        render(
+            [audited(dataclasses.replace(told, verifier=dataclasses.replace(found, answered=0, precision=None)), gallery)], gallery
+        )
+    )
+    assert "nobody has yet" in silent
+
+
 def test_bars_stay_inside_and_meet_zero_in_the_middle():
     """From minus to plus the largest limit; a node without images has none."""
     assert bar(node(effect=0.5), 0.6) == pytest.approx((50 + 50 * 0.4 / 0.6, 50 * 0.2 / 0.6, 50 + 50 * 0.5 / 0.6, 50))
@@ -269,3 +302,58 @@ def test_numbers_in_words():
     assert effect_words(None) == "–"
     told = failures(dataclasses.replace(GOOD, failures={"V6": 0.01, "V3": 0.2, "new": 0.1}))
     assert told == [("the class changed too", 0.2), ("new", 0.1), ("the safety filter refused it", 0.01)]
+
+
+def follow_up(**changes):
+    """A node whose effect differs between sexes and grows with the strength of its edit."""
+    groups = tuple(
+        SubgroupEffect(
+            attribute="sex", level=level, images=30, others=34, effect=0.9, effect_elsewhere=0.1, difference=around(0.8), p=0.001,
+            p_bonferroni=0.002, q=0.004,
+        )
+        for level in ("f", EVIL)
+    )  # fmt: skip
+    points = tuple(DosePoint(dose=dose, node="a/ruler", images=16, effect=around(dose)) for dose in (0.5, 1.0, 1.5))
+    dose = DoseResponse(points=points, images=16, trend=around(0.9), p=0.001, monotone=True)
+    return node("a/ruler", subgroups=groups, dose=dose, **changes)
+
+
+def test_subgroups_and_dependence_on_strength_stand_in_the_branch(gallery):
+    page = branch_of(section(render([audited(tree(follow_up()), gallery)], gallery)), "ruler")
+    assert "Largest difference between subgroups: sex f +0.90 on 30 images, others +0.10 on 34" in page
+    assert "All 2 subgroups" in page
+    assert EVIL not in page
+    assert page.count('class="dot"') == 3
+    assert "grows with the strength of the edit: trend +0.90 on 16 images" in page
+
+
+def test_a_dose_is_drawn_where_it_stands():
+    """Stronger to the right, larger effects higher, whiskers around their dots, no effect at its own height."""
+    drawn = dose_chart(follow_up().dose)
+    assert [mark.x for mark in drawn.marks] == sorted(mark.x for mark in drawn.marks)
+    assert [mark.y for mark in drawn.marks] == sorted((mark.y for mark in drawn.marks), reverse=True)
+    assert all(mark.high < mark.y < mark.low <= drawn.zero for mark in drawn.marks)
+    assert dose_chart(dataclasses.replace(follow_up().dose, points=follow_up().dose.points[:1])) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"hits": (hits_of("a/ruler"),)}, "60 % of 80 images [50, 70] are taken for malignant"),
+        ({"hits": (hits_of("a/ruler", 74),)}, "74 images are too few to judge"),
+        ({"hits": (), "hits_missing": "no images of another class"}, "without the object: no images of another class."),
+        ({}, "Two operators agree on the order of 3 nodes by +0.70"),
+        ({"agreement": None, "agreement_missing": "0 nodes"}, "No comparison of two edit operators: 0 nodes."),
+    ],
+)
+def test_what_is_known_of_the_whole_class_or_why_it_is_not(gallery, changes, says):
+    told = tree(classes=(class_effects(node("a/ruler"), **changes),))
+    assert says in section(render([audited(told, gallery)], gallery))
+
+
+def test_a_finding_shows_its_value_in_the_quantity_of_its_threshold(gallery):
+    """A spuriousness score beside a spuriousness threshold, log-odds beside log-odds."""
+    done = conclude(audited(tree(node(), node("skin", PROTECTED)), gallery, concepts=(), fairness=()), default_policy())
+    page = " ".join(render([done], gallery).split())
+    assert "spuriousness score for malignant 0.400</span>, threshold 0.250" in page
+    assert "effect on the log-odds for malignant 0.600 [0.500, 0.700]</span>, threshold 0.100" in page

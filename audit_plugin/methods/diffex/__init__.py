@@ -12,25 +12,31 @@ from audit_plugin.methods.diffex.combine import CombineOptions
 from audit_plugin.methods.diffex.drift import drift
 from audit_plugin.methods.diffex.effects import Effects, RowTable, quality
 from audit_plugin.methods.diffex.estimate import ClassPlan, EstimateOptions, node_effects
+from audit_plugin.methods.diffex.limits import Budget, DiffexLimits
 from audit_plugin.methods.diffex.options import DiffexOptions
 from audit_plugin.methods.diffex.paper import PaperOptions, paper_search
+from audit_plugin.methods.diffex.price import MostEdits, most_edits
 from audit_plugin.methods.diffex.racing import RaceOptions, parent_gated, racing, random_order
 from audit_plugin.methods.diffex.scores import ClassScores, class_scores
 from audit_plugin.methods.diffex.spurious import spurious_hits
 
 __all__ = [
+    "Budget",
     "ClassPlan",
     "ClassScores",
     "CombineOptions",
+    "DiffexLimits",
     "DiffexOptions",
     "Effects",
     "EstimateOptions",
+    "MostEdits",
     "PaperOptions",
     "RaceOptions",
     "RowTable",
     "class_effects",
     "class_scores",
     "drift",
+    "most_edits",
     "node_effects",
     "paper_search",
     "parent_gated",

@@ -4,7 +4,7 @@ Half of a class's images, by the hash of their id, serve the search and the othe
 every run.  Rows may be recorded as they are made (``sink``), and the result is a function of them and of what the search chose.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,9 +19,11 @@ from audit_plugin.methods.diffex.combine import search_sets, with_subsets
 from audit_plugin.methods.diffex.effects import Nodes, RowTable, quality
 from audit_plugin.methods.diffex.estimate import ClassPlan, class_effect
 from audit_plugin.methods.diffex.figures import counter_column, rng_of
+from audit_plugin.methods.diffex.follow_up import FollowUp
 from audit_plugin.methods.diffex.ledger import Ledger, Limit, Sink
 from audit_plugin.methods.diffex.options import DiffexOptions
-from audit_plugin.methods.diffex.racing import Race, parent_gated, racing, random_order
+from audit_plugin.methods.diffex.racing import Race, parent_gated, racing, random_order, undecided
+from audit_plugin.methods.diffex.subgroups import Attributes
 
 DEFAULTS = DiffexOptions()
 
@@ -46,26 +48,45 @@ def run_diffex(
     *,
     labels: Sequence[str],
     classes_of: Mapping[str, str],
+    attributes: Attributes | None = None,
     options: DiffexOptions = DEFAULTS,
     progress: Progress | None = None,
     limits: Sequence[Limit] = (),
+    affordable: Callable[[int], int] = lambda wanted: wanted,
     sink: Sink = lambda _: None,
     seed: int = 0,
 ) -> DiffexResult:
     """Audit ``classes`` of one model version.
 
     ``labels``: all classes in the order of the scores.  ``classes_of``: image -> its class; a class is measured on its own images unless
-    ``options.all_images``.  ``limits`` are looked at between batches of edits; where one speaks, the result is what is known by then,
-    and nodes whose edits were cut short are inconclusive.  Raises ValueError for a class that is not a label.
+    ``options.all_images``.  ``attributes``: what else is known of the images, for effects by subgroup.  ``limits`` are looked at between
+    batches of edits, which are no larger than ``affordable`` says; where one speaks, the result is what is known by then, and nodes that
+    were not reached are inconclusive, with the reason.  Raises ValueError for a class that is not a label.
     """
     unknown = [name for name in classes if name not in labels]
     if unknown:
         raise ValueError(f"classes {unknown} are not among the model's {len(labels)}; name them as the model does")
-    pool = _pool(images, classes_of, options.images_per_class)
+    pool = pool_of(images, classes_of, options.images_per_class)
+    # Images beyond the pool take part in no search, so that the cues which it finds may be shown on them.
     ledger = Ledger(
-        arms, split_images(pool, classes_of), options.score, limits=limits, sink=sink, progress=progress, chunk=options.chunk
+        arms,
+        dict.fromkeys(images, Split.ESTIMATE) | split_images(pool, classes_of),
+        options.score,
+        limits=limits,
+        sink=sink,
+        progress=progress,
+        chunk=options.chunk,
+        affordable=affordable,
     )
-    run = _Run(ledger=ledger, tree=tree, labels=tuple(labels), options=options, seed=seed)
+    run = _Run(
+        ledger=ledger,
+        tree=tree,
+        labels=tuple(labels),
+        options=options,
+        seed=seed,
+        classes_of=classes_of,
+        attributes=attributes or {},
+    )
     searches = [run.search(name, [i for i in pool if options.all_images or classes_of.get(i) == name]) for name in classes]
     results = tuple(run.estimate(found) for found in searches)
     return _result(run, results, searches)
@@ -94,6 +115,8 @@ class _Run:
     labels: tuple[str, ...]
     options: DiffexOptions
     seed: int
+    classes_of: Mapping[str, str]
+    attributes: Attributes
 
     def search(self, name: str, images: Sequence[str]) -> _Search:
         """Stages 1 and 2 for one class."""
@@ -105,6 +128,7 @@ class _Run:
         sampled = self._sample(name, race)
         sets, spent = self._sets(race, select, column)
         chosen = {path: _why(self.tree.node(path)) for path in race.kept} | dict.fromkeys(sampled, Chosen.SAMPLED)
+        chosen |= dict.fromkeys(race.unfinished, Chosen.UNREACHED)
         summary = SearchSummary(
             mode=race.mode,
             candidates=len(nodes),
@@ -136,15 +160,18 @@ class _Run:
         planned += self._more_seeds(found, what)
         cut = {cell.nodes for cell in planned if cell not in self.ledger.known}
         missing = any(cell not in self.ledger.known for cell in self._placebos(found.estimate, joint))
+        unreached = {path for path, why in found.chosen.items() if why is Chosen.UNREACHED}
         plan = ClassPlan(
             class_name=found.class_name,
             labels=self.labels,
             images=found.estimate,
             chosen=found.chosen,
             counters=found.counters,
-            incomplete=frozenset(path for path in paths if missing or (path,) in cut),
+            incomplete=frozenset(path for path in paths if missing or path in unreached or (path,) in cut),
+            stopped=self.ledger.stopped,
+            attributes=self.attributes,
         )
-        return class_effects(
+        effects = class_effects(
             self.ledger.of(Split.ESTIMATE),
             self.tree,
             plan,
@@ -156,6 +183,24 @@ class _Run:
             images_select=len(found.select),
             seed=self.seed,
         )
+        inside = {*found.select, *found.estimate}
+        more = FollowUp(
+            ledger=self.ledger,
+            tree=self.tree,
+            options=self.options,
+            plan=plan,
+            others=self._others(found.class_name),
+            refused=found.refused,
+            spent=len([cell for cell in self.ledger.known if cell.image in inside]),
+            seed=self.seed,
+        )
+        return more.told(effects)
+
+    def _others(self, name: str) -> tuple[str, ...]:
+        """Images of other classes that no search has seen."""
+        unseen = [image for image, split in self.ledger.splits.items() if split is Split.ESTIMATE]
+        others = [image for image in unseen if self.classes_of.get(image, name) not in {name, ""}]
+        return tuple(sorted(others, key=lambda image: seed_of(f"diffex order {self.seed}", image)))
 
     def _testable(self, nodes: Sequence[Node], select: Sequence[str]) -> tuple[list[Node], dict[str, str]]:
         """Nodes that the arms do not refuse, as the first image tells; and why they refuse the others."""
@@ -173,13 +218,15 @@ class _Run:
             return self.ledger.matrix(sets, images, column)
 
         options = self.options.race
+        if self.options.search == "racing":
+            return racing(ask, nodes, select, options=options, halted=self.ledger.halted)
         if self.options.search == "parent_gated":
-            return _with_protected(parent_gated(ask, nodes, select, options=options), nodes)
-        if self.options.search == "random_order":
-            return _with_protected(
-                random_order(ask, nodes, select, rng_of(self.seed, name, "random order"), options=options), nodes
-            )
-        return racing(ask, nodes, select, options=options, halted=self.ledger.halted)
+            found = parent_gated(ask, nodes, select, options=options)
+        else:
+            found = random_order(ask, nodes, select, rng_of(self.seed, name, "random order"), options=options)
+        if self.ledger.stopped:
+            found = undecided(found, [path for path in found.eliminated if not found.measured.get(path)])
+        return _with_protected(found, nodes)
 
     def _sample(self, name: str, race: Race) -> tuple[str, ...]:
         """A random share of the eliminated, at least one."""
@@ -245,7 +292,7 @@ class _Run:
         return [EditCell(image=image, nodes=name, placebo=True) for image in images for name in names]
 
 
-def _pool(images: Sequence[str], classes_of: Mapping[str, str], most: int) -> list[str]:
+def pool_of(images: Sequence[str], classes_of: Mapping[str, str], most: int) -> list[str]:
     """At most ``most`` images per class, by the hash of their id."""
     counts: dict[str, int] = {}
     pool = []
@@ -264,7 +311,12 @@ def _why(node: Node) -> Chosen:
 def _with_protected(race: Race, nodes: Sequence[Node]) -> Race:
     """Protected nodes are estimated whatever a search says."""
     extra = [node.path for node in nodes if node.kind is NodeKind.PROTECTED and node.path not in race.kept]
-    return replace(race, kept=(*race.kept, *extra), eliminated=tuple(path for path in race.eliminated if path not in extra))
+    return replace(
+        race,
+        kept=(*race.kept, *extra),
+        eliminated=tuple(path for path in race.eliminated if path not in extra),
+        unfinished=tuple(path for path in race.unfinished if path not in extra),
+    )
 
 
 def _result(run: _Run, results: tuple[ClassEffects, ...], searches: Sequence[_Search]) -> DiffexResult:

@@ -97,10 +97,10 @@ class RowTable:
 
     @cached_property
     def by_nodes(self) -> Mapping[Nodes, tuple[EditRow, ...]]:
-        """Rows of edits, without placebos, by the nodes that were edited."""
+        """Rows of edits, without placebos and other strengths, by the nodes that were edited."""
         found: dict[Nodes, list[EditRow]] = defaultdict(list)
         for row in self.rows:
-            if not row.cell.placebo:
+            if not row.cell.placebo and row.cell.strength == 1:
                 found[row.cell.nodes].append(row)
         return {nodes: tuple(rows) for nodes, rows in found.items()}
 
@@ -109,7 +109,7 @@ class RowTable:
         """(operator, number of terms) -> image -> its placebos' shift."""
         found: dict[tuple[str, int], dict[str, list[EditRow]]] = defaultdict(lambda: defaultdict(list))
         for row in self.rows:
-            if row.cell.placebo and row.usable:
+            if row.cell.placebo and row.usable and row.cell.strength == 1:
                 found[row.operator, len(row.cell.nodes)][row.cell.image].append(row)
         return {key: {image: _shift(rows, self.kind) for image, rows in images.items()} for key, images in found.items()}
 
@@ -146,8 +146,12 @@ def require_estimate(rows: Iterable[EditRow]) -> None:
 
 
 def quality(rows: Iterable[EditRow]) -> EditQuality:
-    """Rates over rows of edits, placebos left out.  An edit counts as made unless it was ambiguous or its node is untestable."""
-    edits = [row for row in rows if not row.cell.placebo and not any(reason.startswith(UNTESTABLE) for reason in row.reasons)]
+    """Rates over rows of edits, placebos and other strengths left out.
+
+    An edit counts as made unless it was ambiguous or its node is untestable.
+    """
+    full = [row for row in rows if not row.cell.placebo and row.cell.strength == 1]
+    edits = [row for row in full if not any(reason.startswith(UNTESTABLE) for reason in row.reasons)]
     made = [row for row in edits if AMBIGUOUS not in row.reasons]
     failures: dict[str, int] = defaultdict(int)
     for row in made:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Bool, Float
 
-from audit_plugin.core.diffex_results import Chosen, EditQuality, EffectState, NodeEffect, ScoreKind
+from audit_plugin.core.diffex_results import Chosen, EditQuality, EffectState, NodeEffect, ScoreKind, SubgroupEffect
 from audit_plugin.core.tree import ConceptTree, NodeKind
 from audit_plugin.methods.diffex.effects import Effects, RowTable, clipped_share, quality, require_estimate
 from audit_plugin.methods.diffex.figures import (
@@ -25,7 +25,9 @@ from audit_plugin.methods.diffex.figures import (
     spurious_ratio,
     spuriousness_score,
 )
+from audit_plugin.methods.diffex.limits import reached
 from audit_plugin.methods.diffex.scores import SATURATED
+from audit_plugin.methods.diffex.subgroups import Attributes, subgroup_effects, with_q_values
 from audit_plugin.statistics.multiplicity import benjamini_hochberg, holm
 from audit_plugin.statistics.paired_mean import MeanIntervals, sign_flips
 from audit_plugin.statistics.stability import icc
@@ -68,6 +70,10 @@ class ClassPlan:
     counters: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     incomplete: frozenset[str] = frozenset()
     """Nodes whose edits a limit cut short."""
+    attributes: Attributes = field(default_factory=dict)
+    """Image -> attribute -> level, as far as it is known."""
+    stopped: str = ""
+    """Which limit that was."""
 
     @property
     def column(self) -> int:
@@ -85,6 +91,7 @@ def node_effects(
     drafts = [_draft(path, found[path], setting) for path in plan.chosen]
     of_object = next((draft for draft in drafts if draft.node == options.object_node), None)
     p = _p_values([found[path] for path in plan.chosen], plan, options, seed)
+    subgroups = with_q_values([_subgroups(found[path], path, setting) for path in plan.chosen])
     protected = np.array([draft.kind is NodeKind.PROTECTED for draft in drafts], dtype=np.bool_)
     q, p_holm = _adjusted(p, protected)
     results = [
@@ -95,6 +102,7 @@ def node_effects(
             p_holm=float(p_holm[at]) if protected[at] else None,
             state=_state(draft, float(q[at]), options.alpha),
             spurious_ratio=_ratio(draft, of_object),
+            subgroups=subgroups[at],
         )
         for at, draft in enumerate(drafts)
     ]
@@ -175,6 +183,14 @@ def _draft(path: str, effects: Effects | None, setting: _Setting) -> NodeEffect:
     )
 
 
+def _subgroups(effects: Effects | None, path: str, setting: _Setting) -> tuple[SubgroupEffect, ...]:
+    if effects is None:
+        return ()
+    own = str(setting.tree.node(path).params.get("concept", ""))
+    d = effects.log_odds[:, setting.plan.column]
+    return subgroup_effects(effects.images, d, setting.plan.attributes, without=own, alpha=setting.options.alpha)
+
+
 def _without_images(path: str, kind: NodeKind, plan: ClassPlan, edits: EditQuality) -> NodeEffect:
     return NodeEffect(
         node=path,
@@ -201,6 +217,7 @@ def _without_images(path: str, kind: NodeKind, plan: ClassPlan, edits: EditQuali
         quality=edits,
         seed_icc=None,
         operators=(),
+        reason=reached(plan.stopped) if path in plan.incomplete else "",
     )
 
 

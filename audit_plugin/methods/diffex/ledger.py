@@ -34,9 +34,11 @@ class Ledger:
         sink: Sink = lambda _: None,
         progress: Progress | None = None,
         chunk: int = 64,
+        affordable: Callable[[int], int] = lambda wanted: wanted,
     ) -> None:
+        """``affordable`` says how many of so many edits the limits still pay for."""
         self.arms, self.splits, self.kind = arms, splits, kind
-        self.limits, self.sink, self.progress, self.chunk = limits, sink, progress, chunk
+        self.limits, self.sink, self.progress, self.chunk, self.affordable = limits, sink, progress, chunk, affordable
         self.known: dict[EditCell, EditRow] = {}
         self.stopped = ""
         """Why no more rows are made; empty: they are."""
@@ -50,10 +52,10 @@ class Ledger:
     def complete(self, cells: Iterable[EditCell], what: str) -> None:
         """Ask for the cells that are not there yet, image by image, until a limit is reached."""
         todo = [cell for cell in dict.fromkeys(cells) if cell not in self.known]
-        for start in range(0, len(todo), self.chunk):
-            if self.halted():
-                return
-            some = todo[start : start + self.chunk]
+        start = 0
+        while start < len(todo) and not self.halted():
+            count = self.affordable(min(self.chunk, len(todo) - start))
+            some = todo[start : start + max(1, count)]
             rows = [replace(row, split=self.splits[row.cell.image]) for row in self.arms.rows(some)]
             if [row.cell for row in rows] != some:
                 raise ValueError(
@@ -61,8 +63,9 @@ class Ledger:
                 )
             self.known.update(zip(some, rows, strict=True))
             self.sink(rows)
+            start += len(some)
             if self.progress is not None:
-                self.progress(start + len(some), len(todo), what)
+                self.progress(start, len(todo), what)
 
     def rows(self, cells: Iterable[EditCell]) -> tuple[EditRow, ...]:
         """Those of the cells that are there."""

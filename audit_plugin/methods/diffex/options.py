@@ -7,6 +7,7 @@ from audit_plugin.core.diffex_results import ScoreKind
 from audit_plugin.methods.diffex.combine import CombineOptions
 from audit_plugin.methods.diffex.estimate import EstimateOptions
 from audit_plugin.methods.diffex.racing import RaceOptions
+from audit_plugin.methods.diffex.spurious import ENOUGH
 
 PLACEBOS = ("photo", "image", "envelope")
 """Meaning-free prompts, and a common noun that no domain is about."""
@@ -38,5 +39,17 @@ class DiffexOptions:
     estimate: EstimateOptions = field(default_factory=EstimateOptions)
     sample_eliminated: float = 0.05
     """Share of eliminated nodes that is estimated all the same, to measure what the search misses."""
+    dose_nodes: int = 5
+    """Strongest nodes whose dependence on the strength of the edit is measured; 0: none."""
+    dose_images: int = 16
+    """ESTIMATE images that it is measured on."""
+    hit_nodes: int = 3
+    """Strongest cues that are shown to the model without the object; 0: none."""
+    hit_images: int = 96
+    """Most images of other classes that they are shown on, none of which served a search."""
+    hit_enough: int = ENOUGH
+    """Images with the cue alone from which on their share of hits is judged."""
+    agreement_images: int = 16
+    """ESTIMATE images on which nodes that two operators can make are edited by both."""
     chunk: int = 64
     """Edits asked for at a time; limits are looked at in between."""

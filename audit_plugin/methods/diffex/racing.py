@@ -8,7 +8,7 @@ for comparison at equal edits.
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -57,6 +57,8 @@ class Race:
     """Images with a valid edit."""
     rounds: tuple[SearchRound, ...]
     edits: int
+    unfinished: tuple[str, ...] = ()
+    """Neither kept nor eliminated when a limit ended the search."""
 
 
 class _Tally:
@@ -103,13 +105,22 @@ def racing(
             tally.extend(alive, step)
             done += len(step)
             alive = _without_hopeless(alive, protected, tally.means, options)
+        if halted():
+            rounds.append(SearchRound(images=done, alive=len(alive), edits=tally.edits))
+            break
         order = _strongest(alive, nodes, tally.means)
         alive = _best(order, protected, max(math.ceil(len(alive) / 2), options.keep))
         rounds.append(SearchRound(images=done, alive=len(alive), edits=tally.edits))
         if done >= len(images) or len(set(alive) - protected) <= options.keep:
             break
     final = _best(_strongest(alive, nodes, tally.means), protected, options.keep)
-    return tally.race("racing", final, rounds)
+    race = tally.race("racing", final, rounds)
+    return undecided(race, [path for path in alive if path not in final]) if halted() else race
+
+
+def undecided(race: Race, paths: Sequence[str]) -> Race:
+    """The same, these nodes not taken for eliminated."""
+    return replace(race, unfinished=tuple(paths), eliminated=tuple(path for path in race.eliminated if path not in set(paths)))
 
 
 def parent_gated(

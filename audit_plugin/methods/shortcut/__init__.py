@@ -7,5 +7,6 @@ beyond the editor's floor and beyond flips of an irrelevant concept, every figur
 
 from audit_plugin.methods.shortcut.report import ShortcutOptions, shortcut_report
 from audit_plugin.methods.shortcut.rows import ShortcutRow
+from audit_plugin.methods.shortcut.run import Known, Suspicion, run_shortcut
 
-__all__ = ["ShortcutOptions", "ShortcutRow", "shortcut_report"]
+__all__ = ["Known", "ShortcutOptions", "ShortcutRow", "Suspicion", "run_shortcut", "shortcut_report"]

@@ -74,11 +74,12 @@ class World:
         signs = tuple(-1 if one else 1 for one in there)
         logits = np.array([self.base + 0.3 * normal("base", cell.image), 0.0, 0.0])
         empty = row(cell.image, cell.nodes, (), (), seed=cell.seed, signs=signs, placebo=cell.placebo, split=Split.SELECT)
+        empty = replace(empty, cell=cell)
         if any(path in self.untestable for path in cell.nodes):
             return replace(empty, valid=False, reasons=("untestable: no operator for it",))
         if None in there:
             return replace(empty, valid=False, reasons=("ambiguous",))
-        shift = self.artefact + self._planted(cell, signs)
+        shift = cell.strength * (self.artefact + self._planted(cell, signs))
         failed = bool(self.invalid & set(cell.nodes))
         return replace(
             empty,

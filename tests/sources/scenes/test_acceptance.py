@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def found():
-    return {one.name: summary(trials(one, 2, rows=200, resamples=100), one.gates) for one in STAND_INS}
+    return {one.name: summary(trials(one, 2, rows=100, resamples=60), one.gates) for one in STAND_INS}
 
 
 @pytest.mark.parametrize("name", ["perfect", "weak", "leaky", "noisy", "fading"])
