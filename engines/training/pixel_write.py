@@ -39,13 +39,13 @@ class PixelCard:
 
 
 def write_pixels(out: Path, recipe: PixelRecipe, network: Any, card: PixelCard) -> None:
-    """Save in half precision, with a quick sampler in ``audit.json`` and the model card in ``training.json`` and ``README.md``."""
+    """Save in half precision, with fewer steps than a thousand in ``audit.json`` and the model card in ``training.json`` and ``README.md``."""
     from diffusers import DDPMScheduler
 
     check_writable(out)
     scheduler: Any = DDPMScheduler
     parameters = sum(value.numel() for value in network.parameters())
-    sampling = {"sampler": "ddim", "schedule": "trailing", "steps": recipe.sampling_steps}
+    sampling = {"steps": recipe.sampling_steps}
     with placed(out) as partial:
         network.to("cpu").half().save_pretrained(partial / "unet", safe_serialization=True)
         scheduler(**SCHEDULE).save_pretrained(partial / "scheduler")

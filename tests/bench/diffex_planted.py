@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report.notes += [
         "- recall_at_5: share of the planted concepts that have a node among the first five, mean over classifiers.",
         "- recall_at_5_importance: the same over all concepts with a true importance of 0.05 or more, those beside a shortcut included.",
-        "- false nodes: nodes of idle concepts with an effect and a spuriousness score above 0.25.",
+        "- false nodes: drawn nodes of idle concepts with an effect and a spuriousness score above 0.25.",
         (
             "- All searches ask for at most as many edits as racing did; paper mode ranks for one image at a time, mean over images. Its "
             "items are the concepts' first levels, its leaves all levels."
@@ -224,6 +224,7 @@ def judge(report: Report, studio: Studio, table: Mapping[EditCell, EditRow], sui
     pictures = to_float([studio.store.pictures.pixels(sha) for sha in shas])
     recalls: dict[str, list[float]] = {mode: [] for mode in (*MODES, "paper", "importance")}
     false, idle, edits = 0, 0, 0
+    drawn = {node.path for node in studio.tree.editable if node.operator != "deterministic"}
     for planted in suite:
         answers = predictor(onnx_path(planted.name))(pictures)
         scores = {sha: tuple(map(float, row)) for sha, row in zip(shas, answers, strict=True)}
@@ -236,9 +237,10 @@ def judge(report: Report, studio: Studio, table: Mapping[EditCell, EditRow], sui
             recalls[mode].append(recall(found, wanted))
             if mode == "racing":
                 recalls["importance"].append(recall(found, matters))
-                wrong = [node for node in effects.nodes if _concept(node.node) in planted.idle and alarmed(node)]
+                unused = [node for node in effects.nodes if node.node in drawn and _concept(node.node) in planted.idle]
+                wrong = [node for node in unused if alarmed(node)]
                 false += len(wrong)
-                idle += sum(_concept(node.node) in planted.idle for node in effects.nodes)
+                idle += len(unused)
                 edits += budget
                 report.rows.append(
                     {
