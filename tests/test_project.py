@@ -86,6 +86,7 @@ def wheel(tmp_path_factory):
         "audit_plugin/demo/serving/config.pbtxt",
         "audit_plugin/demo/assets/detector/scenes.onnx",
         "audit_plugin/demo/assets/generator/unet/diffusion_pytorch_model.safetensors",
+        "audit_plugin/demo/assets/pixels/unet/diffusion_pytorch_model.safetensors",
         "audit_plugin/demo/assets/planted/shape_clean.onnx",
         r"audit_plugin-[\d.]+\.dist-info/licenses/LICENSE",
     ],

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from pydantic import TypeAdapter, ValidationError
 
+from audit_plugin.core.counterfactual_results import CounterfactualResult
 from audit_plugin.core.diffex_results import DiffexResult
 from audit_plugin.core.errors import StoreError
 from audit_plugin.core.estimate import Estimate
@@ -326,6 +327,8 @@ class AuditResult:
     """Effects of a tree of concepts on real images; None where none was asked for."""
     shortcuts: tuple[ShortcutResult, ...] = ()
     """Suspected concepts, flipped in real images; empty where none was named."""
+    counterfactuals: CounterfactualResult | None = None
+    """What changes flip the model's decisions; None where that was not asked."""
     schema_version: int = SCHEMA_VERSION
 
 

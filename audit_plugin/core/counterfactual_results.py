@@ -1,0 +1,121 @@
+"""What changes flip the deployed model's decision, frozen.  Probabilities and ratios are in [0, 1]; estimates carry 95 % intervals."""
+
+from dataclasses import dataclass
+
+from audit_plugin.core.estimate import Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counterfactual:
+    """One image and what was made of it; what is said of the result was said by the server, of the stored bytes."""
+
+    image: str
+    original: str
+    """Class that the server gave to the image."""
+    target: str
+    """Class that it was to give."""
+    label: str = ""
+    """Class that the table gives; empty where it gives none."""
+    before_sha256: str
+    """Of the image at the editor's size."""
+    after_sha256: str
+    """Of the stored picture; the best try where nothing flipped."""
+    flipped: bool
+    """Whether the target is the likeliest class of the stored picture."""
+    jpeg: bool | None = None
+    """Whether it still is after a JPEG round trip; None where nothing flipped."""
+    witness: bool | None = None
+    """Whether an independent model sees the target too; None where there is none."""
+    before: float
+    """Probability of the target, of the image."""
+    after: float
+    """The same, of the stored picture."""
+    free: bool = False
+    """Whether a variation that nobody guided flipped."""
+    l1: float
+    """Mean absolute difference over pixels and channels, on the scale of [0, 1], after rounding to 8 bits."""
+    changed: float
+    """Share of pixels whose difference exceeds 0.05 in some channel."""
+    attempts: int
+    network_rows: int
+    """Rows that the denoising network evaluated for it, forward."""
+    queries: int
+    """Pictures that the server was asked about for it."""
+    path: tuple[float, ...] = ()
+    """Probability of the target along the way from the image to the picture, pixels in order of their change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributeGap:
+    """How much more (or less) than in the data an attribute changes along with the decision."""
+
+    attribute: str
+    gap: Estimate
+    """r - rho; above 0 when counterfactuals change it more than the data tie it to the class."""
+    r: float
+    """Correlation of the attribute's change with the decision's, over flips."""
+    rho: float
+    """Correlation of attribute and class in the data."""
+    gained: float
+    """Share of flips towards the class that gain the attribute, less those that lose it."""
+    lost: float
+    """The same of flips away from it, with the sign turned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CounterfactualFigures:
+    """Over many counterfactuals; None where nothing is known.  Each names the images that it is of."""
+
+    images: int
+    flips: int
+    flip_ratio: Estimate | None
+    """Of all images (FR)."""
+    free_ratio: Estimate | None
+    """Share of images that flip under plausible variation alone: how fragile the predictions are."""
+    jpeg_ratio: Estimate | None
+    """Of the flips, those that survive a JPEG round trip."""
+    witness_ratio: Estimate | None
+    """Of the flips, those that an independent model sees."""
+    median_l1: float | None
+    """Of the flips."""
+    bounded_kl: float | None
+    """Mean of 1 - p(target) over all images (BKL)."""
+    changed_attributes: float | None
+    """Mean number of attributes that change in a flip, the queried one included (MNAC)."""
+    correlation_difference: Estimate | None
+    """CD over the flips; None without detectors or flips."""
+    no_side_change: float | None
+    """What CD would be of edits that change nothing but the queried attribute."""
+    noise_floor: float | None
+    """What CD would be about if side attributes changed by chance, at this number of flips."""
+    chance: float | None
+    """Share of permuted data with a CD at least as large."""
+    cout: float | None
+    """Mean COUT of the images whose path was asked for."""
+    network_rows: float | None
+    """Mean per image, forward."""
+    queries: float | None
+    """Mean per image."""
+    seconds: float | None
+    """Mean per flip; None where all pictures were there already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CounterfactualResult:
+    """Counterfactuals of one model version."""
+
+    method: str
+    """As published: fastdime, maskdime, dvce, ensemble ..."""
+    rung: str
+    """How the deployed model's gradient was had."""
+    rung_said: str
+    """How well that stands in for it, measured."""
+    passed_over: tuple[str, ...]
+    """Why better rungs were not taken."""
+    positive: str
+    """Class whose decision the attribute gaps are about."""
+    figures: CounterfactualFigures
+    gaps: tuple[AttributeGap, ...]
+    """Largest lower limit first."""
+    items: tuple[Counterfactual, ...]
+    notes: tuple[str, ...] = ()
