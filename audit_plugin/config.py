@@ -33,6 +33,7 @@ from audit_plugin.perception.lpips import PerceptualOptions
 from audit_plugin.perception.task import TrainingOptions
 from audit_plugin.sources.folder import FolderOptions
 from audit_plugin.statistics.metrics import METRICS
+from audit_plugin.target.guidance import GradientOptions
 from audit_plugin.target.options import TargetOptions
 
 ENVIRONMENT = "AUDIT_PLUGIN__"
@@ -229,6 +230,45 @@ class ShortcutConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExplainConfig:
+    """What changes flip the deployed models' decisions (counterfactual images), and what changes along."""
+
+    method: Literal["auto", "dime", "fastdime", "fastdime2", "fastdime2plus", "maskdime", "dvce", "ace", "ensemble"] = "auto"
+    """``auto``: fastdime where the model's gradient can be had, else ensemble, which takes scores alone."""
+    generator: str = ""
+    """diffusers directory that edits: pixels or latents, with or without captions; ``generator.path`` when empty."""
+    images: int = 32
+    """Most images that are explained, of each model."""
+    targets: Mapping[str, str] = field(default_factory=dict)
+    """Class that the server gives -> class to ask for, other images are left out; the runner-up of every image when empty."""
+    free: int = 8
+    """Variations that nobody guides, tried first; an image that one of them flips is left at that."""
+    kept: int = 50
+    """Steps of the chain."""
+    signal: float | None = None
+    """Share of the image's signal where an edit starts, in (0, 1); when absent the least of which at least 95 % of images keep their class."""
+    scales: tuple[float, ...] = ()
+    """Strengths of DiME, FastDiME: tried in this order; what suits the editor's latents or pixels when empty."""
+    bisections: int = 2
+    """How often the strength is halved back once an image has flipped."""
+    particles: int = 16
+    """Of guidance without gradients: each costs a query a step."""
+    steps: int = 25
+    """Of a particle."""
+    paths: int = 12
+    """Flips whose path is followed pixel by pixel, at some fifty queries each; the report draws them."""
+    gradients: Mapping[str, GradientOptions] = field(default_factory=dict)
+    """Model -> how its gradient is had; see docs/counterfactuals.md."""
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    def __post_init__(self) -> None:
+        if min(self.images, self.kept - 1, self.particles - 1, self.steps) < 1 or min(self.free, self.bisections, self.paths) < 0:
+            raise ValueError("need images and steps >= 1, kept and particles >= 2, and nothing negative")
+        if self.signal is not None and not 0 < self.signal < 1:
+            raise ValueError(f"signal is a share in (0, 1), got {self.signal}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServeOptions:
     """The long-running service."""
 
@@ -277,6 +317,8 @@ class Config:
     """Concepts to change in the real images, as a tree (DiffEx); none when absent."""
     shortcut: ShortcutConfig | None = None
     """Concepts to flip in the real images, one at a time (FastDiME's shortcut protocol); none when absent."""
+    explain: ExplainConfig | None = None
+    """Counterfactual images of the deployed models; none when absent."""
     policy: Mapping[str, Any] | str | None = None
     """Thresholds with owner, reason and date: inline, or a file; built-in defaults when absent."""
     store: str = "audit.sqlite"
@@ -493,6 +535,14 @@ def _rooted(config: Config, directory: Path) -> Config:
             safety=at(diffex.safety),
         ),
         shortcut=config.shortcut and replace(config.shortcut, guide=at(config.shortcut.guide)),
+        explain=config.explain
+        and replace(
+            config.explain,
+            generator=at(config.explain.generator),
+            gradients={
+                model: replace(asked, file=asked.file and directory / asked.file) for model, asked in config.explain.gradients.items()
+            },
+        ),
         store=at(config.store),
         report=at(config.report),
     )

@@ -15,6 +15,7 @@ from audit_plugin.bank.real import RealImages
 from audit_plugin.bank.reference import Twin, compare
 from audit_plugin.bank.score import ScoreReport, score
 from audit_plugin.bank.store import ProbeBank
+from audit_plugin.core.counterfactual_results import CounterfactualResult
 from audit_plugin.core.diffex_results import DiffexResult, EffectState
 from audit_plugin.core.protocols import Classifier, Progress
 from audit_plugin.core.results import AuditResult, EngineCheck, EngineUse, Provenance, RunState
@@ -105,6 +106,19 @@ Suspect = Callable[[Classifier], Suspected]
 """Asks one model about flips of suspected concepts."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Flipped:
+    """What counterfactuals of one model told."""
+
+    result: CounterfactualResult
+    queries: int
+    """Pictures that the model was asked about."""
+
+
+Flip = Callable[[], Flipped]
+"""Makes and asks counterfactuals of one model."""
+
+
 def audit_model(
     evidence: Evidence,
     classifier: Classifier,
@@ -114,8 +128,11 @@ def audit_model(
     progress: Progress,
     explain: Explain | None = None,
     suspect: Suspect | None = None,
+    flip: Flip | None = None,
 ) -> AuditResult:
-    """Audit one model version and commit the result; with ``explain`` its concept tree belongs to it, with ``suspect`` its shortcuts.
+    """Audit one model version and commit the result.
+
+    With ``explain`` its concept tree belongs to it, with ``suspect`` its shortcuts, with ``flip`` its counterfactuals.
 
     Killed in between, it goes on from the scores it has: each picture is asked about once per model version.
     """
@@ -140,7 +157,8 @@ def audit_model(
     progress(1, 1, f"estimates of {info.model}")
     seconds = {"build": evidence.built.seconds, "score": between - clock, "estimate": time.monotonic() - between}
     result = _result(report, evidence, info, question, check, scored=scored, seconds=seconds, started=started)
-    return _committed(_with_shortcuts(_with_tree(result, classifier, explain), classifier, suspect), question, store)
+    result = _with_shortcuts(_with_tree(result, classifier, explain), classifier, suspect)
+    return _committed(_with_counterfactuals(result, flip), question, store)
 
 
 def audit_tree(about: Mapping[str, str], classifier: Classifier, question: Question, store: Store, explain: Explain) -> AuditResult:
@@ -269,6 +287,23 @@ def _with_shortcuts(result: AuditResult, classifier: Classifier, suspect: Suspec
         seconds={**before.seconds, "shortcuts": round(time.monotonic() - clock, 2)},
     )
     return replace(result, shortcuts=told.results, provenance=provenance)
+
+
+def _with_counterfactuals(result: AuditResult, flip: Flip | None) -> AuditResult:
+    if flip is None:
+        return result
+    clock = time.monotonic()
+    told = flip()
+    before = result.provenance
+    made = sum(item.network_rows for item in told.result.items) if told.result.figures.seconds is not None else 0
+    provenance = replace(
+        before,
+        finished_at=_now(),
+        unet_evaluations=before.unet_evaluations + made,
+        classifier_queries=before.classifier_queries + told.queries,
+        seconds={**before.seconds, "counterfactuals": round(time.monotonic() - clock, 2)},
+    )
+    return replace(result, counterfactuals=told.result, provenance=provenance)
 
 
 def _committed(result: AuditResult, question: Question, store: Store) -> AuditResult:

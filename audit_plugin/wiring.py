@@ -6,9 +6,9 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -30,7 +30,7 @@ from audit_plugin.bank.store import ProbeBank
 from audit_plugin.bank.studio import Studio
 from audit_plugin.bank.verify import verify
 from audit_plugin.concepts.captions import caption
-from audit_plugin.config import AuditedModel, GeneratorOptions, LearnFrom, Loaded, control_of, options_of
+from audit_plugin.config import AuditedModel, ExplainConfig, GeneratorOptions, LearnFrom, Loaded, control_of, options_of
 from audit_plugin.core.confirm import ToConfirm
 from audit_plugin.core.diffex_results import ScoreKind
 from audit_plugin.core.editing import Editor
@@ -39,6 +39,8 @@ from audit_plugin.core.protocols import Classifier, Images, Progress, ScoreTable
 from audit_plugin.core.results import AuditResult, EngineUse
 from audit_plugin.core.seeds import digest, seed
 from audit_plugin.core.values import DrawnImage
+from audit_plugin.explaining import Explaining
+from audit_plugin.methods.counterfactuals.run import Deployed, Reader, Told, run_counterfactuals
 from audit_plugin.methods.depict import check_task
 from audit_plugin.methods.diffex import Budget, DiffexOptions, MostEdits, most_edits, run_diffex
 from audit_plugin.methods.shortcut import Known, Suspicion, run_shortcut
@@ -46,7 +48,7 @@ from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.perception.detectors import OnnxConceptDetector
 from audit_plugin.perception.quality import QualityFilter
 from audit_plugin.report.document import write_report, write_whole
-from audit_plugin.runner import Evidence, Explain, Explained, Question, Suspect, Suspected, audit_model, audit_tree
+from audit_plugin.runner import Evidence, Explain, Explained, Flip, Flipped, Question, Suspect, Suspected, audit_model, audit_tree
 from audit_plugin.sources.folder import FolderSource, open_folder
 from audit_plugin.sources.images import encode_png, to_uint8
 from audit_plugin.store.store import Store
@@ -477,6 +479,7 @@ class Installation:
                         progress=self.progress,
                         explain=self._explain(model, store),
                         suspect=self._suspect(model, store),
+                        flip=self._flip(model, classifier, store),
                     )
             except AuditError as error:
                 yield error
@@ -595,6 +598,85 @@ class Installation:
             return Suspected(results=results, queries=sent[0])
 
         return suspect
+
+    def _flip(self, model: AuditedModel, classifier: TritonClassifier, store: Store) -> Flip | None:
+        """How to ask this model what flips its decisions; None where that is not configured."""
+        asked = self.loaded.config.explain
+        if asked is None:
+            return None
+
+        def flip() -> Flipped:
+            before = classifier.counts.images
+            explaining = self.explaining(classifier, asked)
+            labels, positive = classifier.info.labels, model.positive
+            deployed = Deployed(
+                id=classifier.info.id,
+                labels=labels,
+                positive=positive if positive is not None else labels[-1],
+                answers=lambda shas: answers(
+                    classifier, store.scores, explaining.store.pictures.pixels, shas, sent=[0], progress=self.progress
+                ),
+                search=explaining.ask,
+                predict=classifier.predict,
+            )
+            guide = explaining.guide
+            told = Told(method=explaining.method, rung=guide.rung.value, rung_said=guide.said, passed_over=tuple(guide.passed_over))
+            described = self.loaded.described
+            concepts = tuple(self.loaded.document.concept_set.concepts) if described else ()
+            result = run_counterfactuals(
+                explaining.studio,
+                deployed,
+                told,
+                wanted=asked.targets,
+                known={row.id: row.labels.get(model.label, "") for row in self.source.rows},
+                reader=Reader(detector=self.detector, concepts=concepts) if described else None,
+                paths=asked.paths,
+            )
+            return Flipped(result=result, queries=classifier.counts.images - before)
+
+        return flip
+
+    def explaining(self, classifier: TritonClassifier, asked: ExplainConfig) -> Explaining:
+        """Counterfactuals of one connected model: its images, its guide and the editor, which is loaded when something must be made."""
+        config = self.loaded.config
+        own = not asked.generator
+        path = Path(asked.generator or self.loaded.generator.path)
+        sources = sources_of(self.source.rows, dict(self.real.by_row), described=self.loaded.described)
+        with engine_errors():
+            from engines.directory import picture_side
+
+            size = picture_side(path)
+        return Explaining(
+            audit=config.audit,
+            asked=asked,
+            target=classifier,
+            lend=partial(self._editor_lent, None if own else path),
+            fingerprint=digest(_weights(self.loaded)) if own else directory_digest(path),
+            sources=tuple(sorted(sources, key=lambda one: digest(config.audit, "explain", one.image))[: asked.images]),
+            size=size,
+            batch=self.loaded.generator.batch if own else GeneratorOptions(path=str(path)).batch,
+            store=edit_store(config.bank.path, config.bank.images),
+            errors=engine_errors,
+            progress=self.progress,
+        )
+
+    def _editor_lent(self, path: Path | None) -> AbstractContextManager[Any]:
+        """A pipeline of the generator, or of another directory, loaded when it is first lent."""
+        return (self.generator if path is None else self._other_editor(path)).lend()
+
+    def _other_editor(self, path: Path) -> EngineGenerator:
+        """The editor of counterfactuals where it is not the generator; loaded once, when it is first asked for."""
+        if self._editors.get(path) is None:
+            configured = self.loaded.config.generator
+            options = GeneratorOptions(path=str(path)) if configured is None else replace(
+                configured, path=str(path), steps=None, sampler=None, solver=None, guidance=None, guidance_interval=None
+            )  # fmt: skip
+            self._editors[path] = EngineGenerator(options)
+        return self._editors[path]
+
+    @cached_property
+    def _editors(self) -> dict[Path, EngineGenerator]:
+        return {}
 
     @cached_property
     def flip_studio(self) -> FlipStudio:

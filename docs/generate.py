@@ -22,6 +22,7 @@ from audit_plugin.config import (
     Config,
     DetectorOptions,
     DiffexConfig,
+    ExplainConfig,
     GeneratorOptions,
     JudgeOptions,
     LearnFrom,
@@ -41,6 +42,7 @@ from audit_plugin.perception.edit_checks import Validity
 from audit_plugin.perception.lpips import PerceptualOptions
 from audit_plugin.perception.task import TrainingOptions
 from audit_plugin.sources.folder import FolderOptions
+from audit_plugin.target.guidance import GradientOptions, StudentOptions
 from audit_plugin.target.options import PreprocessOptions, TargetOptions, TlsOptions
 from engines.training import Recipe
 
@@ -77,6 +79,9 @@ SECTIONS: Mapping[str, type] = {
     "diffex.options.estimate": EstimateOptions,
     "shortcut": ShortcutConfig,
     "shortcut.options": ShortcutOptions,
+    "explain": ExplainConfig,
+    "explain.gradients.<model>": GradientOptions,
+    "explain.gradients.<model>.student": StudentOptions,
     "policy": Policy,
     "policy.thresholds[]": Threshold,
     "serve": ServeOptions,

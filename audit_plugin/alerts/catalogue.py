@@ -72,6 +72,16 @@ ALERTS: tuple[Alert, ...] = (
         ),
     ),
     Alert(
+        name="AuditPluginCounterfactualAttributeGap",
+        any_of=(Compare("counterfactual_breach_runs", ">=", 2), Compare("counterfactual_breach_strong", "==", 1)),
+        summary="Decisions of model {model} for {class} flip together with {attribute}, which must not matter",
+        description=(
+            "Version {version}, task {task}: counterfactuals by {method} (gradient: {rung}) change {attribute}, of role {role}, along with the "
+            "decision more than the data do, by more than the policy allows with the whole 95 % interval, in two consecutive audits on different "
+            "rows or by more than twice the bound in one."
+        ),
+    ),
+    Alert(
         name="AuditPluginEffectsUntrustworthy",
         any_of=(Compare("semantic_untrustworthy", "==", 1),),
         summary="The concept tree of model {model} cannot be relied on",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.values import Role
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,16 @@ class AttributeGap:
     """Share of flips towards the class that gain the attribute, less those that lose it."""
     lost: float
     """The same of flips away from it, with the sign turned."""
+    concept: str = ""
+    """Whose level the attribute is."""
+    opposite: str = ""
+    """Of a concept with two levels the attribute that is not shown, whose figures are these with the sign turned."""
+    role: Role = Role.CONTEXT
+    """Of the concept."""
+    towards: int = 0
+    """Flips towards the class; where there are none, ``gained`` says nothing."""
+    away: int = 0
+    """Flips away from it; where there are none, ``lost`` says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,3 +130,5 @@ class CounterfactualResult:
     """Largest lower limit first."""
     items: tuple[Counterfactual, ...]
     notes: tuple[str, ...] = ()
+    summary: str = ""
+    """One sentence: method, rung, flip ratio, distance, and what changes along most."""

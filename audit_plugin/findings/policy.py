@@ -25,7 +25,10 @@ LEAST_ROWS = 100
 """Of an estimate by permuted concepts, where a threshold says nothing else."""
 LEAST_IMAGES = 32
 """Of a node of the concept tree, whatever a threshold says: with fewer, its interval is not trusted."""
-Quantity = Literal["importance", "flip_rate_excess", "fairness", "semantic"]
+LEAST_FLIPS = 20
+"""Of counterfactuals, whatever a threshold says.  Simulated at 20 flips and as many reference images as 32, an unrelated attribute passed a bound
+of 0.2 in under 1 % of audits, and never twice the bound."""
+Quantity = Literal["importance", "flip_rate_excess", "fairness", "semantic", "counterfactual"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +45,13 @@ class Threshold:
     """When it was decided."""
     metric: Quantity = "importance"
     """Which estimate is held against the bound.  ``importance`` additionally needs the verdict ``relies``; ``semantic`` is the spuriousness
-    score of a node of the concept tree, or of a protected node the interval limit of its effect that is nearest to zero."""
+    score of a node of the concept tree, or of a protected node the interval limit of its effect that is nearest to zero; ``counterfactual`` is
+    how much more than in the data an attribute changes along with flips of the decision (difference of correlations)."""
     threshold: float = 0.0
     """Bound that the lower limit of the 95 % interval must exceed (``side: below``: that the upper limit must undercut)."""
     minimum_n: int | None = None
-    """Fewest rows on which the bound may be called exceeded; 100 when absent, for ``semantic`` 32 images of the node (never fewer)."""
+    """Fewest rows on which the bound may be called exceeded; 100 when absent, for ``semantic`` 32 images of the node, for
+    ``counterfactual`` 20 flips (never fewer)."""
     roles: tuple[Role, ...] = ()
     """Concept roles it applies to.  With neither roles nor concepts: nuisance, protected and artefact."""
     concepts: tuple[str, ...] = ()
@@ -72,9 +77,11 @@ class Threshold:
 
     @property
     def least(self) -> int:
-        """Rows, or images of a node, from which on the bound may be called exceeded."""
+        """Rows, or images of a node, or flips, from which on the bound may be called exceeded."""
         if self.metric == "semantic":
             return max(LEAST_IMAGES, self.minimum_n or 0)
+        if self.metric == "counterfactual":
+            return max(LEAST_FLIPS, self.minimum_n or 0)
         return LEAST_ROWS if self.minimum_n is None else self.minimum_n
 
     def covers(self, concept: str, role: Role) -> bool:
@@ -200,6 +207,25 @@ def default_policy() -> Policy:
                 threshold=0.25,
                 owner="audit_plugin defaults",
                 reason="a nuisance or an artefact in real images has a spuriousness score above 0.25",
+                date=dt.date(2026, 11, 28),
+            ),
+            Threshold(
+                name="counterfactual-protected",
+                metric="counterfactual",
+                roles=(Role.PROTECTED,),
+                threshold=0.2,
+                owner="audit_plugin defaults",
+                reason="a protected attribute changes with flipped decisions by a correlation that exceeds the data's by more than 0.2",
+                date=dt.date(2026, 11, 28),
+                severity="critical",
+            ),
+            Threshold(
+                name="counterfactual-shortcut",
+                metric="counterfactual",
+                roles=(Role.NUISANCE, Role.ARTEFACT),
+                threshold=0.2,
+                owner="audit_plugin defaults",
+                reason="a nuisance or an artefact changes with flipped decisions by a correlation that exceeds the data's by more than 0.2",
                 date=dt.date(2026, 11, 28),
             ),
         ),

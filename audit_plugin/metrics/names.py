@@ -13,6 +13,8 @@ CONCEPT = (*AUDIT, "concept", "metric")
 NODE = (*AUDIT, "class", "node", "kind")
 TREE = (*AUDIT, "class")
 SHORTCUT = (*AUDIT, "concept")
+FLIPS = (*AUDIT, "method", "rung")
+ATTRIBUTE = (*FLIPS, "class", "attribute", "role")
 ENGINE = (*AUDIT, "engine", "backend", "precision")
 PREFIX = "audit_plugin_"
 
@@ -34,6 +36,11 @@ def _concept(name: str, help_text: str, unit: str = "ratio") -> MetricSpec:
 
 
 def _shortcut(name: str, help_text: str, unit: str = "ratio", labels: tuple[str, ...] = SHORTCUT) -> MetricSpec:
+    cached = f"{help_text}; cached from the last working audit."
+    return MetricSpec(name=PREFIX + name, kind="gauge", help=cached, labels=labels, unit=unit)
+
+
+def _flips(name: str, help_text: str, unit: str = "ratio", labels: tuple[str, ...] = FLIPS) -> MetricSpec:
     cached = f"{help_text}; cached from the last working audit."
     return MetricSpec(name=PREFIX + name, kind="gauge", help=cached, labels=labels, unit=unit)
 
@@ -97,6 +104,45 @@ SPECS: tuple[MetricSpec, ...] = (
         "1 for the verdict (shortcut, none, inconclusive, insufficient), the other verdicts have no series",
         unit="",
         labels=(*SHORTCUT, "verdict"),
+    ),
+    # Counterfactuals
+    _flips("counterfactual_flip_ratio", "Share of images whose decision the method flips"),
+    _flips("counterfactual_flip_low_ratio", "Lower limit of the 95 % interval of the flip ratio"),
+    _flips("counterfactual_flip_high_ratio", "Upper limit of the 95 % interval of the flip ratio"),
+    _flips("counterfactual_free_flip_ratio", "Share of images that plausible variation flips, with nobody to guide it"),
+    _flips(
+        "counterfactual_median_distance_ratio", "Median mean absolute difference (l1) of flips from their images, of full scale"
+    ),
+    _flips(
+        "counterfactual_correlation_difference_ratio",
+        "Sum over attributes of how far flips co-change them otherwise than the data; grows with few flips, compare only at equal counts",
+    ),
+    _flips("counterfactual_correlation_difference_low_ratio", "Lower limit of the 95 % interval of the correlation difference"),
+    _flips("counterfactual_correlation_difference_high_ratio", "Upper limit of the 95 % interval of the correlation difference"),
+    _flips("counterfactual_images", "Images that counterfactuals were asked for", unit=""),
+    _flips("counterfactual_flips", "Flips behind the figures", unit=""),
+    _flips("counterfactual_network_rows", "Rows that the denoising network evaluated, mean per image", unit=""),
+    _flips("counterfactual_queries", "Pictures that the audited server was asked about, mean per image", unit=""),
+    _flips(
+        "counterfactual_attribute_gap_ratio",
+        "How much more than in the data the attribute changes along with the decision for the class, as a difference of correlations",
+        labels=ATTRIBUTE,
+    ),
+    _flips("counterfactual_attribute_gap_low_ratio", "Lower limit of the 95 % interval of the gap", labels=ATTRIBUTE),
+    _flips(
+        "counterfactual_breach",
+        "1 when the gap exceeds the policy's bound with its whole interval, else 0",
+        unit="",
+        labels=ATTRIBUTE,
+    ),
+    _flips(
+        "counterfactual_breach_runs",
+        "Consecutive audits on different rows that breached the policy, 0 when the last did not",
+        unit="",
+        labels=ATTRIBUTE,
+    ),
+    _flips(
+        "counterfactual_breach_strong", "1 when the bound is exceeded twice over in one audit, else 0", unit="", labels=ATTRIBUTE
     ),
     # Concept tree on real images
     _node("semantic_effect_logodds", "Change of the class's log-odds by the presence of the node in real images"),
@@ -192,7 +238,7 @@ SPECS: tuple[MetricSpec, ...] = (
     _audit("audit_interval_seconds", "Configured time between two audits", "seconds"),
     _audit("control_missed", "Planted models only: 1 when a planted reliance was not found, else 0"),
     _audit("control_false_alarm", "Planted models only: 1 when a reliance was found where none is planted, else 0"),
-    _audit("series_dropped", "Series of concepts, nodes and fairness figures left out by the series cap"),
+    _audit("series_dropped", "Series of concepts, nodes, attributes and fairness figures left out by the series cap"),
     # This process
     _process("build_info", "Version of the plug-in", kind="info", labels=("plugin_version",)),
     _process("target_up", "1 when the audited server answered the last time this process asked, else 0"),

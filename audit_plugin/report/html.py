@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from audit_plugin.core.results import AuditResult
-from audit_plugin.report import columns, dose, fairness, gates, shortcuts, tree, words
+from audit_plugin.report import columns, counterfactuals, dose, fairness, gates, shortcuts, tree, words
 from audit_plugin.report.changes import Changes, changes
 from audit_plugin.report.chart import chart
 from audit_plugin.report.grids import grids
@@ -51,9 +51,10 @@ def _view(results: Sequence[AuditResult], album: Album, history: Sequence[AuditR
     return {
         "has_concepts": not results
         or any(result.concepts for result in results)
-        or all(result.diffex is None for result in results),
+        or all(result.diffex is None and result.counterfactuals is None for result in results),
         "trees": tree.trees(results, album),
         "shortcuts": shortcuts.shortcuts(results, album),
+        "counterfactuals": counterfactuals.counterfactuals(results, album),
         "untestable": tree.untestable(results),
         "models": tuple(_model(result, results, history) for result in results),
         "order": order(results),
@@ -107,7 +108,7 @@ def _environment() -> Environment:
     environment.globals |= {
         "marks": words.MARKS, "dagger": words.DAGGER_MEANING, "roles": words.ROLE_MEANINGS, "states": words.STATE_WORDS,
         "why": words.STATE_WHY, "gate_words": words.GATE_WORDS, "verdicts": words.VERDICT_WORDS, "limits_of_method": words.LIMITS, "tree_limits": words.TREE_LIMITS,
-        "effect_states": tree.STATES, "shortcut_verdicts": shortcuts.VERDICTS, "dose_size": (dose.WIDTH, dose.HEIGHT), "effect_flags": tree.FLAGS, "check_names": tree.CHECK_NAMES, "synthetic": words.SYNTHETIC, "gain": GAIN, "find": find, "shared": shared, "figures": fairness.figures,
+        "effect_states": tree.STATES, "shortcut_verdicts": shortcuts.VERDICTS, "dose_size": (dose.WIDTH, dose.HEIGHT), "path_size": (counterfactuals.WIDTH, counterfactuals.HEIGHT), "effect_flags": tree.FLAGS, "check_names": tree.CHECK_NAMES, "synthetic": words.SYNTHETIC, "gain": GAIN, "find": find, "shared": shared, "figures": fairness.figures,
         "families": fairness.FAMILIES, "readings": fairness.READINGS,
         "estimate_columns": columns.ESTIMATES, "provenance_fields": columns.PROVENANCE,
     }  # fmt: skip

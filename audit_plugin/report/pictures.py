@@ -36,13 +36,14 @@ class Album:
 
     def triptych(self, before: str, after: str) -> Triptych:
         """The pictures of a pair, ready to be shown."""
-        first, second = self._picture(before), self._picture(after)
+        first, second = self.pixels(before), self.pixels(after)
         change = None
         if first is not None and second is not None and first.shape == second.shape:
             change = difference(first, second)
         return Triptych(*(None if picture is None else data_uri(picture) for picture in (first, second, change)))
 
-    def _picture(self, sha256: str) -> Pixels | None:
+    def pixels(self, sha256: str) -> Pixels | None:
+        """The picture, reduced to what is shown; None where it is lost."""
         if sha256 not in self._read:
             self._read[sha256] = _reduced(self._images(sha256), sha256)
         return self._read[sha256]

@@ -102,8 +102,8 @@ def mark(concept: ConceptResult) -> str:
 METRIC_NAMES: Final = {"auroc": "AUROC", "brier": "Brier score", "log_loss": "log-loss"}
 
 
-OF_CLASS: Final = {"effect": "effect on the log-odds", "spuriousness": "spuriousness score"}
-"""What a finding about a node of the concept tree holds against its bound, before the colon and the class."""
+OF_CLASS: Final = {"effect": "effect on the log-odds", "spuriousness": "spuriousness score", "attribute_gap": "attribute gap"}
+"""What a finding about a node of the concept tree, or about an attribute of counterfactuals, holds against its bound, before the colon and the class."""
 
 
 def metric_name(metric: str) -> str:

@@ -11,7 +11,7 @@ from audit_plugin.metrics.names import METRICS
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "alertmanager" / "alertmanager.yml").read_text())
 TREE = ["AuditPluginSpuriousFeature", "AuditPluginProtectedAttributeEffect"]
-BIAS = ["AuditPluginReliesOnSpuriousConcept", "AuditPluginFairnessGap", *TREE]
+BIAS = ["AuditPluginReliesOnSpuriousConcept", "AuditPluginFairnessGap", "AuditPluginCounterfactualAttributeGap", *TREE]
 MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 
 
@@ -68,7 +68,13 @@ def test_what_is_said_about_the_audit_is_never_silenced_by_a_tree(source):
 
 def test_equal_labels_are_on_both_sides():
     """Two missing labels are equal, too: an inhibition over a label that no series has would reach every model."""
-    for metric in ("semantic_breach_runs", "semantic_breach_strong", "semantic_untrustworthy", "audit_broken"):
+    for metric in (
+        "semantic_breach_runs",
+        "semantic_breach_strong",
+        "semantic_untrustworthy",
+        "counterfactual_breach_runs",
+        "audit_broken",
+    ):
         assert {"model", "task"} <= set(METRICS[metric].labels)
 
 

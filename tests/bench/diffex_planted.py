@@ -271,6 +271,9 @@ def explained(
         all_images=True,
         placebos=("photo",),
         seed_pilot=0,
+        dose_nodes=0,
+        hit_nodes=0,
+        agreement_images=0,
         search=mode,  # type: ignore[arg-type]
         race=RaceOptions(keep=10),
         combine=CombineOptions(size=1),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.engines.pipelines.miniatures import LENGTH, build_tokenizer
+from tests.fixtures.workers import across_workers
 
 
 def write_pipeline(directory: Path) -> Path:
@@ -68,5 +69,5 @@ def edit_json():
 
 @pytest.fixture(scope="session")
 def graphs(tmp_path_factory):
-    """One build cache for all tests, since exports take seconds."""
-    return tmp_path_factory.mktemp("graphs")
+    """One build cache for all tests of all workers, since exports take seconds; what is built is named by its content."""
+    return across_workers(tmp_path_factory) / "graphs"

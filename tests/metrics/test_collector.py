@@ -19,6 +19,7 @@ from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.store.store import Store
 from tests.findings.examples import gap, result
 from tests.findings.trees import node, tree
+from tests.methods.counterfactuals.flips import told
 from tests.methods.shortcut.told import judged
 
 HEALTH = ProcessHealth(
@@ -30,7 +31,10 @@ HEALTH = ProcessHealth(
 @pytest.fixture
 def path(tmp_path):
     store = Store.open(tmp_path / "audit.db", migrate=True)
-    store.save(conclude(result(fairness=(gap(),), truth={"watermark": 0.08}, diffex=tree(node()), shortcuts=(judged(0.3),)), default_policy()))
+    whole = result(
+        fairness=(gap(),), truth={"watermark": 0.08}, diffex=tree(node()), shortcuts=(judged(0.3),), counterfactuals=told(40)
+    )
+    store.save(conclude(whole, default_policy()))
     store.save(conclude(result(run="b", model="broken", state=RunState.FAILED), default_policy()))
     store.close()
     return tmp_path / "audit.db"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from audit_plugin.report.html import render
+from tests.methods.counterfactuals.flips import told
 from tests.report import factory, woods
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -32,7 +33,14 @@ def page(tmp_path_factory) -> Path:
     gallery = factory.Gallery()
     file = tmp_path_factory.mktemp("report") / "report.html"
     file.write_text(
-        render([factory.planted(gallery, diffex=woods.grown(gallery)), factory.clean(gallery), factory.broken(gallery)], gallery)
+        render(
+            [
+                factory.planted(gallery, diffex=woods.grown(gallery), counterfactuals=told(20)),
+                factory.clean(gallery),
+                factory.broken(gallery),
+            ],
+            gallery,
+        )
     )
     return file
 

@@ -1,10 +1,11 @@
 """How counterfactuals of a deployed model are guided: its own gradient where one can be had, and what to do where none can."""
 
 from audit_plugin.target.gradients.agreement import QUANTISED, SAME, Agreement, Bound, agreement
-from audit_plugin.target.gradients.ladder import GradientOptions, Guide, Rung, guide
+from audit_plugin.target.gradients.ladder import Guide, guide
 from audit_plugin.target.gradients.reading import Reading, read_network
 from audit_plugin.target.gradients.served import SUFFIX, ServedGradients
-from audit_plugin.target.gradients.student import StudentOptions, Surrogate, Transfer, check_transfer, distil, examine
+from audit_plugin.target.gradients.student import Surrogate, Transfer, check_transfer, distil, examine
+from audit_plugin.target.guidance import GradientOptions, Rung, StudentOptions
 
 __all__ = [
     "QUANTISED",

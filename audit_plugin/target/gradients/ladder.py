@@ -1,10 +1,8 @@
 """Which way counterfactuals are guided: the best rung that can be had and passes its tests, and why the better ones were not taken."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from pathlib import Path
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,46 +12,13 @@ from audit_plugin.core.errors import GradientError, UnknownModelError
 from audit_plugin.target.gradients.agreement import Bound, agreement
 from audit_plugin.target.gradients.reading import read_network
 from audit_plugin.target.gradients.served import SUFFIX, ServedGradients
-from audit_plugin.target.gradients.student import OnStep, StudentOptions, check_transfer, distil, examine
+from audit_plugin.target.gradients.student import OnStep, check_transfer, distil, examine
+from audit_plugin.target.guidance import GradientOptions, Rung
 from audit_plugin.target.triton import TritonClassifier
 
 Pictures = NDArray[np.float32]
 Judge = Callable[[torch.Tensor], torch.Tensor]
 """Pictures (n 3 h w) in [0, 1] -> logits (n k), differentiable."""
-
-
-class Rung(StrEnum):
-    """How the deployed model's gradient is had."""
-
-    TWIN = "twin"
-    """From a local copy of the file that the server runs."""
-    ENDPOINT = "endpoint"
-    """From a gradient model that the server offers beside it."""
-    SURROGATE = "surrogate"
-    """From students of its answers."""
-    FREE = "gradient_free"
-    """Not at all: from its answers to many pictures."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GradientOptions:
-    """What the operator can give, and what has to hold before it is used."""
-
-    rung: Rung | None = None
-    """The one to use; when absent the first of twin, endpoint and gradient_free that can be had (never a surrogate, which costs thousands of
-    queries)."""
-    file: Path | None = None
-    """The file that the server runs: ONNX, TorchScript (.pt) or an exported program (.pt2)."""
-    endpoint: str | None = None
-    """Name of the gradient model; the model's own name with ``_vjp`` when absent."""
-    top1: float = 0.995
-    """Least share of pictures to which twin or endpoint give the server's class."""
-    worst: float = 0.02
-    """Largest difference of a probability: 0.001 for a float32 engine, 0.02 where the server runs FP16 or INT8."""
-    queries: int = 5000
-    """Most pictures that students are taught with, each asked once."""
-    student: StudentOptions = field(default_factory=StudentOptions)
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from audit_plugin.core.errors import GradientError
 from audit_plugin.target.gradients.agreement import agreement
+from audit_plugin.target.guidance import StudentOptions
 
 Images = Float[Tensor, "n 3 h w"]
 Pictures = NDArray[np.float32]
@@ -29,31 +30,6 @@ OnStep = Callable[[int, int], None]
 WIDEST = 64
 """Pixels that a student looks at; larger pictures are averaged down to it."""
 SMALLEST = 1e-7
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudentOptions:
-    """How students are made, and what they must be able to do."""
-
-    students: int = 2
-    widths: tuple[int, ...] = (24, 48, 96)
-    epochs: int = 30
-    batch: int = 64
-    learning_rate: float = 2e-3
-    noise: float = 0.03
-    """Standard deviation of the noise that pictures are seen with in training, on the scale of [0, 1]."""
-    held_out: float = 0.15
-    """Share of the pictures that judge the students and never teach them."""
-    top1: float = 0.95
-    """Least share of held-out real pictures with the server's class."""
-    top1_generated: float = 0.90
-    """The same of pictures that a diffusion made."""
-    rises: float = 0.8
-    """Least share of pictures whose deployed score rises along the students' gradient."""
-    times_random: float = 2.0
-    """Least mean rise, in units of that along a smooth random direction."""
-    step: float = 0.01
-    """Length of that step: so many root mean squares over the pixels, on the scale of [-1, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from engines.errors import BackendError
 from engines.protocols import Backend
 from tests.engines.conformance.networks import Case, make_cases
 from tests.engines.conformance.registry import BACKENDS
+from tests.fixtures.workers import across_workers
 
 
 @dataclass(eq=False)
@@ -54,7 +55,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory):
-    return BuildCache(tmp_path_factory.mktemp("conformance"))
+    """Of all workers: compiling is what takes the time, and what is built is named by its content."""
+    return BuildCache(across_workers(tmp_path_factory) / "conformance")
 
 
 @pytest.fixture(scope="session", params=list(BACKENDS))
