@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,10 @@ class Explaining:
             pool=self._pool,
             on_step=lambda done, total: self.progress(done, total, "students of the model"),
         )
+
+    def shown(self) -> Images:
+        """Images that stand-ins are compared with the server on."""
+        return self._pictures(self.sources[:64])
 
     @cached_property
     def method(self) -> str:
@@ -171,3 +176,35 @@ def _jittered(images: Images, at: int) -> Images:
     noisy: Images = np.clip(moved + 0.02 * rng.standard_normal(images.shape), 0, 1).astype(np.float32)
     return noisy
 
+
+def export_vjp(
+    target: TritonClassifier,
+    images: Images,
+    file: Path,
+    repository: Path,
+    *,
+    platform: str,
+    batches: Sequence[int],
+    cache: Path | None,
+) -> Path:
+    """Write ``<model>_vjp`` into a model repository: the gradient of the file that the server runs; returns its directory.
+
+    The file is compared with the server on ``images`` first, which also say what size of picture the gradient takes.  Raises GradientError.
+    """
+    from audit_plugin.target.gradients import SUFFIX, Bound, agreement, read_network
+    from audit_plugin.target.gradients.ladder import probabilities
+    from engines.serving.export import export_classifier
+
+    network, options = read_network(file, target.contract), GradientOptions()
+    found = agreement(probabilities(network, images), target.predict(images))
+    Bound(top1=options.top1, worst=options.worst).check(found, "file")
+    (folder,) = export_classifier(
+        network,
+        repository,
+        image=(3, images.shape[2], images.shape[3]),
+        platform=platform,  # type: ignore[arg-type]
+        buckets=batches,
+        cache=cache,
+        name=target.info.model + SUFFIX,
+    )
+    return folder

@@ -5,7 +5,7 @@ import json
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -40,6 +40,7 @@ from audit_plugin.core.results import AuditResult, EngineUse
 from audit_plugin.core.seeds import digest, seed
 from audit_plugin.core.values import DrawnImage
 from audit_plugin.explaining import Explaining
+from audit_plugin.explaining import export_vjp as write_vjp
 from audit_plugin.methods.counterfactuals.run import Deployed, Reader, Told, run_counterfactuals
 from audit_plugin.methods.depict import check_task
 from audit_plugin.methods.diffex import Budget, DiffexOptions, MostEdits, most_edits, run_diffex
@@ -636,6 +637,24 @@ class Installation:
 
         return flip
 
+    def explained(self, last: Mapping[str, AuditResult], store: Store, *, only: str | None = None) -> Iterator[AuditResult]:
+        """The models' last results with counterfactuals made now; nothing is committed but pictures and scores.
+
+        Raises ConfigError where nothing says how, or a model was not audited in the version that is served.
+        """
+        if self.loaded.config.explain is None:
+            raise ConfigError("explain: this key is required; `explain: {}` takes its defaults (docs/counterfactuals.md)")
+        for model in self._models(only):
+            name, known = model.target.model, last.get(model.target.model)
+            with TritonClassifier.connect(model.target) as classifier:
+                if known is None or known.version != classifier.info.version:
+                    told = "was not audited yet" if known is None else f"was last audited in version {known.version}"
+                    raise ConfigError(f"model {name!r} {told}, {classifier.info.version} is served; `audit-plugin run` it first")
+                self._check_answers(classifier, model)
+                flip = self._flip(model, classifier, store)
+                if flip is not None:
+                    yield replace(known, counterfactuals=flip().result)
+
     def explaining(self, classifier: TritonClassifier, asked: ExplainConfig) -> Explaining:
         """Counterfactuals of one connected model: its images, its guide and the editor, which is loaded when something must be made."""
         config = self.loaded.config
@@ -965,6 +984,22 @@ def generator_directory(loaded: Loaded) -> Path:
             "from the rows that `generator.train` names"
         )
     return directory
+
+
+def export_vjp(
+    loaded: Loaded, model: str, file: Path, repository: Path, *, platform: str, batches: Sequence[int], cache: Path | None
+) -> Path:
+    """Write the gradient of an audited model beside it; pictures are of the size of what edits.  Raises ConfigError, GradientError."""
+    found = next((each for each in loaded.models if each.target.model == model), None)
+    if found is None:
+        raise ConfigError(
+            f"no audited model is called {model!r}; there are {', '.join(each.target.model for each in loaded.models)}"
+        )
+    installation = Installation(loaded, lambda *_: None)
+    asked = loaded.config.explain or ExplainConfig()
+    with TritonClassifier.connect(found.target) as classifier:
+        images = installation.explaining(classifier, asked).shown()
+        return write_vjp(classifier, images, file, repository, platform=platform, batches=batches, cache=cache)
 
 
 def directory_digest(directory: Path) -> str:

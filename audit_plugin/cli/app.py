@@ -22,6 +22,7 @@ from audit_plugin.cli.console import (
     print_data,
     print_facts,
     print_results,
+    print_rows,
     progress_bars,
     say,
 )
@@ -291,6 +292,42 @@ def report(
         files = Installation(loaded, progress).report(results, store, to)
     for file in files:
         sys.stdout.write(f"{file}\n")
+    return ExitCode.CLEAN
+
+
+@app.command()
+@command
+def explain(
+    path: ConfigPath,
+    model: Annotated[str | None, typer.Option(help="Explain this model only.")] = None,
+    to: Annotated[Path | None, typer.Option("--out", help="Directory, or a .html, .json or .md file.")] = None,
+    output: Output = Form.TABLE,
+) -> int:
+    """Make images that flip the audited models' decisions, and report what changes along; `explain` in the configuration says how."""
+    from audit_plugin.wiring import Installation, open_store
+
+    loaded = load(path)
+    with progress_bars() as progress, open_store(loaded) as store:
+        installation = Installation(loaded, progress)
+        last = {result.model: result for result in _last(loaded, store)}
+        results = tuple(installation.explained(last, store, only=model))
+        files = installation.report(results, store, to)
+    print_rows(
+        [
+            {
+                "model": result.model,
+                "method": told.method,
+                "rung": told.rung,
+                "flips": f"{told.figures.flips} of {len(told.items)}",
+                "median l1": told.figures.median_l1,
+                "changes along": ", ".join(gap.attribute for gap in told.gaps if gap.gap.low > 0) or "nothing surely",
+            }
+            for result in results
+            if (told := result.counterfactuals) is not None
+        ],
+        output,
+    )
+    say(f"report: {files[-1]}")
     return ExitCode.CLEAN
 
 

@@ -177,6 +177,32 @@ def engines_export_triton(
     return ExitCode.CLEAN
 
 
+@engines_app.command("export-vjp")
+@command
+def engines_export_vjp(
+    config: Annotated[Path, typer.Argument(help="Configuration whose model it is.", show_default=False)],
+    *,
+    model: Annotated[str, typer.Option(help="Audited model whose gradient is to be served.", show_default=False)],
+    file: Annotated[
+        Path, typer.Option(help="The file that the server runs: ONNX, TorchScript or torch.export.", show_default=False)
+    ],
+    repo: Annotated[Path, typer.Option("--repo", help="Model repository of the server.", show_default=False)],
+    platform: Annotated[Literal["python", "onnxruntime"], typer.Option(help="What the server runs it by.")] = "python",
+    batches: Annotated[str, typer.Option(help="Batch sizes that the server prepares for.")] = "1,2,4,8,16",
+    cache: CacheDirectory = None,
+    output: Output = Form.TABLE,
+) -> int:
+    """Write the gradient of an audited classifier as a model of its server, <model>_vjp; nothing is written for another model's file."""
+    from audit_plugin.wiring import export_vjp
+
+    with engine_errors(), progress_bars() as progress:
+        progress(0, 1, "gradient model")
+        folder = export_vjp(load(config), model, file, repo, platform=platform, batches=_sizes(batches), cache=cache)
+        progress(1, 1, "gradient model")
+    print_rows([{"model": folder.name, "directory": str(folder)}], output)
+    return ExitCode.CLEAN
+
+
 @dataclass(frozen=True)
 class _Asked:
     networks: "tuple[Network, ...]"

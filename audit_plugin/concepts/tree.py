@@ -109,8 +109,14 @@ def tidy(text: str) -> str:
 
 
 def _tidied(node: Node) -> Node:
+    blank: dict[str, Any] = {key: "" for key in ("prompt_add", "prompt_remove", "question") if not getattr(node, key).strip()}
     return replace(
-        node, name=tidy(node.name), present=_once(node.present), absent=_once(node.absent), applies_to=_once(node.applies_to)
+        node,
+        name=tidy(node.name),
+        present=_once(node.present),
+        absent=_once(node.absent),
+        applies_to=_once(node.applies_to),
+        **blank,
     )
 
 

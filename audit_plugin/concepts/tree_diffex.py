@@ -96,11 +96,12 @@ def tree_to_diffex(tree: ConceptTree) -> tuple[dict[str, Any], tuple[str, ...]]:
     left_out = tuple(node.path for node in tree.editable if not node.prompt_add)
     for top in tree.children(""):
         items = [top] if top.prompt_add and top.editable else tree.children(top.path)
-        found = {}
+        found: dict[str, list[str]] = {}
         for item in items:
             below = [node for node in tree.nodes if node.path.startswith(f"{item.path}/") and node.editable and node.prompt_add]
             if below or (item.editable and item.prompt_add):
-                found[item.prompt_add or item.name] = [node.prompt_add for node in below]
+                leaves = found.setdefault(item.prompt_add or item.name, [])  # which another item may have as well
+                leaves += [node.prompt_add for node in below]
         if found:
             categories[top.name] = found
     return {"domain": tree.domain, "categories": categories}, left_out

@@ -250,6 +250,8 @@ class StabilityResult:
     jaccard: float
     signs: float
     splits: int
+    effects_tau: float | None = None
+    """The same tau over pairs of nodes of which at least one has an effect: the order of the others is chance and no doubt."""
 
 
 @dataclass(frozen=True, kw_only=True)

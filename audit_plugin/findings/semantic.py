@@ -35,9 +35,15 @@ def _doubts(effects: ClassEffects) -> Iterator[str]:
         yield f"fewer than {LEAST_VALID:.0%} of the edits are valid"
     if effects.null_shift is not None and abs(effects.null_shift.value) > MOST_NULL_SHIFT:
         yield f"editing nothing moves the scores of {effects.class_name} by more than {MOST_NULL_SHIFT}"
-    tau = None if effects.stability is None else effects.stability.tau
-    if tau is not None and tau < LEAST_TAU and any(node.state is EffectState.EFFECT for node in effects.nodes):
+    if (tau := _tau(effects)) is not None and tau < LEAST_TAU:
         yield f"the effects' order differs between halves of the images of {effects.class_name}"
+
+
+def _tau(effects: ClassEffects) -> float | None:
+    """Of the order that effects have; None where there are none.  Results of older runs know the order of all nodes only."""
+    if effects.stability is None or not any(node.state is EffectState.EFFECT for node in effects.nodes):
+        return None
+    return effects.stability.tau if effects.stability.effects_tau is None else effects.stability.effects_tau
 
 
 def semantic_findings(result: AuditResult, policy: Policy) -> Iterator[Finding]:

@@ -176,6 +176,11 @@ def _labels(options: TargetOptions, config: Mapping[str, Any], output: TensorSpe
         raise ConfigError(
             f"the server does not name the classes of model {options.model!r}; list them as `labels` in the order of the scores"
         )
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ConfigError(
+            f"the server names {len(twice)} classes of model {options.model!r} twice ({', '.join(map(repr, twice[:3]))}); "
+            "list them as `labels` in the order of the scores, each with a name of its own"
+        )
     width = output.shape[-1] if len(output.shape) > 1 else -1
     binary = width == 1 and len(labels) == 2
     if width > 0 and not binary and width != len(labels) and not labels_only(output.datatype, output.shape):

@@ -58,6 +58,8 @@ def test_an_id_may_be_used_twice_below_different_parents():
         ([(prompt("a", question=""), "")], "give `present` and `absent` sentences or a `vlm_question`"),
         ([(prompt("a", question="", present=("x",)), "")], "no verifier could tell"),
         ([(prompt("a", prompt_add=""), "")], "neither `prompt_add` nor `editable: false`"),
+        ([(prompt("a", prompt_add=" \t"), "")], "neither `prompt_add` nor `editable: false`"),
+        ([(prompt("a", present=(), absent=(), question="  "), "")], "no verifier could tell"),
         ([(prompt("a", threshold=1.0), "")], "threshold from 0 to below 1"),
         ([(prompt("a", scale=float("nan")), "")], "scale above 0"),
         ([(prompt("a", name="  "), "")], "it has no name"),

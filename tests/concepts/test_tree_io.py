@@ -206,6 +206,20 @@ def test_the_released_format_survives_the_round():
     assert again == document
 
 
+def test_items_with_one_keyword_keep_the_leaves_of_both():
+    nodes = (
+        "{id: c, kind: core, editable: false}\n",
+        *(
+            f"{{id: {own}, parent: {above}, kind: core, prompt_add: {words}, present: [x], absent: [z]}}\n"
+            for own, above, words in (("a", "c", "hat"), ("b", "c", "hat"), ("l", "a", "beanie"), ("m", "b", "fedora"))
+        ),
+    )
+    document, _ = tree_to_diffex(
+        tree_from_text("schema: concept-tree/1\ndomain: d\nnodes:\n" + "".join(f"- {one}" for one in nodes))
+    )
+    assert document["categories"] == {"c": {"hat": ["beanie", "fedora"]}}
+
+
 def test_export_to_the_released_format_tells_what_no_prompt_edits():
     document, left_out = tree_to_diffex(tree_from_text(YAML))
     assert document["categories"] == {"facewear": {"wearing glasses": ["wearing sunglasses"]}}

@@ -176,6 +176,14 @@ def test_at_their_limits_effects_are_relied_on():
     assert untrustworthy(tree(classes=(calm,))) == ()
 
 
+def test_the_order_of_nodes_without_effect_is_no_doubt():
+    """Only that of effects is: one shortcut among many idle nodes is what audits are for."""
+    sure = StabilityResult(tau=-0.1, jaccard=0, signs=1, splits=20, effects_tau=0.9)
+    assert untrustworthy(wrecked(stability=sure)) == ()
+    (doubt,) = untrustworthy(wrecked(stability=replace(sure, tau=0.9, effects_tau=0.29)))
+    assert "order differs" in doubt
+
+
 @pytest.mark.parametrize("classes", [(), (class_effects(),)])
 def test_a_tree_without_estimates_says_nothing(classes):
     """Silence about every node is not health."""

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
 from audit_plugin.statistics.stability import icc, operator_agreement, split_half
 
@@ -15,6 +16,27 @@ def test_noise_is_not_stable():
     assert abs(found.tau) < 0.3
     assert found.jaccard < 0.4
     assert found.splits == 50
+
+
+def test_tau_is_that_of_scipy():
+    """With ties, too; with every node marked all pairs count."""
+    rng = np.random.default_rng(5)
+    effects = rng.integers(0, 3, (12, 8)).astype(float)
+    found = split_half(effects, np.random.default_rng(6), marked=np.ones(12, dtype=bool), splits=1)
+    order = np.random.default_rng(6).permutation(8)
+    expected = kendalltau(effects[:, order[:4]].mean(1), effects[:, order[4:]].mean(1)).statistic
+    assert (found.tau, found.marked_tau) == pytest.approx((expected, expected))
+
+
+def test_one_clear_effect_among_idle_nodes_has_a_sure_place():
+    """Whose order is chance: tau over all pairs is near 0 however large the effect."""
+    effects = np.random.default_rng(7).normal(0, 0.15, (21, 64))
+    effects[3] += 2
+    found = split_half(effects, np.random.default_rng(8), marked=np.arange(21) == 3)
+    assert found.tau < 0.3
+    assert found.marked_tau == 1
+    assert split_half(effects, np.random.default_rng(8), marked=np.arange(21) == 4).marked_tau < 0.3
+    assert np.isnan(split_half(effects, np.random.default_rng(8)).marked_tau)
 
 
 def test_missing_values_are_left_out_of_a_half():

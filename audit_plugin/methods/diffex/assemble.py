@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from audit_plugin.core.diffex_results import Chosen, ClassEffects, ScoreKind, SearchSummary
+from audit_plugin.core.diffex_results import Chosen, ClassEffects, EffectState, ScoreKind, SearchSummary
 from audit_plugin.core.edits import EditRow
 from audit_plugin.core.tree import ConceptTree
 from audit_plugin.methods.diffex.combine import judge_set, minimal_flip_set, with_subsets
@@ -53,7 +53,13 @@ def class_effects(
         missed_effects=missed_bound(
             [node.effect.value for node in nodes if node.chosen is Chosen.SAMPLED and node.effect is not None]
         ),
-        stability=stability(list(effects.values()), plan.images, plan.column, rng_of(seed, plan.class_name, "stability")),
+        stability=stability(
+            list(effects.values()),
+            plan.images,
+            plan.column,
+            rng_of(seed, plan.class_name, "stability"),
+            found={node.node for node in nodes if node.state is EffectState.EFFECT},
+        ),
         placebo_effect=placebo_effect(
             table, plan.images, plan.column, rng_of(seed, plan.class_name, "placebo"), alpha=options.alpha
         ),

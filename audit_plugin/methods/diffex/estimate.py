@@ -121,8 +121,8 @@ def class_effect(table: RowTable, path: str, images: Sequence[str]) -> Effects |
 def _state(draft: NodeEffect, q: float, alpha: float) -> EffectState:
     if draft.effect is None or "incomplete" in draft.flags:
         return EffectState.INCONCLUSIVE
-    if "equivalent" in draft.flags:
-        return EffectState.NO_EFFECT
+    if "equivalent" in draft.flags:  # which clipped scores would be whatever was edited: they prove nothing
+        return EffectState.INCONCLUSIVE if "saturated" in draft.flags else EffectState.NO_EFFECT
     return EffectState.EFFECT if q < alpha else EffectState.INCONCLUSIVE
 
 
@@ -225,8 +225,9 @@ def _p_values(effects: Sequence[Effects | None], plan: ClassPlan, options: Estim
     """Sign-flip p-values of all nodes, on shared signs."""
     if not effects or not plan.images:
         return np.ones(len(effects))
-    missing = np.full(len(plan.images), np.nan)
-    matrix = np.stack([missing if found is None else found.over(plan.images, plan.column) for found in effects])
+    images = sorted(plan.images)  # signs are drawn by position: the order in which images were asked for must not matter
+    missing = np.full(len(images), np.nan)
+    matrix = np.stack([missing if found is None else found.over(images, plan.column) for found in effects])
     return sign_flips(matrix, rng_of(seed, plan.class_name, "sign flips"), rounds=options.flips)
 
 

@@ -1,7 +1,7 @@
 """Figures of a whole class (specification 5.3 stage 4, 9.5, 9.6): coverage, sufficiency, what the search missed, stability, controls."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -89,15 +89,21 @@ def missed_bound(effects: Sequence[float], *, level: float = 0.95, large: float 
 
 
 def stability(
-    effects: Sequence[Effects], images: Sequence[str], column: int, rng: np.random.Generator, *, splits: int = 20
+    effects: Sequence[Effects],
+    images: Sequence[str],
+    column: int,
+    rng: np.random.Generator,
+    *,
+    found: Collection[str] = (),
+    splits: int = 20,
 ) -> StabilityResult | None:
-    """Agreement of random halves of the images; None where there are too few nodes or images."""
+    """Agreement of random halves of the images; None where there are too few nodes or images.  ``found``: nodes with an effect."""
     if len(effects) < 2 or len(images) < 4:
         return None
-    found = split_half(np.stack([one.over(images, column) for one in effects]), rng, splits=splits)
-    return StabilityResult(
-        tau=found.tau if math.isfinite(found.tau) else None, jaccard=found.jaccard, signs=found.signs, splits=found.splits
-    )
+    marked = np.array([one.nodes[0] in found for one in effects], dtype=np.bool_)
+    halves = split_half(np.stack([one.over(sorted(images), column) for one in effects]), rng, marked=marked, splits=splits)
+    tau, effects_tau = (each if math.isfinite(each) else None for each in (halves.tau, halves.marked_tau))
+    return StabilityResult(tau=tau, jaccard=halves.jaccard, signs=halves.signs, splits=halves.splits, effects_tau=effects_tau)
 
 
 def placebo_effect(

@@ -8,6 +8,9 @@ from scipy.special import softmax
 from audit_plugin.core.diffex_results import Chosen, DiffexResult, EffectState, ScoreKind
 from audit_plugin.core.edits import Split
 from audit_plugin.core.tree import NodeKind
+from audit_plugin.findings.findings import find
+from audit_plugin.findings.policy import default_policy
+from audit_plugin.findings.semantic import untrustworthy
 from audit_plugin.methods.diffex import (
     ClassPlan,
     CombineOptions,
@@ -18,6 +21,7 @@ from audit_plugin.methods.diffex import (
     run_diffex,
     split_images,
 )
+from tests.findings.examples import result
 from tests.methods.diffex.world import LABELS, World, images, node, tree_of
 
 EFFECTS = {"grass": -1.2, "sand": 0.8, "leash": -0.6, "collar": -0.5}
@@ -107,6 +111,13 @@ def test_search_and_numbers_share_no_image(whole):
     assert splits.items() <= split_images(POOL, dict.fromkeys(POOL, "cat")).items()
 
 
+def figures(one):
+    """All numbers of a node that are exported."""
+    estimates = (one.effect, one.probability, one.flip_rate)
+    limits = [value for each in estimates for value in ((each.value, each.low, each.high) if each else (np.nan,) * 3)]
+    return [*limits, one.p, one.q, one.spuriousness, *one.quantiles]
+
+
 def test_every_number_follows_from_the_rows(whole):
     """From the rows that were recorded, in another order, and what the search chose, the same result to the last digit."""
     result, rows = whole
@@ -127,10 +138,14 @@ def test_every_number_follows_from_the_rows(whole):
     )
     for one, other in zip(sorted(found.nodes, key=lambda n: n.node), sorted(again.nodes, key=lambda n: n.node), strict=True):
         assert other.effect.value == pytest.approx(one.effect.value, abs=1e-12)
-        assert other.flip_rate == pytest.approx(one.flip_rate) if one.flip_rate is None else True
-        assert (other.images, other.state, other.quality) == (one.images, one.state, one.quality)
+        assert (other.images, other.state, other.quality, other.flags) == (one.images, one.state, one.quality, one.flags)
+        assert figures(other) == pytest.approx(figures(one), abs=1e-9, nan_ok=True)
     assert again.sufficiency == pytest.approx(found.sufficiency)
     assert again.saturated == found.saturated
+    assert again.missed_effects == found.missed_effects
+    assert again.stability.tau == pytest.approx(found.stability.tau)
+    assert again.placebo_effect.value == pytest.approx(found.placebo_effect.value)
+    assert [step.node for step in again.coverage] == [step.node for step in found.coverage]
 
 
 def test_a_run_is_the_same_again_and_is_json(whole):
@@ -196,6 +211,18 @@ def test_labels_alone_are_enough_for_a_large_effect():
     assert found.nodes[0].node == "scene/grass"
     assert found.nodes[0].state is EffectState.EFFECT
     assert -1 <= found.nodes[0].effect.value < -0.8
+
+
+def test_a_single_shortcut_among_idle_nodes_becomes_a_finding():
+    tree = tree_of(*(node(f"n{at}") for at in range(30)))
+    found = audit(
+        world(effects={"n7": -1.5}, interactions={}, untestable=frozenset()),
+        tree=tree,
+        options=replace(OPTIONS, race=RaceOptions(keep=20)),
+    )
+    assert found.classes[0].stability.tau < 0.3
+    assert untrustworthy(found) == ()
+    assert [one.concept for one in find(result(concepts=(), diffex=found), default_policy())] == ["n7"]
 
 
 def test_a_saturated_model_is_flagged():
