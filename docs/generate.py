@@ -280,7 +280,7 @@ def _leaves(f: Mapping[str, float]) -> tuple[str, str, str]:
     )
 
 
-_FOUND = {"depict_planted": _planted, "leaves": _leaves, "generator_quality": _quality}
+_FOUND = {"depict_planted": _planted, "diffex_planted": _diffex, "leaves": _leaves, "generator_quality": _quality}
 
 
 def current(readme: str) -> str:
