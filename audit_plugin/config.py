@@ -540,7 +540,8 @@ def _rooted(config: Config, directory: Path) -> Config:
             config.explain,
             generator=at(config.explain.generator),
             gradients={
-                model: replace(asked, file=asked.file and directory / asked.file) for model, asked in config.explain.gradients.items()
+                model: replace(asked, file=asked.file and directory / asked.file)
+                for model, asked in config.explain.gradients.items()
             },
         ),
         store=at(config.store),

@@ -23,6 +23,7 @@ from audit_plugin.bank.confirmations import WatchedArms, known_answers, verifier
 from audit_plugin.bank.edit_price import EditCost, Pricing
 from audit_plugin.bank.edit_store import edit_store
 from audit_plugin.bank.flips import FlipStudio, answers
+from audit_plugin.bank.pictures import PictureFolder
 from audit_plugin.bank.plan import Cost, Plan, cost, plan
 from audit_plugin.bank.real import RealImages, index_real
 from audit_plugin.bank.reference import draw_twins, twins
@@ -851,11 +852,16 @@ class Installation:
         )
 
     def pictures(self) -> Callable[[str], bytes | None]:
-        """sha256 -> file bytes of a generated picture, for the report; None for what is lost."""
+        """sha256 -> file bytes of a generated or edited picture, for the report; None for what is lost.
+
+        An audit without concepts has edited pictures and no table of probes beside them.
+        """
+        bank = self.loaded.config.bank
+        folder = PictureFolder(bank.images or str(Path(bank.path) / "images"))
 
         def read(sha: str) -> bytes | None:
             try:
-                return self.bank.pictures.get(sha) if self.bank_exists else None
+                return folder.get(sha)
             except BankError:
                 return None
 

@@ -18,6 +18,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from audit_plugin import wiring
+from audit_plugin.bank.edit_store import edit_store
 from audit_plugin.config import GeneratorOptions, load
 from audit_plugin.core.diffex_results import ScoreKind
 from audit_plugin.core.errors import ConfigError, GeneratorError, StorageFullError
@@ -186,6 +187,14 @@ def test_a_directory_is_named_by_its_content(site, tmp_path):
         directory_digest(tmp_path / "nowhere")
 
 
+def test_a_report_shows_edits_where_nothing_was_drawn(site):
+    """An audit by exact operators alone has no table of probes; its null edits and edits lie in the same place."""
+    installation = installed(site)
+    sha = edit_store(installation.loaded.config.bank.path).put(b"png")
+    assert not installation.bank_exists
+    assert installation.pictures()(sha) == b"png"
+
+
 def test_reading_a_report_makes_no_bank(site):
     """Pictures that are not there are None."""
     assert installed(site).pictures()("0" * 64) is None
@@ -303,7 +312,9 @@ def test_drawing_waits_while_production_does(tmp_path):
     with HTTPServer(("127.0.0.1", 0), Queues) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/metrics"
-        options = GeneratorOptions(path=str(GENERATOR), steps=1, batch=2, backend="torch", threads=1, production=address, cache=str(tmp_path))
+        options = GeneratorOptions(
+            path=str(GENERATOR), steps=1, batch=2, backend="torch", threads=1, production=address, cache=str(tmp_path)
+        )
         generator = EngineGenerator(options)
         generator.generate(["a large red circle on grass with a ruler in bright light"], [1])
         server.shutdown()

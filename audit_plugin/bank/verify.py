@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -29,8 +30,8 @@ class FilesReport:
     """The pictures on disk against their names."""
 
     checked: int
-    missing: tuple[str, ...]
-    corrupt: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    corrupt: tuple[str, ...] = ()
     """sha256 of the damaged pictures; they are out of the bank, and the next build draws them again."""
 
 
@@ -66,13 +67,22 @@ def verify_files(bank: ProbeBank, *, progress: Progress) -> FilesReport:
                 found[damage].append(sha)
                 bank.forget(sha)
             progress(done, len(shas), "files")
-    checked = len(shas)
-    if (bank.root / FILE).is_file():
-        edits = edit_store(bank.root, bank.pictures.url)
-        checked += len(edits.named)
-        for sha, damage in edits.mend(progress).items():
-            found[damage].append(sha)
-    return FilesReport(checked=checked, missing=tuple(found["missing"]), corrupt=tuple(found["corrupt"]))
+    edits = (
+        verify_edits(bank.root, bank.pictures.url, progress=progress) if (bank.root / FILE).is_file() else FilesReport(checked=0)
+    )
+    return FilesReport(
+        checked=len(shas) + edits.checked,
+        missing=(*found["missing"], *edits.missing),
+        corrupt=(*found["corrupt"], *edits.corrupt),
+    )
+
+
+def verify_edits(root: Path, images: str, *, progress: Progress) -> FilesReport:
+    """The same of edited pictures alone; an audit of a concept tree without concepts has no others."""
+    edits = edit_store(root, images)
+    checked, damaged = len(edits.named), edits.mend(progress)
+    missing, corrupt = (tuple(sha for sha, damage in damaged.items() if damage == what) for what in ("missing", "corrupt"))
+    return FilesReport(checked=checked, missing=missing, corrupt=corrupt)
 
 
 def _levels(detector: ConceptDetector, images: Images, concepts: tuple[Concept, ...]) -> Images:

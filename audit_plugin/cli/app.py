@@ -171,11 +171,17 @@ def built(evidence: "Evidence") -> dict[str, object]:
 @command
 def bank_verify(path: ConfigPath, output: Output = Form.TABLE) -> int:
     """Hash every picture of the bank; damaged ones are drawn again by the next build."""
+    from audit_plugin.bank.edit_store import FILE
     from audit_plugin.bank.store import ProbeBank
-    from audit_plugin.bank.verify import verify_files
+    from audit_plugin.bank.verify import verify_edits, verify_files
 
+    loaded = load(path)
+    bank = loaded.config.bank
     with progress_bars() as progress:
-        files = verify_files(ProbeBank.open(load(path).config.bank.path), progress=progress)
+        if not loaded.described and (Path(bank.path) / FILE).is_file():
+            files = verify_edits(Path(bank.path), bank.images, progress=progress)
+        else:
+            files = verify_files(ProbeBank.open(bank.path), progress=progress)
     print_facts({"checked": files.checked, "missing": len(files.missing), "corrupt": len(files.corrupt)}, output)
     return ExitCode.COULD_NOT_RUN if files.missing or files.corrupt else ExitCode.CLEAN
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from audit_plugin.core.errors import AuditError, ConfigError, StoreError, TableError
+from audit_plugin.sources.folder import check_place
 from audit_plugin.sources.table import Table, read_table
 from audit_plugin.target.options import PreprocessOptions, TargetOptions
 from audit_plugin.target.triton import TritonClassifier
@@ -45,6 +46,7 @@ def write_starter(path: Path, *, table: str, images: str, url: str, model: str) 
     """Write the configuration and return notes on what could not be found out.  Never touches a file that is there."""
     if path.exists():
         raise ConfigError(f"{path} is there already; give another --out, or remove it")
+    check_place(images)
     labels, layout, notes = _ask(model, url)
     guess = _guess(
         read_table(table),
@@ -64,6 +66,9 @@ def write_starter(path: Path, *, table: str, images: str, url: str, model: str) 
     return notes
 
 
+_UNSPLIT = "  # train: {where: {split: train}}   # rows that are not audited; the table has no column that tells them apart yet"
+
+
 def _ask(model: str, url: str) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
     """The model's labels and the layout that it takes, and why there are none."""
     refusals = []
@@ -79,7 +84,7 @@ def _ask(model: str, url: str) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
                 return classifier.info.labels, layout, ()
         except AuditError as error:
             refusals.append(error)
-    return (), _LAYOUTS[0], (f"the server told nothing, so check `models`: {refusals[0]}",)
+    return (), _LAYOUTS[0], (f"labels and layout are not filled in, check `models`: {refusals[0]}",)
 
 
 def _seen_from(path: Path, where: str) -> str:
@@ -133,12 +138,13 @@ def _text(guess: Guess) -> str:
         "concepts:   # what the model may rely on; role: core, context, nuisance, protected or artefact",
         *(_concept(names[column], column, cells, column == guess.label) for column, cells in guess.concepts.items()),
         f"template: {_q('a photo, ' + ', '.join(f'{{{name}}}' for name in names.values()))}",
+        "# Nothing to draw with?  Leave concepts, template, generator and detector out, and write:  diffex: {}",
         "generator:",
-        "  path: generator   # diffusers directory; `audit-plugin generator train` makes one from the rows below",
-        *([f"  train: {others}"] if others else []),
+        "  path: generator   # diffusers directory; `audit-plugin generator train` makes one from the rows of `train`",
+        f"  train: {others}" if others else _UNSPLIT,
         "detector:",
-        "  path: detector.onnx   # trained from the rows below by the first run",
-        *([f"  train: {others}"] if others else []),
+        "  path: detector.onnx   # trained from the rows of `train` by the first run",
+        f"  train: {others}" if others else _UNSPLIT,
         f"server: {{url: {_q(guess.url)}}}",
         "models:",
         f"  - model: {_q(guess.model)}",

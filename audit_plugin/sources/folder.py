@@ -8,12 +8,13 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audit_plugin.core.errors import TableError
+from audit_plugin.core.errors import SourceError, TableError
 from audit_plugin.core.protocols import Images
 from audit_plugin.core.seeds import digest
 from audit_plugin.core.values import Concept, Row
@@ -102,6 +103,7 @@ def open_folder(options: FolderOptions, columns: Sequence[ConceptColumn], *, lim
     """Read the table, map its cells to levels, choose rows and fingerprint them.  Raises TableError or ImageError."""
     table = read_table(options.table).select(options.where)
     _check_columns(table, options, columns)
+    check_place(options.images)
     bins = {column.concept.name: quantile_edges(table, column) for column in columns if column.numeric}
     rows, dropped = [], 0
     for line in table.lines:
@@ -113,6 +115,14 @@ def open_folder(options: FolderOptions, columns: Sequence[ConceptColumn], *, lim
     _check_rows(rows, table, dropped)
     chosen = _sample(rows, options)
     return FolderSource(rows=chosen, dropped=dropped, bins=bins, digest=_digest(table, chosen, limits))
+
+
+def check_place(images: str) -> None:
+    """Raise SourceError where a local directory or archive of images is not there; URLs are asked when they are read."""
+    if "://" not in images and "::" not in images and not Path(images).exists():
+        raise SourceError(
+            f"`source.images` {images!r} is not there; give the directory, zip file or URL that the table's files lie in"
+        )
 
 
 def quantile_edges(table: Table, column: ConceptColumn) -> tuple[float, ...]:

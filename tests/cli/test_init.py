@@ -11,9 +11,10 @@ def test_it_passes_the_check(run, leaves, tmp_path):
     """Without a server: paths are relative to the file, wherever it is written, and what is unknown is said."""
     (tmp_path / "etc").mkdir()
     out = tmp_path / "etc" / "audit.yaml"
+    (tmp_path / "photos.zip").touch()
     answer = run("init", "--table", leaves, "--images", tmp_path / "photos.zip", "--model", "m", "--url", NOWHERE, "--out", out)
     assert answer.exit_code == 0, answer.stderr
-    assert "the server told nothing" in answer.stderr
+    assert "labels and layout are not filled in" in answer.stderr
     assert run("config", "check", out).exit_code == 0
     loaded = load(out, {})
     assert loaded.config.source.table == str(out.parent / "../data/table.csv")
@@ -27,9 +28,19 @@ def test_it_passes_the_check(run, leaves, tmp_path):
 def test_the_table_is_read_as_configured(run, leaves, tmp_path):
     """Columns with odd names are found again under their concepts."""
     out = tmp_path / "audit.yaml"
-    run("init", "--table", leaves, "--images", "photos", "--model", "m", "--url", NOWHERE, "--out", out)
+    run("init", "--table", leaves, "--images", tmp_path, "--model", "m", "--url", NOWHERE, "--out", out)
     columns = {column.concept.name: column.column for column in load(out, {}).document.columns}
     assert columns["weather_cond"] == "weather cond."
+
+
+def test_images_that_are_not_there_are_said_at_once(run, leaves, tmp_path):
+    """Nothing is written that the first run would refuse."""
+    answer = run(
+        "init", "--table", leaves, "--images", tmp_path / "photoz", "--model", "m", "--url", NOWHERE, "--out", tmp_path / "a.yaml"
+    )
+    assert answer.exit_code == 2
+    assert "photoz' is not there" in answer.stderr
+    assert not (tmp_path / "a.yaml").exists()
 
 
 @pytest.mark.triton
@@ -43,7 +54,7 @@ def test_the_server_is_asked(run, tmp_path, triton_server):
     (model,) = load(tmp_path / "a.yaml", {}).models
     assert (model.label, model.target.labels) == ("paint", ("red", "green", "blue", "grey"))
     assert model.target.preprocess.layout == "NHWC"
-    assert "the server told nothing" not in answer.stderr
+    assert "labels and layout are not filled in" not in answer.stderr
 
 
 @pytest.mark.parametrize(

@@ -53,3 +53,14 @@ class DiffexOptions:
     """ESTIMATE images on which nodes that two operators can make are edited by both."""
     chunk: int = 64
     """Edits asked for at a time; limits are looked at in between."""
+
+    def __post_init__(self) -> None:
+        counts = (self.seed_pilot, self.dose_nodes, self.dose_images, self.hit_nodes, self.hit_images, self.agreement_images)
+        if min(self.images_per_class, self.seeds, self.chunk) < 1 or min(counts) < 0:
+            raise ValueError(
+                f"`images_per_class`, `seeds` and `chunk` are at least 1, other numbers of nodes and images at least 0, got {self}"
+            )
+        if not 0 <= self.sample_eliminated <= 1 or self.seed_share < 0:
+            raise ValueError(
+                f"`sample_eliminated` is a share, 0 to 1, and `seed_share` not negative, got {self.sample_eliminated}, {self.seed_share}"
+            )

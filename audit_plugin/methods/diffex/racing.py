@@ -42,6 +42,10 @@ class RaceOptions:
     beam: int = 8
     """Of the parent-gated search."""
 
+    def __post_init__(self) -> None:
+        if min(self.n_start, self.keep, self.beam) < 1 or not 0 < self.bound < 1:
+            raise ValueError(f"need `n_start`, `keep` and `beam` of at least 1 and a `bound` between 0 and 1, got {self}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Race:

@@ -274,6 +274,26 @@ def test_unknown_classes_are_refused():
         audit(world(), classes=("fox",))
 
 
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (DiffexOptions, {"images_per_class": 0}),
+        (DiffexOptions, {"seeds": 0}),
+        (DiffexOptions, {"chunk": 0}),
+        (DiffexOptions, {"hit_images": -1}),
+        (DiffexOptions, {"sample_eliminated": 5.0}),
+        (DiffexOptions, {"sample_eliminated": float("nan")}),
+        (RaceOptions, {"n_start": 0}),
+        (RaceOptions, {"keep": 0}),
+        (RaceOptions, {"bound": 1.0}),
+    ],
+)
+def test_options_that_cannot_work_are_refused(kind, wrong):
+    """Once, before any edit, with the name of the option."""
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        kind(**wrong)
+
+
 def test_halves_do_not_depend_on_the_order_of_images():
     of = dict.fromkeys(POOL, "cat")
     assert split_images(POOL, of) == split_images(POOL[::-1], of)
