@@ -35,6 +35,7 @@ from audit_plugin.config import AuditedModel, ExplainConfig, GeneratorOptions, L
 from audit_plugin.core.confirm import ToConfirm
 from audit_plugin.core.diffex_results import ScoreKind
 from audit_plugin.core.editing import Editor
+from audit_plugin.core.edits import EditRow
 from audit_plugin.core.errors import AuditError, BankError, CaptionError, ConfigError, GeneratorError
 from audit_plugin.core.protocols import Classifier, Images, Progress, ScoreTable
 from audit_plugin.core.results import AuditResult, EngineUse
@@ -44,7 +45,7 @@ from audit_plugin.explaining import Explaining
 from audit_plugin.explaining import export_vjp as write_vjp
 from audit_plugin.methods.counterfactuals.run import Deployed, Reader, Told, run_counterfactuals
 from audit_plugin.methods.depict import check_task
-from audit_plugin.methods.diffex import Budget, DiffexOptions, MostEdits, most_edits, run_diffex
+from audit_plugin.methods.diffex import Budget, DiffexOptions, MostEdits, most_edits, row_file, row_file_name, run_diffex
 from audit_plugin.methods.shortcut import Known, Suspicion, run_shortcut
 from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.perception.detectors import OnnxConceptDetector
@@ -67,6 +68,7 @@ from audit_plugin.studios import (
     sources_of,
 )
 from audit_plugin.target.triton import TritonClassifier
+from audit_plugin.versions import version_drift
 from engines.editing.costs import most_rows
 from engines.pipelines.files import OUTLINES, SOLVERS
 
@@ -519,17 +521,20 @@ class Installation:
             studio, stopped = piloted(self.loaded, plain, progress=self.progress, limit=budget.stops_pilot)
             arms = ScoredArms(studio, classifier, store.scores, self.progress, sent=sent)
             labels = {row.id: row.labels.get(model.label, "") for row in self.source.rows}
-            watched = WatchedArms(arms, studio.tree)
+            watched, rows, made = WatchedArms(arms, studio.tree), list[EditRow](), studio.made[0]
+            classes_of = {image: labels[image] for image in studio.sources}
+            asked = asked_of(options.options, self.loaded, labels_only=_labels_only(classifier))
             result = run_diffex(
                 watched,
                 studio.tree,
                 sorted(studio.sources),
                 self._told_classes(model, classifier.info.labels),
-                classes_of={image: labels[image] for image in studio.sources},
+                classes_of=classes_of,
                 attributes=self._attributes(model.label),
                 labels=classifier.info.labels,
-                options=asked_of(options.options, self.loaded, labels_only=_labels_only(classifier)),
+                options=asked,
                 progress=self.progress,
+                sink=rows.extend,
                 limits=[lambda: stopped, budget.stopped],
                 affordable=budget.affordable,
                 seed=seed(self.loaded.config.audit, "diffex"),
@@ -541,11 +546,35 @@ class Installation:
                     model=classifier.info.model,
                     edits=result.edits,
                 )
-            result = replace(result, checks=studio.checks, judges=studio.judges, **self._confirmed(watched.to_confirm))
+            result = replace(
+                result,
+                checks=studio.checks,
+                judges=studio.judges,
+                bank=studio.key,
+                bank_hits=max(0, sum(bool(row.after_sha256) for row in rows) - (studio.made[0] - made)),
+                drift=version_drift(rows, result, classifier.info, store, label=model.label, classes_of=classes_of, options=asked),
+                **self._confirmed(watched.to_confirm),
+            )
+            about = classifier.info
+            table = row_file(
+                rows, result, model=about.model, version=about.version, labels=about.labels, classes_of=classes_of, options=asked
+            )
+            result = replace(result, rows_file=self._kept_rows(table, about.model, about.version, model.label))
             after = 0 if studio.editor is None else studio.editor.rows_spent()
             return Explained(result=result, queries=arms.sent[0], evaluations=after - spent)
 
         return explain
+
+    def _kept_rows(self, table: bytes, model: str, version: str, label: str) -> str:
+        """Write atomic rows beside the report and return the file's name; empty, with a warning, where that cannot be done."""
+        several = sum(one.target.model == model for one in self.loaded.models) > 1
+        name, place = row_file_name(model, version, label if several else ""), Path(self.loaded.config.report)
+        try:
+            write_whole((place.parent if place.suffix in {".html", ".json", ".md"} else place) / name, table)
+        except AuditError as error:
+            LOG.warning("the atomic rows of the concept tree were not written", why=str(error))
+            return ""
+        return name
 
     def _budget(self, studio: Studio, queries: Callable[[], int]) -> Budget:
         """Of one model's audit by the tree; its clock runs from now."""

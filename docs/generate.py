@@ -249,10 +249,11 @@ def _planted(f: Mapping[str, float]) -> tuple[str, str, str]:
 def _diffex(f: Mapping[str, float]) -> tuple[str, str, str]:
     return (
         "14 planted classifiers, 16 drawn and some 40 exact changes of real scenes",
-        f"{f['seconds_per_edit']:.1f} s and {f['rows_per_edit']:.0f} network rows an edit, once for all classifiers",
+        f"{f['seconds_per_edit']:.1f} s and {f['rows_per_edit']:.0f} network rows an edit with its share of the inversion, once for all classifiers",
         (
             f"{f['recall_at_5']:.0%} of planted concepts among the first five nodes ({f['recall_at_5_importance']:.0%} of all with an "
-            f"importance of 0.05 or more), {f['false_nodes']:.0f} idle nodes accused; {f['valid_edit_rate']:.0%} of drawn edits valid"
+            f"importance of 0.05 or more); {f['false_nodes']:.0f} of {f['idle_nodes']:.0f} idle nodes accused (too few images for an alert); "
+            f"{f['valid_edit_rate']:.0%} of drawn edits valid"
         ),
     )
 

@@ -1,5 +1,7 @@
 """Concrete parts from a configuration, with the renderer for an engine."""
 
+import csv
+import gzip
 import json
 import shutil
 import sqlite3
@@ -11,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -434,6 +437,30 @@ def explained(site, classifier):
 
 class Binary(FakeClassifier):
     info = replace(FakeClassifier.info, labels=("negative", "positive"))
+
+
+def test_the_rows_of_a_tree_lie_beside_the_report(tmp_path):
+    """One line per edit, named in the result; where they cannot be written the log says so and the result stands without them."""
+    site = make_site(tmp_path / "site", 8, diffex=EXACT, generator=None, concepts=None, template=None, placebo_words=None)
+    told, _ = explained(site, Binary())
+    file = Path(installed(site).loaded.config.report) / told.result.rows_file
+    assert told.result.rows_file == f"diffex-rows-{Binary.info.model}-{Binary.info.version}.csv.gz"
+    lines = list(csv.DictReader(gzip.decompress(file.read_bytes()).decode().splitlines()))
+    nodes = {one.node: one for one in told.result.classes[0].nodes}
+    assert nodes
+    for path, one in nodes.items():
+        used = [
+            line for line in lines if (line["nodes"], line["counted"], line["strength"]) == (path, "1", "1.0") and line["effect"]
+        ]
+        assert len({line["image"] for line in used}) == one.images
+    file.unlink()
+    file.mkdir()
+    installation = installed(site)
+    with open_store(installation.loaded) as store, capture_logs() as log:
+        explain = installation._explain(installation.loaded.models[0], store)
+        again = explain(Binary())
+    assert (again.result.rows_file, again.result.classes) == ("", told.result.classes)
+    assert any("atomic rows" in one["event"] for one in log)
 
 
 def test_a_tree_is_priced_and_stopped_by_its_limits(tmp_path):

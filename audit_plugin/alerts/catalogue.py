@@ -72,6 +72,24 @@ ALERTS: tuple[Alert, ...] = (
         ),
     ),
     Alert(
+        name="AuditPluginSpuriousHit",
+        any_of=(Compare("spurious_hit_low_ratio", ">", 0.2),),
+        summary="Model {model} takes images with {node} for {class} where the object is not there",
+        description=(
+            "Version {version}, task {task}: of images that show {node}, of kind {kind}, without the object, surely more than one in five "
+            "are taken for {class} (lower limit of the 95 % interval)."
+        ),
+    ),
+    Alert(
+        name="AuditPluginVersionDrift",
+        any_of=(Compare("semantic_version_drift_breach", "==", 1),),
+        summary="Model {model} answers to {node} otherwise than in version {previous}",
+        description=(
+            "Version {version}, task {task}, class {class}: on the same edits of the same images the effect of {node}, of kind {kind}, differs "
+            "from that in version {previous} by more than 0.25 log-odds, and the 95 % interval of the difference excludes 0."
+        ),
+    ),
+    Alert(
         name="AuditPluginCounterfactualAttributeGap",
         any_of=(Compare("counterfactual_breach_runs", ">=", 2), Compare("counterfactual_breach_strong", "==", 1)),
         summary="Decisions of model {model} for {class} flip together with {attribute}, which must not matter",

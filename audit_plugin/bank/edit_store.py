@@ -38,6 +38,7 @@ _ADD = """
 INSERT INTO edits VALUES (?, ?, ?)
 ON CONFLICT (recipe) DO UPDATE SET sha256 = excluded.sha256, facts = excluded.facts WHERE edits.sha256 = ''
 """
+_READING = "SELECT reading FROM readings WHERE sha256 = ? AND detector = ?"
 _LOSE = "UPDATE edits SET facts = sha256, sha256 = '' WHERE sha256 != '' AND"
 _SPEND = """
 INSERT INTO spent VALUES (?, ?, ?, ?) ON CONFLICT (operator) DO UPDATE SET pictures = pictures + excluded.pictures,
@@ -156,12 +157,16 @@ class EditStore:
     def readings(self, detector: str, shas: Iterable[str]) -> dict[str, Reading]:
         """sha256 -> what a detector read, as far as it was asked."""
         found = self._chosen("SELECT sha256, reading FROM readings WHERE detector = ? AND sha256 IN", shas, detector)
-        return {sha: json.loads(reading) for sha, reading in found}
+        read = {sha: _read(reading) for sha, reading in found}
+        return {sha: reading for sha, reading in read.items() if reading is not None}
 
     def add_readings(self, detector: str, readings: Mapping[str, Reading]) -> None:
         """Commit a batch."""
         rows = [(sha, detector, json.dumps(reading)) for sha, reading in readings.items()]
         with self._transaction() as db:
+            held = {row[:2]: db.execute(_READING, row[:2]).fetchone() for row in rows}
+            unreadable = [key for key, found in held.items() if found is not None and _read(found[0]) is None]
+            db.executemany("DELETE FROM readings WHERE sha256 = ? AND detector = ?", unreadable)
             db.executemany("INSERT OR IGNORE INTO readings VALUES (?, ?, ?)", rows)
 
     def spent(self, operator: str) -> Spent:
@@ -239,9 +244,30 @@ class EditStore:
 def _stored(sha: str, facts: str) -> StoredEdit | None:
     """None for facts that nobody can read any more."""
     try:
-        return StoredEdit(sha256=sha, **json.loads(facts))
-    except (ValueError, TypeError):
+        edit = StoredEdit(sha256=sha, **json.loads(facts))
+    except (ValueError, TypeError, RecursionError):
         return None
+    numbers = (edit.outside_psnr, edit.mask_area, edit.distance)
+    sound = all(number is None or _is_number(number) for number in numbers) and all(
+        isinstance(text, str) for text in (edit.sha256, edit.quality, edit.against)
+    )
+    return edit if sound else None
+
+
+def _read(reading: str) -> Reading | None:
+    """None for a reading that nobody can read any more."""
+    try:
+        read = json.loads(reading)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    sound = isinstance(read, dict) and all(
+        isinstance(levels, list) and levels and all(map(_is_number, levels)) for levels in read.values()
+    )
+    return read if sound else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def edit_store(root: str | Path, images: str = "") -> EditStore:

@@ -21,6 +21,7 @@ from audit_plugin.core.editing import EditedImages, Editor, Original
 from audit_plugin.core.edits import EditCell, EditRow
 from audit_plugin.core.errors import DamagedPictureError
 from audit_plugin.core.protocols import ConceptDetector, Images, Progress
+from audit_plugin.core.seeds import digest
 from audit_plugin.core.tree import ConceptTree
 from audit_plugin.perception.edit_checks import dissimilarity, outside_psnr
 from audit_plugin.sources.images import Pixels, encode_png, square, to_float, to_uint8
@@ -44,11 +45,18 @@ class Studio:
     """Why images are no usable pictures."""
     batch: int = 16
     progress: Progress = field(default=lambda *_: None)
+    made: list[int] = field(default_factory=lambda: [0])
+    """Edits that were made so far, null edits not counted; all others were there."""
 
     @property
     def tree(self) -> ConceptTree:
         """What may be changed."""
         return self.drafting.tree
+
+    @property
+    def key(self) -> str:
+        """Digest of the images and of who edits them."""
+        return digest("edits", self.drafting.editor_name, *sorted(source.sha256 for source in self.sources.values()))
 
     @property
     def sources(self) -> Mapping[str, EditSource]:
@@ -142,6 +150,7 @@ class Studio:
         for some in batches_of(todo, self.batch):
             self.store.add(self._made(some, [nulls[draft.null].sha256 for draft in some]))
             done += len(some)
+            self.made[0] += len(some)
             self.progress(done, len(todo), "edits")
 
     def _made(self, drafts: Sequence[Draft], shas: Sequence[str]) -> dict[str, StoredEdit]:

@@ -144,7 +144,7 @@ FAMILIES: Mapping[str, Family] = {
             "closed": ("a closed {class}", "an open {class}"),
             "moving": ("a moving {class}", "{a class} that stands still"),
             "lying_down": ("{a class} lying down", "{a class} standing upright"),
-            "group_of_several": ("a group of several {class}", "a single {class}"),
+            "group_of_several": ("more than one {class}", "a single {class}"),
             "very_small": ("a very small {class}", "a large {class}"),
         },
         present="a photo of {what}",

@@ -69,6 +69,8 @@ class Exemplar:
     effect: float
     before_sha256: str
     after_sha256: str
+    removed: bool = False
+    """Whether the node was there and was taken away, so that ``effect`` is the change with its sign turned.  Older results do not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,6 +352,45 @@ class Untestable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NodeDrift:
+    """How one node's effect changed between two versions, paired per image."""
+
+    node: str
+    class_name: str
+    images: int
+    drift: Estimate | None
+    """New minus old, log-odds."""
+    p: float
+    q: float
+    significant: bool
+    old: float | None = None
+    """Effect on the same images in the earlier version, log-odds."""
+    new: float | None = None
+    """And in this one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftResult:
+    """Change of one class's effects between two versions on the same edits."""
+
+    class_name: str
+    nodes: tuple[NodeDrift, ...]
+    """Largest absolute change first."""
+    mean_absolute: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionDrift:
+    """Change of all effects since an earlier audit of another version of the model that was shown the same pictures."""
+
+    version: str
+    """The other version."""
+    run: str
+    """Its run."""
+    classes: tuple[DriftResult, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiffexResult:
     """The outcome of one DiffEx audit of one model version."""
 
@@ -375,30 +416,18 @@ class DiffexResult:
     """Accepted edits that a person is asked to look at."""
     verifier: VerifierPrecision | None = None
     """What was answered; None where no edit was drawn."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeDrift:
-    """How one node's effect changed between two versions, paired per image."""
-
-    node: str
-    class_name: str
-    images: int
-    drift: Estimate | None
-    """New minus old, log-odds."""
-    p: float
-    q: float
-    significant: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class DriftResult:
-    """Change of one class's effects between two versions on the same edits."""
-
-    class_name: str
-    nodes: tuple[NodeDrift, ...]
-    """Largest absolute change first."""
-    mean_absolute: float | None
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Path -> name as people read it, where that is more than the id in words.  Empty in older results."""
+    rows_file: str = ""
+    """Name of the table of atomic rows in the directory of the report; empty where none was written."""
+    operators: tuple[str, ...] = ()
+    """Names and versions of what made the edits.  Empty in older results."""
+    bank: str = ""
+    """Digest of the images and of who edits them: equal where every edit is the same picture.  Empty in older results."""
+    bank_hits: int | None = None
+    """Edits that were there already; None in older results."""
+    drift: VersionDrift | None = None
+    """None where no other version was shown the same edits."""
 
 
 @dataclass(frozen=True, kw_only=True)

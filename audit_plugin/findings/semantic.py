@@ -62,6 +62,10 @@ def finding_metric(node: NodeEffect) -> str:
     return f"{'effect' if node.kind is NodeKind.PROTECTED else 'spuriousness'}:{node.class_name}"
 
 
+def _q(q: float) -> str:
+    return "q<0.001" if q < 0.001 else f"q={q:.3f}"
+
+
 def _covers(threshold: Threshold, node: NodeEffect) -> bool:
     if threshold.metric != KIND or not node.kind.alerts:
         return False
@@ -99,7 +103,7 @@ def _breach(result: AuditResult, node: NodeEffect, threshold: Threshold) -> Find
         severity="critical" if threshold.severity == "warning" and strong else threshold.severity,
         summary=(
             f"for class {node.class_name!r} of {result.model!r} version {result.version}, the presence of {node.node!r} changes the log-odds by "
-            f"{effect.value:+.2f} (95 % interval {effect.low:+.2f} to {effect.high:+.2f}, q={node.q:.3f}, {node.images} images){flips}{valid}; "
+            f"{effect.value:+.2f} (95 % interval {effect.low:+.2f} to {effect.high:+.2f}, {_q(node.q)}, {node.images} images){flips}{valid}; "
             f"kind {node.kind}"
         ),
         owner=threshold.owner,

@@ -12,6 +12,7 @@ AUDIT = ("model", "version", "task")
 CONCEPT = (*AUDIT, "concept", "metric")
 NODE = (*AUDIT, "class", "node", "kind")
 TREE = (*AUDIT, "class")
+DRIFT = (*NODE, "previous")
 SHORTCUT = (*AUDIT, "concept")
 FLIPS = (*AUDIT, "method", "rung")
 ATTRIBUTE = (*FLIPS, "class", "attribute", "role")
@@ -206,6 +207,31 @@ SPECS: tuple[MetricSpec, ...] = (
         labels=AUDIT,
     ),
     _node("semantic_edits", "Edits that the last audit made or looked up", labels=AUDIT),
+    _node(
+        "semantic_edit_results",
+        "Edits of the last audit by result (valid, invalid), without placebos and what nobody could judge",
+        labels=(*AUDIT, "result"),
+    ),
+    _node("semantic_bank_hits", "Edits of the last audit that were in the bank already, placebos with them", labels=AUDIT),
+    MetricSpec(
+        name=PREFIX + "semantic_info",
+        kind="info",
+        help="What the last working audit of a concept tree was made with: digest of the tree, of images and editor, edit operators.",
+        labels=(*AUDIT, "tree", "bank", "operators"),
+    ),
+    _node(
+        "semantic_version_drift_logodds",
+        "Effect in this version minus that in the previous one, on the same edits of the same images",
+        labels=DRIFT,
+    ),
+    _node("semantic_version_drift_low_logodds", "Lower limit of the 95 % interval of the drift", labels=DRIFT),
+    _node("semantic_version_drift_high_logodds", "Upper limit of the 95 % interval of the drift", labels=DRIFT),
+    _node(
+        "semantic_version_drift_breach",
+        "1 when the drift exceeds 0.25 log-odds and its interval excludes 0, on 32 images or more, else 0",
+        labels=DRIFT,
+    ),
+    _node("semantic_version_drift_mean_logodds", "Mean absolute drift of the class's nodes", labels=(*TREE, "previous")),
     # The audit itself
     _audit("audit_state", "1 for the state in which the last run ended, the other states have no series", labels=(*AUDIT, "state")),
     _audit("audit_broken", "1 when the last audit did not work and says nothing about bias, else 0"),

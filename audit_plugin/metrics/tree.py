@@ -1,16 +1,19 @@
 """Samples of a concept tree: the first nodes of every class by spuriousness, all protected ones, and what holds of the whole."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from audit_plugin.core.diffex_results import ClassEffects, DiffexResult, NodeEffect, SpuriousHits
+from audit_plugin.core.diffex_results import ClassEffects, DiffexResult, DriftResult, NodeDrift, NodeEffect, SpuriousHits
 from audit_plugin.core.results import AuditResult, Finding
 from audit_plugin.core.tree import NodeKind
+from audit_plugin.findings.policy import LEAST_IMAGES
 from audit_plugin.findings.semantic import finding_metric, untrustworthy
 from audit_plugin.metrics.sample import Sample
 
 NODES_PER_CLASS = 20
 CLASSES = 50
+DRIFTED = 0.25
+"""Log-odds from which on a drift between versions alerts."""
 
 Rank = tuple[bool, bool, float, str]
 """Breach first, then kinds that may alert, then the largest; the name decides ties."""
@@ -21,12 +24,21 @@ def tree_bundles(result: AuditResult, told: DiffexResult) -> Iterator[tuple[Rank
     found = {(one.concept, one.metric): one for one in result.findings if one.kind == "semantic" and one.severity != "info"}
     for effects in told.classes[:CLASSES]:
         # After every breach, before any other node: many classes must not crowd out what is in breach.
-        yield (True, False, -math.inf, effects.class_name), tuple(_class(result, effects))
-        for node in _exported(effects):
+        drift = _drift_of(told, effects)
+        drifted = {} if drift is None else {one.node: one for one in drift.nodes}
+        yield (True, False, -math.inf, effects.class_name), (*_class(result, effects), *_mean_drift(result, told, drift))
+        for node in _exported(effects, {path for path, one in drifted.items() if one.significant}):
             finding = found.get((node.node, finding_metric(node)))
             rank = (finding is None, not node.kind.alerts, -node.bound, f"{node.class_name} {node.node}")
             hits = next((one for one in effects.hits if one.node == node.node and one.enough), None)
-            yield rank, (*_node(result, node, finding), *_hits(result, node, hits))
+            yield (
+                rank,
+                (
+                    *_node(result, node, finding),
+                    *_hits(result, node, hits),
+                    *_drift(result, told, node, drifted.get(node.node)),
+                ),
+            )
 
 
 def tree_samples(result: AuditResult, told: DiffexResult) -> Iterator[Sample]:
@@ -35,6 +47,14 @@ def tree_samples(result: AuditResult, told: DiffexResult) -> Iterator[Sample]:
     yield Sample("semantic_tree_coverage_ratio", audit, told.tree_coverage)
     yield Sample("semantic_untrustworthy", audit, bool(untrustworthy(told)))
     yield Sample("semantic_edits", audit, told.edits)
+    if told.quality.valid is not None:
+        valid = round(told.quality.valid * told.quality.attempts)
+        yield Sample("semantic_edit_results", (*audit, "valid"), valid)
+        yield Sample("semantic_edit_results", (*audit, "invalid"), told.quality.attempts - valid)
+    if told.bank_hits is not None:
+        yield Sample("semantic_bank_hits", audit, told.bank_hits)
+    if told.bank:  # older results do not say
+        yield Sample("semantic_info", (*audit, told.tree_digest, told.bank, ",".join(told.operators)), 1)
     precision = None if told.verifier is None else told.verifier.precision
     if precision is not None:
         yield Sample("semantic_verifier_precision_ratio", audit, precision.value)
@@ -69,10 +89,34 @@ def _hits(result: AuditResult, node: NodeEffect, hits: SpuriousHits | None) -> I
     yield Sample("spurious_auc_ratio", labels, hits.auc)
 
 
-def _exported(effects: ClassEffects) -> list[NodeEffect]:
+def _drift_of(told: DiffexResult, effects: ClassEffects) -> DriftResult | None:
+    classes = () if told.drift is None else told.drift.classes
+    return next((one for one in classes if one.class_name == effects.class_name), None)
+
+
+def _mean_drift(result: AuditResult, told: DiffexResult, drift: DriftResult | None) -> Iterator[Sample]:
+    if told.drift is not None and drift is not None and drift.mean_absolute is not None:
+        labels = (result.model, result.version, result.label, drift.class_name, told.drift.version)
+        yield Sample("semantic_version_drift_mean_logodds", labels, drift.mean_absolute)
+
+
+def _drift(result: AuditResult, told: DiffexResult, node: NodeEffect, one: NodeDrift | None) -> Iterator[Sample]:
+    """Nothing where no other version was shown the same edits."""
+    if told.drift is None or one is None or one.drift is None:
+        return
+    labels = (result.model, result.version, result.label, node.class_name, node.node, node.kind.value, told.drift.version)
+    yield Sample("semantic_version_drift_logodds", labels, one.drift.value)
+    yield Sample("semantic_version_drift_low_logodds", labels, one.drift.low)
+    yield Sample("semantic_version_drift_high_logodds", labels, one.drift.high)
+    sure = one.images >= LEAST_IMAGES and (one.drift.low > 0 or one.drift.high < 0)
+    yield Sample("semantic_version_drift_breach", labels, sure and abs(one.drift.value) > DRIFTED)
+
+
+def _exported(effects: ClassEffects, drifted: Collection[str]) -> list[NodeEffect]:
+    """The first by spuriousness, all protected ones, and those whose effect surely differs from another version's."""
     by_spuriousness = sorted(effects.nodes, key=lambda node: (-_finite(node.spuriousness), -node.bound, node.node))
     first = {node.node for node in by_spuriousness[:NODES_PER_CLASS]}
-    return [node for node in effects.nodes if node.node in first or node.kind is NodeKind.PROTECTED]
+    return [node for node in effects.nodes if node.node in first or node.node in drifted or node.kind is NodeKind.PROTECTED]
 
 
 def _finite(value: float | None) -> float:

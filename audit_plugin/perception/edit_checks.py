@@ -95,13 +95,13 @@ def attribute_failed(before: float | None, after: float | None, sign: int, limit
 def changed_too_much(
     nodes: Sequence[Node], distance: float | None, outside: float | None, limits: Validity, *, perceptual: bool = False
 ) -> bool:
-    """V2; ``perceptual``: the distance is a network's, not structural dissimilarity."""
+    """V2; ``perceptual``: the distance is a network's, not structural dissimilarity.  What is not a number shows nothing, and fails."""
     large, small = (
         (limits.perceptual_global, limits.perceptual_local) if perceptual else (limits.distance_global, limits.distance_local)
     )
     most = large if any(map(is_global, nodes)) else small
-    far = distance is not None and distance > most
-    return far or (outside is not None and outside < limits.outside_psnr)
+    near = distance is None or distance <= most
+    return not (near and (outside is None or outside >= limits.outside_psnr))
 
 
 def class_kept(kinds: Mapping[str, NodeKind], before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]]) -> bool:

@@ -7,6 +7,7 @@ import yaml
 
 from audit_plugin.core.results import AuditResult, GateStatus
 from audit_plugin.report.ranking import find, order, suppressed
+from audit_plugin.report.tree_words import above_bound
 from audit_plugin.report.words import (
     LIMITS,
     STATE_WHY,
@@ -49,6 +50,8 @@ def _metadata(result: AuditResult) -> str:
 
 def _verdict(result: AuditResult) -> str:
     lines = [f"## Concept audit of {_plain(result.model)}, version {_plain(result.version)}", "", f"**{_plain(result.headline)}**"]
+    if bound := above_bound(result):
+        lines += ["", bound]
     if result.state in STATE_WHY:
         lines += ["", STATE_WHY[result.state]]
     failed = [gate for gate in result.gates if gate.status is GateStatus.FAIL]

@@ -1,7 +1,6 @@
 """Geometry of the small chart of an effect by the strength of its edit: a line through the means, a whisker for each interval."""
 
 from dataclasses import dataclass
-from typing import Final
 
 from audit_plugin.core.diffex_results import DoseResponse
 from audit_plugin.report.words import number, signed
@@ -10,7 +9,6 @@ WIDTH, HEIGHT = 220, 96
 """Of the drawing, in its own units."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 12, 10, 20
 """Room for the labels."""
-TREND: Final = {True: "grows with the strength of the edit", False: "no even growth with the strength of the edit"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,5 +68,10 @@ def dose_chart(dose: DoseResponse) -> DoseChart | None:
         path=" ".join(f"{'L' if at else 'M'}{mark.x} {mark.y}" for at, mark in enumerate(marks)),
         zero=height(0.0),
         scale=((height(high), signed(high, 1)), (height(low), signed(low, 1))) if high > low else (),
-        words=f"{TREND[dose.monotone]}: trend {signed(dose.trend.value, 2)} on {dose.images} images",
+        words=f"{'grows with the strength of the edit; ' if _grows(dose, known[-1][1].value) else ''}measured on {dose.images} images",
     )
+
+
+def _grows(dose: DoseResponse, strongest: float) -> bool:
+    """Whether the effect grows in size; a trend that is not seen on so few images is no verdict of its own."""
+    return dose.monotone and dose.trend.value * strongest > 0

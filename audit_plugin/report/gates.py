@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.results import AuditResult, Gate, GateStatus
-from audit_plugin.report.words import SEVERITY_OF_GATE
+from audit_plugin.report.words import SEVERITY_OF_GATE, limits, number, thousands
 
 OF_DETECTORS: Final = ("G2", "G3a", "G3b", "G5")
 """Gates that tell, concept by concept, whether generator and detector can be trusted."""
+
+COUNTS: Final = ("G0",)
+"""Gates whose value is a number of rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,15 @@ def not_passed(results: Sequence[AuditResult]) -> tuple[tuple[Gate, tuple[int, .
                 found.setdefault(gate, []).append(index)
     ordered = sorted(found, key=lambda gate: (-SEVERITY_OF_GATE[gate.status], gate.name, gate.subject))
     return tuple((gate, tuple(found[gate])) for gate in ordered)
+
+
+def figure(gate: Gate) -> str:
+    """A gate's value with its interval where it has one; a count as a whole number."""
+    if gate.name in COUNTS and gate.value is not None:
+        return thousands(gate.value)
+    if gate.value is None or gate.low is None or gate.high is None:
+        return number(gate.value)
+    return f"{number(gate.value)} {limits(Estimate(value=gate.value, low=gate.low, high=gate.high))}"
 
 
 def detectors(result: AuditResult) -> tuple[tuple[str, ...], dict[str, dict[str, Gate]]]:

@@ -8,9 +8,11 @@ from audit_plugin.core.confirm import ToConfirm
 from audit_plugin.core.diffex_results import (
     ClassEffects,
     DiffexResult,
+    DriftResult,
     EditQuality,
     EffectState,
     Exemplar,
+    NodeDrift,
     NodeEffect,
     Untestable,
 )
@@ -59,6 +61,10 @@ CHECK_NAMES: Final = {
 
 SHOWN_TO_CONFIRM: Final = 12
 """Edits for a person to confirm that the page shows; `audit-plugin concepts confirm` lists all."""
+
+
+SHOWN_DRIFTS: Final = 10
+"""Nodes whose change since another version the page shows, and all those whose change is significant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,16 +122,28 @@ class TreeView:
     """Largest effect or interval limit, to draw bars by."""
     to_confirm: tuple[tuple[ToConfirm, Triptych], ...]
     """Accepted edits for a person to look at, the first of them; with the first class of a model alone."""
+    drift: DriftResult | None
+    """Change since another version, where one was shown the same edits."""
     doubts: tuple[str, ...]
     """Why the effects of the whole tree cannot be relied on; empty when they can."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """What is said of nodes, by path."""
+
+    nodes: Mapping[str, NodeEffect]
+    reasons: Mapping[str, str]
+    names: Mapping[str, str]
+    album: Album
 
 
 def trees(results: Sequence[AuditResult], album: Album) -> tuple[tuple[TreeView, ...], ...]:
     """Per model its trees, one per audited class; empty where no tree was asked about."""
     return tuple(
-        () if result.diffex is None else tuple(
-            _view(result.diffex, effects, album, first=at == 0) for at, effects in enumerate(result.diffex.classes)
-        )
+        ()
+        if result.diffex is None
+        else tuple(_view(result.diffex, effects, album, first=at == 0) for at, effects in enumerate(result.diffex.classes))
         for result in results
     )
 
@@ -166,11 +184,18 @@ def untestable(results: Sequence[AuditResult]) -> list[tuple[Untestable, tuple[i
     return [(one, tuple(where)) for one, where in found.items()]
 
 
+def drifts(drift: DriftResult) -> list[NodeDrift]:
+    """The changes to show, largest first."""
+    known = [one for one in drift.nodes if one.drift is not None]
+    return [one for at, one in enumerate(known) if at < SHOWN_DRIFTS or one.significant]
+
+
 def _view(result: DiffexResult, effects: ClassEffects, album: Album, *, first: bool) -> TreeView:
     nodes = {node.node: node for node in effects.nodes}
     reasons = {one.node: one.reason for one in result.untestable}
     limits = [abs(limit) for node in effects.nodes if node.effect is not None for limit in (node.effect.low, node.effect.high)]
-    branches = tuple(_branches("", _paths([*nodes, *reasons]), nodes, reasons, album))
+    known = _Known(nodes=nodes, reasons=reasons, names=result.names, album=album)
+    branches = tuple(_branches("", _paths([*nodes, *reasons]), known))
     scale = max(limits, default=1.0)
     drawn = result.to_confirm[:SHOWN_TO_CONFIRM] if first else ()
     return TreeView(
@@ -179,6 +204,7 @@ def _view(result: DiffexResult, effects: ClassEffects, album: Album, *, first: b
         branches=branches,
         scale=scale,
         to_confirm=tuple((one, album.triptych(one.before, one.picture)) for one in drawn),
+        drift=next((one for one in result.drift.classes if one.class_name == effects.class_name), None) if result.drift else None,
         doubts=untrustworthy(result),
     )
 
@@ -188,22 +214,22 @@ def _paths(leaves: Sequence[str]) -> list[str]:
     return sorted({"/".join(path.split("/")[:depth]) for path in leaves for depth in range(1, path.count("/") + 2)})
 
 
-def _branches(
-    parent: str, paths: Sequence[str], nodes: Mapping[str, NodeEffect], reasons: Mapping[str, str], album: Album
-) -> Iterator[Branch]:
+def _branches(parent: str, paths: Sequence[str], known: _Known) -> Iterator[Branch]:
     own = [path for path in paths if path.rpartition("/")[0] == parent]
-    made = [_branch(path, paths, nodes, reasons, album) for path in own]
+    made = [_branch(path, paths, known) for path in own]
     yield from sorted(made, key=lambda branch: (-branch.strongest, -branch.tested, branch.name))
 
 
-def _branch(path: str, paths: Sequence[str], nodes: Mapping[str, NodeEffect], reasons: Mapping[str, str], album: Album) -> Branch:
-    effect = nodes.get(path)
+def _branch(path: str, paths: Sequence[str], known: _Known) -> Branch:
+    effect = known.nodes.get(path)
     exemplars = () if effect is None else effect.exemplars
     return Branch(
-        name=path.rpartition("/")[2].replace("_", " "),
+        name=known.names.get(path) or path.rpartition("/")[2].replace("_", " "),
         path=path,
         effect=effect,
-        reason=reasons.get(path, ""),
-        exemplars=tuple(Shown(exemplar=one, pictures=album.triptych(one.before_sha256, one.after_sha256)) for one in exemplars),
-        children=tuple(_branches(path, paths, nodes, reasons, album)),
+        reason=known.reasons.get(path, ""),
+        exemplars=tuple(
+            Shown(exemplar=one, pictures=known.album.triptych(one.before_sha256, one.after_sha256)) for one in exemplars
+        ),
+        children=tuple(_branches(path, paths, known)),
     )

@@ -10,7 +10,7 @@ from audit_plugin.alerts.catalogue import ALERTS
 from audit_plugin.metrics.names import METRICS
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "alertmanager" / "alertmanager.yml").read_text())
-TREE = ["AuditPluginSpuriousFeature", "AuditPluginProtectedAttributeEffect"]
+TREE = ["AuditPluginSpuriousFeature", "AuditPluginSpuriousHit", "AuditPluginVersionDrift", "AuditPluginProtectedAttributeEffect"]
 BIAS = ["AuditPluginReliesOnSpuriousConcept", "AuditPluginFairnessGap", "AuditPluginCounterfactualAttributeGap", *TREE]
 MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 
@@ -71,6 +71,8 @@ def test_equal_labels_are_on_both_sides():
     for metric in (
         "semantic_breach_runs",
         "semantic_breach_strong",
+        "spurious_hit_low_ratio",
+        "semantic_version_drift_breach",
         "semantic_untrustworthy",
         "counterfactual_breach_runs",
         "audit_broken",

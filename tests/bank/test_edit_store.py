@@ -65,6 +65,38 @@ def test_every_detector_has_readings_of_its_own(tmp_path):
     assert store.readings("third", ["s"]) == {}
 
 
+@pytest.mark.parametrize(
+    "reading", ["{", "", "[0.5]", "null", '{"ruler": 0.5}', '{"ruler": []}', '{"ruler": ["0.5"]}', '{"ruler": [true]}']
+)
+def test_a_reading_that_cannot_be_read_is_not_there(tmp_path, reading):
+    """It is asked for again, and what was read then takes its place."""
+    store = edit_store(tmp_path)
+    good = {"ruler": [0.1, 0.9]}
+    store.add_readings("judge", {"s": good, "t": good})
+    altered(tmp_path, "UPDATE readings SET reading = ? WHERE sha256 = 's'", reading)
+    assert store.readings("judge", ["s", "t"]) == {"t": good}
+    store.add_readings("judge", {"s": {"ruler": [0.5, 0.5]}, "t": {"ruler": [0.5, 0.5]}})
+    assert store.readings("judge", ["s", "t"]) == {"s": {"ruler": [0.5, 0.5]}, "t": good}
+
+
+@pytest.mark.parametrize(
+    "facts", ["{", "[]", "7", '{"distance": "far"}', '{"mask_area": [1]}', '{"quality": 3}', '{"against": null}', '{"other": 1}']
+)
+def test_facts_of_another_type_are_not_there(tmp_path, facts):
+    """The edit counts as not made, and can be made again."""
+    store = edit_store(tmp_path)
+    store.add({"a": EDIT, "b": EDIT})
+    altered(tmp_path, "UPDATE edits SET facts = ? WHERE recipe = 'a'", facts)
+    assert store.known(["a", "b"]) == {"b": EDIT}
+    store.add({"a": EDIT})
+    assert store.known(["a", "b"]) == {"a": EDIT, "b": EDIT}
+
+
+def altered(folder, query, value):
+    with closing(sqlite3.connect(folder / FILE)) as db, db:
+        db.execute(query, [value])
+
+
 def test_pictures_lie_beside_those_of_the_bank(tmp_path):
     """In the bank's folder, or wherever it keeps its images."""
     sha = edit_store(tmp_path).put(b"x")

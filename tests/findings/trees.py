@@ -7,14 +7,17 @@ from audit_plugin.core.diffex_results import (
     Chosen,
     ClassEffects,
     DiffexResult,
+    DriftResult,
     EditQuality,
     EffectState,
+    NodeDrift,
     NodeEffect,
     OperatorAgreement,
     ScoreKind,
     SearchSummary,
     SpuriousHits,
     StabilityResult,
+    VersionDrift,
 )
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.tree import NodeKind
@@ -68,11 +71,27 @@ def class_effects(*nodes, **changes):
     return replace(base, **changes)
 
 
+def drift_of(*values, version="0", images=64):
+    """Change of nodes since another version, as (path, change); half of each was there before."""
+    nodes = [
+        NodeDrift(
+            node=path, class_name="malignant", images=images, drift=around(value), p=0.001, q=0.004, significant=abs(value) > 0.1,
+            old=value / 2, new=3 * value / 2,
+        )
+        for path, value in values
+    ]  # fmt: skip
+    mean = sum(abs(value) for _, value in values) / len(values)
+    return VersionDrift(
+        version=version, run="r0", classes=(DriftResult(class_name="malignant", nodes=tuple(nodes), mean_absolute=mean),)
+    )
+
+
 def tree(*nodes, **changes):
     """The result of a tree audit of one class."""
     base = DiffexResult(
         tree_digest="t0", domain="skin", score=ScoreKind.PROBS, classes=(class_effects(*nodes),), untestable=(), tree_coverage=0.8,
         editable_share=0.9, quality=GOOD, edits=2000, stopped="", seed=1,
+        operators=("deterministic/1", "sim/1"), bank="b0", bank_hits=1500, drift=drift_of(("scene/ruler", 0.3)),
         verifier=VerifierPrecision(asked=20, answered=10, right=8, precision=Estimate(value=0.8, low=0.49, high=0.94)),
     )  # fmt: skip
     return replace(base, **changes)

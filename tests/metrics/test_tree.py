@@ -18,7 +18,7 @@ from audit_plugin.metrics.names import METRICS
 from audit_plugin.metrics.samples import audit_samples
 from tests.findings.examples import concept, result
 from tests.findings.test_semantic import rule
-from tests.findings.trees import CORE, GOOD, NUISANCE, PROTECTED, class_effects, hits_of, node, tree
+from tests.findings.trees import CORE, GOOD, NUISANCE, PROTECTED, class_effects, drift_of, hits_of, node, tree
 
 AUDIT = ("ham", "1", "lesion")
 RULER = (*AUDIT, "malignant", "scene/ruler", "artefact")
@@ -56,6 +56,9 @@ def test_every_series_is_in_the_table_with_its_labels_and_its_number():
     values = {name: next(iter(out[name].values())) for name in exported}
     assert {name: values[name] for name in sorted(values)} == pytest.approx(
         {
+            "semantic_bank_hits": 1500, "semantic_edit_results": 115, "semantic_info": 1, "semantic_version_drift_breach": 1,
+            "semantic_version_drift_high_logodds": 0.4, "semantic_version_drift_logodds": 0.3,
+            "semantic_version_drift_low_logodds": 0.2, "semantic_version_drift_mean_logodds": 0.3,
             "semantic_breach": 1, "semantic_breach_runs": 1, "semantic_breach_strong": 0, "semantic_edits": 2000,
             "semantic_effect_high_logodds": 0.7, "semantic_effect_logodds": 0.6, "semantic_effect_low_logodds": 0.5,
             "semantic_effect_probability_ratio": 0.12, "semantic_estimation_images": 64, "semantic_flip_ratio": 0.2,
@@ -87,6 +90,28 @@ def test_twenty_are_counted_in_every_class():
     """One class does not crowd out another."""
     classes = tuple(class_effects(*(replace(n, class_name=name) for n in numbered(25)), class_name=name) for name in "ab")
     assert Counter(labels[3] for labels in samples(tree(classes=classes))["semantic_state"]) == {"a": 20, "b": 20}
+
+
+def test_edits_are_counted_by_result_and_the_run_says_what_it_was_made_with():
+    out = samples(tree(node()))
+    assert out["semantic_edit_results"] == {(*AUDIT, "valid"): 115, (*AUDIT, "invalid"): 13}
+    assert out["semantic_info"] == {(*AUDIT, "t0", "b0", "deterministic/1,sim/1"): 1}
+
+
+@pytest.mark.parametrize(("change", "images", "told"), [(0.3, 64, 1), (-0.3, 64, 1), (0.3, 31, 0), (0.2, 64, 0), (0.09, 64, 0)])
+def test_a_drift_is_a_breach_when_it_is_large_and_sure_on_enough_images(change, images, told):
+    """Changes of 0.3 ± 0.1: beyond 0.25, and 0 is not within."""
+    out = samples(tree(node(), drift=drift_of(("scene/ruler", change), images=images)))
+    assert out["semantic_version_drift_breach"] == {(*RULER, "0"): told}
+    wide = samples(tree(node(), drift=replace(drift_of(("scene/ruler", change)), classes=())))
+    assert "semantic_version_drift_logodds" not in wide
+
+
+def test_a_node_that_surely_drifted_is_exported_however_unimportant():
+    """The last of thirty, which the first twenty by spuriousness leave out."""
+    out = samples(tree(*numbered(30), drift=drift_of(("a/n029", -0.4), ("a/n028", 0.05))))
+    assert {labels[4] for labels in out["semantic_version_drift_logodds"]} == {"a/n029"}
+    assert len(out["semantic_state"]) == 21
 
 
 def test_the_first_fifty_classes():
@@ -135,7 +160,8 @@ def test_what_was_not_measured_has_no_series():
     )  # fmt: skip
     loose = StabilityResult(tau=None, jaccard=0, signs=0.5, splits=20)
     nothing = {"null_shift": None, "placebo_effect": None, "stability": loose, "sufficiency": (), "hits": (), "agreement": None}
-    out = samples(tree(classes=(class_effects(bare, quality=empty, **nothing),), verifier=None))
+    older = {"operators": (), "bank": "", "bank_hits": None, "drift": None}
+    out = samples(tree(classes=(class_effects(bare, quality=empty, **nothing),), verifier=None, quality=empty, **older))
     assert {name for name in out if "semantic" in name or name.startswith("spurious")} == {
         "semantic_state", "semantic_breach", "semantic_breach_runs", "semantic_breach_strong", "semantic_estimation_images",
         "semantic_tree_coverage_ratio", "semantic_untrustworthy", "semantic_edits",
@@ -155,9 +181,10 @@ def test_nothing_is_ever_nan(bad):
 
 
 def test_label_values_are_bounded():
-    """Names of the model and of the tree, kinds and states: no run, image, number or reason."""
+    """Names of the model and of the tree, kinds and states, digests of what was asked: no run, image, number or reason."""
     done = audited(tree(*numbered(5), node()))
     names = {*AUDIT, "malignant", "scene/ruler", *(f"a/n{i:03}" for i in range(5))} | {*NodeKind} | {*EffectState}
+    names |= {"0", "t0", "b0", "deterministic/1,sim/1", "valid", "invalid"}
     told = [s for s in audit_samples([done], [done], per_audit=PLENTY, total=PLENTY) if "semantic" in s.metric]
     assert {label for sample in told for label in sample.labels} <= {str(name) for name in names}
     assert len(told) > 40
@@ -199,8 +226,8 @@ def test_models_share_the_cap_of_the_process_and_keep_their_breaches():
         audited(tree(*numbered(30), node()), concepts=(concept(),), model=f"m{i:02}", run=f"r{i}", state=RunState.SUCCEEDED)
         for i in range(15)
     ]
-    told = audit_samples(runs, runs, total=1000)
-    assert len(told) <= 1000
+    told = audit_samples(runs, runs, total=1200)
+    assert len(told) <= 1200
     assert Counter(s.metric for s in told if s.value and s.metric in {"semantic_breach", "concept_breach"}) == {
         "semantic_breach": 15,
         "concept_breach": 15,

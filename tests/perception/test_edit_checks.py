@@ -120,6 +120,13 @@ def test_v2_has_a_limit_for_parts_and_one_for_wholes(nodes, distance, outside, f
     assert changed_too_much(nodes, distance, outside, LIMITS) is failed
 
 
+@pytest.mark.parametrize("perceptual", [False, True])
+@pytest.mark.parametrize(("distance", "outside"), [(np.nan, None), (np.nan, 40.0), (None, np.nan), (0.1, np.nan)])
+def test_what_is_not_a_number_is_taken_for_too_much(perceptual, distance, outside):
+    """A network that overflows has shown nothing; comparisons with NaN are all false."""
+    assert changed_too_much([GLOBAL], distance, outside, LIMITS, perceptual=perceptual)
+
+
 def test_a_node_that_leaves_half_alone_is_global():
     assert (is_global(LOCAL), is_global(GLOBAL)) == (False, True)
 

@@ -7,6 +7,7 @@ import pytest
 
 from audit_plugin.core.confirm import ToConfirm, VerifierPrecision
 from audit_plugin.core.diffex_results import (
+    Chosen,
     CounterClass,
     CoverageStep,
     DosePoint,
@@ -16,14 +17,17 @@ from audit_plugin.core.diffex_results import (
     Untestable,
 )
 from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.results import Gate, GateStatus
 from audit_plugin.findings.findings import conclude
 from audit_plugin.findings.policy import default_policy
 from audit_plugin.report.document import from_document, to_document
 from audit_plugin.report.dose import dose_chart
+from audit_plugin.report.gates import figure
 from audit_plugin.report.html import render
 from audit_plugin.report.pictures import Album
 from audit_plugin.report.tree import bar, effect_words, failures, trees, untestable
-from tests.findings.trees import CORE, GOOD, NUISANCE, PROTECTED, QUALITY, around, class_effects, hits_of, node, tree
+from audit_plugin.report.tree_words import above_bound, missed_words, too_few
+from tests.findings.trees import CORE, GOOD, NUISANCE, PROTECTED, QUALITY, around, class_effects, drift_of, hits_of, node, tree
 from tests.report import factory, woods
 from tests.report.test_html import Page
 
@@ -128,7 +132,7 @@ def test_a_node_says_effect_interval_state_and_kind(text):
     ):  # fmt: skip
         assert needed in words
     assert "no placebo to take off" in Page(branch_of(text, "date")).text
-    assert "▲ 1 that must not" in Page(branch_of(text, "person").partition("</summary>")[0] + "</summary></details>").text
+    assert "▲ 1 that must not matter" in Page(branch_of(text, "person").partition("</summary>")[0] + "</summary></details>").text
 
 
 def test_three_exemplars_are_shown_with_their_difference(text):
@@ -155,7 +159,7 @@ def test_what_the_whole_class_says_is_there(text):
     words = Page(text).text
     for needed in (
         "64 counted, 64 for the search", "25 estimated of 25 searched", "moved by the first 2 50 % of images",
-        "10 % of the eliminated nodes", "marks/watermark + scene/background/striped +1.50", "gain over marks/watermark +0.40",
+        "of the eliminated nodes at most 10 % might have an effect beyond 0.25 log-odds (95 % bound)", "marks/watermark + scene/background/striped +1.50", "gain over marks/watermark +0.40",
         "object/shape (60 %), marks/watermark (80 %)", "turns half of the decisions: object/shape",
     ):  # fmt: skip
         assert needed in words
@@ -266,6 +270,20 @@ def test_hostile_names_stay_text(gallery):
     assert "The image with <script>alert(1) changed" in {image["alt"] for image in page.all("img")}
 
 
+def test_what_changed_since_another_version_is_a_table(gallery):
+    """Then, now, difference and q, largest first; beyond ten nodes the significant ones alone; nothing without another version."""
+    moved = [(f"n{at:02}", 0.9 - at / 20) for at in range(12)] + [(EVIL, 0.05), ("last", 0.04)]
+    page = section(render([audited(tree(node(), drift=drift_of(*moved, version="7")), gallery)], gallery))
+    assert "Since version 7" in page
+    assert ">+0.45</td>" in page
+    assert ">+1.35</td>" in page
+    assert "+0.90 [+0.80, +1.00] <b>changed</b>" in page
+    assert page.index(">n00<") < page.index(">n11<")
+    assert ">last<" not in page
+    assert EVIL not in page
+    assert "Since version" not in section(render([audited(tree(node(), drift=None), gallery)], gallery))
+
+
 def test_edits_to_confirm_are_shown_with_what_was_answered(gallery):
     """The first twelve with pictures, all counted; who checked what, and what nobody checked."""
     items = tuple(
@@ -324,7 +342,7 @@ def test_subgroups_and_dependence_on_strength_stand_in_the_branch(gallery):
     assert "All 2 subgroups" in page
     assert EVIL not in page
     assert page.count('class="dot"') == 3
-    assert "grows with the strength of the edit: trend +0.90 on 16 images" in page
+    assert "grows with the strength of the edit; measured on 16 images" in page
 
 
 def test_a_dose_is_drawn_where_it_stands():
@@ -357,3 +375,84 @@ def test_a_finding_shows_its_value_in_the_quantity_of_its_threshold(gallery):
     page = " ".join(render([done], gallery).split())
     assert "spuriousness score for malignant 0.400</span>, threshold 0.250" in page
     assert "effect on the log-odds for malignant 0.600 [0.500, 0.700]</span>, threshold 0.100" in page
+
+
+def test_a_removal_says_that_its_sign_is_turned(gallery):
+    """Beside the effect of the edit that took the node away, and of no other."""
+    first, *others = woods.exemplars(gallery, 0.5)
+    told = node("a/ruler", exemplars=(dataclasses.replace(first, removed=True), *others))
+    page = Page(section(render([audited(tree(told), gallery)], gallery))).text
+    assert "effect +0.10 (removed; sign turned), 10th percentile" in page
+    assert page.count("sign turned") == 1
+
+
+def test_nodes_bear_the_names_that_people_gave_them():
+    """Words of the path only where there is no other name."""
+    told = view(node("gamma/0_6"), node("gamma/other_one"), names={"gamma/0_6": "gamma 0.6"})
+    assert {branch.name for branch in told.branches[0].children} == {"gamma 0.6", "other one"}
+
+
+def test_what_the_search_may_have_missed_is_said_as_a_bound():
+    """In nodes where their number is known; nodes that a limit kept from being searched were not eliminated."""
+    nodes = (node("a"), node("b", chosen=Chosen.SAMPLED), node("c", chosen=Chosen.SAMPLED), node("d", chosen=Chosen.UNREACHED))
+    effects = class_effects(*nodes, missed_effects=0.776)
+    search = dataclasses.replace(effects.search, candidates=42, kept=("a",), sampled=("b", "c"))
+    assert missed_words(dataclasses.replace(effects, search=search)) == (
+        "of the 40 eliminated nodes at most 31 might have an effect beyond 0.25 log-odds (95 % bound, from 2 that were measured all the same)"
+    )
+    assert missed_words(dataclasses.replace(effects, missed_effects=None)) == ""
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        (node(images=31, spurious_images=31), "fewer than 32 images: never an alert"),
+        (node(spurious_images=31), "fewer than 32 images that kept their class: never an alert"),
+        (node(kind=PROTECTED, spurious_images=31), ""),
+        (node(kind=QUALITY, images=31, spurious_images=31), ""),
+        (node(images=31, spurious_images=31, state=EffectState.INCONCLUSIVE), ""),
+        (node(), ""),
+    ],
+)
+def test_too_few_images_for_an_alert_stand_on_the_row(told, says, gallery):
+    assert too_few(told) == says
+    row = branch_of(section(render([audited(tree(told), gallery)], gallery)), "ruler").partition("</summary>")[0]
+    assert ("never an alert" in row) == bool(says)
+
+
+def test_the_headline_is_told_how_much_of_it_breaches_the_policy(gallery):
+    """Of the nodes that must not matter and do; nothing where no policy has spoken or none of them is there."""
+    small = node("scene/lamp", NUISANCE, spuriousness=0.1)
+    done = conclude(audited(tree(node(), small), gallery, concepts=(), fairness=()), default_policy())
+    assert above_bound(done) == "Above the policy's bound: 1 of the 2 that must not matter and move the scores."
+    assert above_bound(done) in " ".join(render([done], gallery).split()).replace("&#39;", "'")
+    bare = dataclasses.replace(done, provenance=dataclasses.replace(done.provenance, policy_digest=""))
+    assert above_bound(bare) == above_bound(audited(tree(node("shape", CORE)), gallery)) == ""
+
+
+def test_a_trend_that_was_not_seen_is_no_verdict():
+    """Nor does an effect grow that falls evenly to nothing."""
+    dose = follow_up().dose
+    assert dose_chart(dataclasses.replace(dose, monotone=False)).words == "measured on 16 images"
+    assert dose_chart(dataclasses.replace(dose, trend=around(-0.9))).words == "measured on 16 images"
+
+
+def test_the_table_of_rows_is_named_where_there_is_one(gallery):
+    """In the page and in the document, which older results lack."""
+    told = dataclasses.replace(tree(node()), rows_file="diffex-rows-m-1.csv.gz")
+    done = audited(told, gallery)
+    assert "Atomic rows: <code>diffex-rows-m-1.csv.gz</code>" in section(render([done], gallery))
+    assert "Atomic rows" not in section(render([audited(tree(node()), gallery)], gallery))
+    assert from_document(to_document([done])).results[0].diffex.rows_file == "diffex-rows-m-1.csv.gz"
+
+
+def test_tiny_q_values_have_no_false_zero(gallery):
+    assert "q &lt; 0.001" in section(render([audited(tree(node(q=0.00001)), gallery)], gallery))
+
+
+def test_gates_count_rows_as_whole_numbers():
+    """A share stays a share, even where it is whole."""
+    rows = Gate(name="G0", title="rows", subject="size", status=GateStatus.PASS, value=35.0)
+    share = Gate(name="G3b", title="erased", subject="size", status=GateStatus.PASS, value=1.0, low=0.9, high=1.0)
+    assert (figure(rows), figure(share)) == ("35", "1.000 [0.900, 1.000]")
+    assert figure(dataclasses.replace(rows, value=None)) == "–"

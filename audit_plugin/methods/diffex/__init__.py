@@ -7,9 +7,9 @@ released procedure.
 """
 
 from audit_plugin.methods.diffex.assemble import class_effects
-from audit_plugin.methods.diffex.audit import run_diffex, split_images
+from audit_plugin.methods.diffex.audit import pool_of, run_diffex, split_images
 from audit_plugin.methods.diffex.combine import CombineOptions
-from audit_plugin.methods.diffex.drift import drift
+from audit_plugin.methods.diffex.drift import drift, paired_rows
 from audit_plugin.methods.diffex.effects import Effects, RowTable, quality
 from audit_plugin.methods.diffex.estimate import ClassPlan, EstimateOptions, node_effects
 from audit_plugin.methods.diffex.limits import Budget, DiffexLimits
@@ -17,6 +17,7 @@ from audit_plugin.methods.diffex.options import DiffexOptions
 from audit_plugin.methods.diffex.paper import PaperOptions, paper_search
 from audit_plugin.methods.diffex.price import MostEdits, most_edits
 from audit_plugin.methods.diffex.racing import RaceOptions, parent_gated, racing, random_order
+from audit_plugin.methods.diffex.row_file import row_file, row_file_name
 from audit_plugin.methods.diffex.scores import ClassScores, class_scores
 from audit_plugin.methods.diffex.spurious import spurious_hits
 
@@ -38,11 +39,15 @@ __all__ = [
     "drift",
     "most_edits",
     "node_effects",
+    "paired_rows",
     "paper_search",
     "parent_gated",
+    "pool_of",
     "quality",
     "racing",
     "random_order",
+    "row_file",
+    "row_file_name",
     "run_diffex",
     "split_images",
     "spurious_hits",

@@ -88,7 +88,9 @@ def run_diffex(
         attributes=attributes or {},
     )
     searches = [run.search(name, [i for i in pool if options.all_images or classes_of.get(i) == name]) for name in classes]
-    results = tuple(run.estimate(found) for found in searches)
+    # All classes' edits come first, so that what is told of one is a function of all rows even where classes share their images.
+    cells = [run.complete(found) for found in searches]
+    results = tuple(run.estimate(found, planned) for found, planned in zip(searches, cells, strict=True))
     return _result(run, results, searches)
 
 
@@ -149,15 +151,17 @@ class _Run:
             refused=refused,
         )
 
-    def estimate(self, found: _Search) -> ClassEffects:
-        """Stages 3 and 4 for one class."""
-        paths = tuple(found.chosen)
-        singles = [(path,) for path in paths]
-        joint = with_subsets(found.sets)
+    def complete(self, found: _Search) -> list[EditCell]:
+        """Edits of stage 3 for one class: those that are wanted, placebos left out."""
+        singles, joint = [(path,) for path in found.chosen], with_subsets(found.sets)
         what = f"estimates of {found.class_name}"
         planned = self._cells(found.estimate, (*singles, *joint), range(self.options.seeds))
         self.ledger.complete([*self._placebos(found.estimate, joint), *planned], what)
-        planned += self._more_seeds(found, what)
+        return planned + self._more_seeds(found, what)
+
+    def estimate(self, found: _Search, planned: Sequence[EditCell]) -> ClassEffects:
+        """Stages 3 and 4 for one class."""
+        paths, joint = tuple(found.chosen), with_subsets(found.sets)
         cut = {cell.nodes for cell in planned if cell not in self.ledger.known}
         missing = any(cell not in self.ledger.known for cell in self._placebos(found.estimate, joint))
         unreached = {path for path, why in found.chosen.items() if why is Chosen.UNREACHED}
@@ -332,8 +336,10 @@ def _result(run: _Run, results: tuple[ClassEffects, ...], searches: Sequence[_Se
         editable_share=len(tree.editable) / len(tree.nodes) if tree.nodes else 0.0,
         quality=quality(rows),
         edits=len(rows),
+        operators=tuple(sorted({row.operator for row in rows if row.after_sha256})),
         stopped=run.ledger.stopped,
         seed=run.seed,
+        names={node.path: node.name for node in tree.nodes if node.name != node.path.rpartition("/")[2].replace("_", " ")},
     )
 
 

@@ -3,16 +3,17 @@
 Both versions saw identical pixels, so the editor's noise cancels in the paired difference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from audit_plugin.core.diffex_results import DriftResult, NodeDrift, ScoreKind
-from audit_plugin.core.edits import EditRow
+from audit_plugin.core.edits import EditRow, Split
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.methods.diffex.effects import RowTable, require_estimate
 from audit_plugin.methods.diffex.estimate import class_effect
-from audit_plugin.methods.diffex.figures import mean_estimate, rng_of
+from audit_plugin.methods.diffex.figures import as_estimate, intervals_of, rng_of
 from audit_plugin.statistics.multiplicity import benjamini_hochberg
 from audit_plugin.statistics.paired_mean import sign_flips
 
@@ -37,17 +38,18 @@ def drift(
     column = tuple(labels).index(class_name)
     tables = [RowTable(rows=tuple(rows), kind=kind) for rows in (new, old)]
     missing = np.full(len(images), np.nan)
-    differences = []
+    differences, pairs = [], []
     for path in nodes:
         late, early = (class_effect(table, path, images) for table in tables)
-        paired = missing if late is None or early is None else late.over(images, column) - early.over(images, column)
-        differences.append(paired)
+        both = [missing if one is None else one.over(images, column) for one in (early, late)]
+        pairs.append(both)
+        differences.append(both[1] - both[0])
     if not nodes:
         return DriftResult(class_name=class_name, nodes=(), mean_absolute=None)
     matrix = np.stack(differences)
     p = sign_flips(matrix, rng_of(seed, class_name, "drift")) if images else np.ones(len(nodes))
     q = benjamini_hochberg(p)
-    drifts = [_mean(row, class_name, path, alpha, seed) for path, row in zip(nodes, matrix, strict=True)]
+    drifts = [_mean(row, rng_of(seed, class_name, "drift", path), alpha, kind) for path, row in zip(nodes, matrix, strict=True)]
     found = tuple(
         NodeDrift(
             node=path,
@@ -57,6 +59,8 @@ def drift(
             p=float(p[at]),
             q=float(q[at]),
             significant=bool(q[at] < alpha),
+            old=_over(matrix[at], pairs[at][0]),
+            new=_over(matrix[at], pairs[at][1]),
         )
         for at, path in enumerate(nodes)
     )
@@ -65,5 +69,27 @@ def drift(
     return DriftResult(class_name=class_name, nodes=tuple(ranked), mean_absolute=float(np.mean(sizes)) if sizes else None)
 
 
-def _mean(row: np.ndarray, class_name: str, path: str, alpha: float, seed: int) -> Estimate | None:
-    return mean_estimate(row[np.isfinite(row)], rng_of(seed, class_name, "drift", path), alpha=alpha)
+def paired_rows(
+    rows: Sequence[EditRow], answers: Mapping[str, tuple[float, ...]]
+) -> tuple[tuple[EditRow, ...], tuple[EditRow, ...]]:
+    """ESTIMATE rows of one version and the same rows of another, as far as that one answered to both pictures of a row.
+
+    ``answers``: sha256 of a picture -> class scores of the other version.
+    """
+    own = tuple(
+        row
+        for row in rows
+        if row.split is Split.ESTIMATE and row.scored and row.before_sha256 in answers and row.after_sha256 in answers
+    )
+    return own, tuple(replace(row, before=answers[row.before_sha256], after=answers[row.after_sha256]) for row in own)
+
+
+def _mean(row: np.ndarray, rng: np.random.Generator, alpha: float, kind: ScoreKind) -> Estimate | None:
+    found = intervals_of(row[np.isfinite(row)], rng, draws=2_000, alpha=alpha, kind=kind)
+    return None if found is None else as_estimate(found.interval)
+
+
+def _over(paired: np.ndarray, effects: np.ndarray) -> float | None:
+    """Mean effect over the images that both versions have."""
+    kept = effects[np.isfinite(paired)]
+    return float(kept.mean()) if len(kept) else None

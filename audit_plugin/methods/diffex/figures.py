@@ -11,7 +11,7 @@ from audit_plugin.core.edits import EditRow
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.seeds import seed as seed_of
 from audit_plugin.core.tree import Node, NodeKind
-from audit_plugin.methods.diffex.effects import Effects
+from audit_plugin.methods.diffex.effects import Effects, common_sign
 from audit_plugin.statistics.intervals import Interval
 from audit_plugin.statistics.paired_mean import MeanIntervals, mean_intervals
 from audit_plugin.statistics.paired_shares import newcombe_paired
@@ -143,6 +143,7 @@ def exemplars(effects: Effects, rows: Sequence[EditRow], column: int) -> tuple[E
             effect=float(d[at]),
             before_sha256=row.before_sha256,
             after_sha256=row.after_sha256,
+            removed=common_sign(row) < 0,
         )
         found.setdefault(row.cell.image, example)
     return tuple(found.values())

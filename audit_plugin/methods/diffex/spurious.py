@@ -34,12 +34,16 @@ class FeatureOnly:
     made_of: tuple[str, ...]
 
 
+MUST_NOT_MATTER = frozenset({NodeKind.NUISANCE, NodeKind.ARTEFACT, NodeKind.PROTECTED})
+"""A hit by picture quality or by the context says nothing that an alert should be raised for."""
+
+
 def cues(nodes: Iterable[NodeEffect], most: int) -> list[str]:
-    """Nodes whose presence surely pushes towards the class and that are not the object itself, strongest first."""
+    """Nodes that must not matter and whose presence surely pushes towards the class, strongest first."""
     found = [
         node
         for node in nodes
-        if node.kind is not NodeKind.CORE and node.state is EffectState.EFFECT and node.effect is not None and node.effect.value > 0
+        if node.kind in MUST_NOT_MATTER and node.state is EffectState.EFFECT and node.effect is not None and node.effect.value > 0
     ]
     return [node.node for node in sorted(found, key=lambda node: -node.bound)[:most]]
 

@@ -223,3 +223,12 @@ def test_the_placebo_is_what_keeps_the_error():
 def test_an_estimate_keeps_the_order_of_its_limits():
     interval = student_interval(np.array([0.0, 1.0, 2.0]))
     assert as_estimate(interval).low < as_estimate(interval).value < as_estimate(interval).high
+
+
+def test_exemplars_say_whether_the_node_was_removed():
+    """Where it was, the effect that they show is the change with its sign turned."""
+    rows = [*rows_of([0.1 * at for at in range(10)], signs=(-1,)), *rows_of([0.5] * 20)[10:]]
+    shown = judged(rows, tree_of(node("a")), 20)["a"].exemplars
+    assert [one.removed for one in shown] == [int(one.image.removeprefix("cat-")) < 10 for one in shown]
+    assert {one.removed for one in shown} == {True, False}
+    assert all(one.effect <= 0 for one in shown if one.removed)
