@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ class TritonBackend:
         return Capability(
             backend=self.name,
             reason=self._unreachable(),
+            version=version("tritonclient") if importlib.util.find_spec("tritonclient") else "",
             device=self.device,
             precisions=("fp32", "tf32", "fp16", "bf16", "fp8"),
             kinds=("forward", "vjp", "guided", "loop"),

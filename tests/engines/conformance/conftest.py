@@ -2,12 +2,18 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from audit_plugin.demo.server import TritonServer
+from engines.backends.triton import TritonBackend
 from engines.cache import BuildCache
 from engines.engine import Engine
 from engines.errors import BackendError
+from engines.network import Network
 from engines.protocols import Backend
+from engines.serving.graphs import Serving, graph_model
+from engines.serving.repository import write_models
+from engines.serving.wire import Endpoint
 from tests.engines.conformance.networks import Case, make_cases
-from tests.engines.conformance.registry import BACKENDS
+from tests.engines.conformance.registry import BACKENDS, SERVED
 from tests.fixtures.workers import across_workers
 
 
@@ -59,10 +65,25 @@ def shared_cache(tmp_path_factory):
     return BuildCache(across_workers(tmp_path_factory) / "conformance")
 
 
-@pytest.fixture(scope="session", params=list(BACKENDS))
+@pytest.fixture(scope="session")
+def served(triton_kit, shared_cache, tmp_path_factory):
+    """All cases as models of a real Triton server: what a remote backend runs."""
+    folder = tmp_path_factory.mktemp("conformance")
+    serving = Serving(platform="python", buckets=(1, 4), device="cpu", cache=shared_cache)
+    cases = {case.spec.name: case for name, case in make_cases().items() if name != "static"}  # a server takes any batch
+    models = [
+        graph_model(Network(case.module, case.spec, lambda case=case: [case.feeds(4), case.feeds(1)]), serving)
+        for case in cases.values()
+    ]
+    write_models(folder / "repository", models)
+    with TritonServer(folder / "repository", kit=triton_kit, log_file=folder / "log") as server:
+        yield TritonBackend(endpoint=Endpoint(url=server.grpc_url))
+
+
+@pytest.fixture(scope="session", params=[*BACKENDS, pytest.param(SERVED, marks=pytest.mark.triton)])
 def subject(request, shared_cache):
-    """Every backend in turn."""
-    backend = BACKENDS[request.param](shared_cache)
+    """Every backend in turn; the one that needs a server gets a server of its own."""
+    backend = request.getfixturevalue("served") if request.param == SERVED else BACKENDS[request.param](shared_cache)
     reason = backend.probe().reason
     if reason is not None:
         pytest.skip(reason)

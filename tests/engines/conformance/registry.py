@@ -15,3 +15,6 @@ BACKENDS: dict[str, Callable[[BuildCache], Backend]] = {
     "torch-compiled": lambda cache: CompiledBackend(cache, threads=1),
     "ort": lambda cache: OrtBackend(cache, threads=1),
 }
+
+SERVED = "triton"
+"""The backend whose networks run elsewhere: its server is a fixture."""

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from engines.errors import ArtifactError, ClosedEngineError, FeedError, NotRefittableError
+from engines.errors import ArtifactError, ClosedEngineError, FeedError, NotRefittableError, ServedModelError
 from engines.parity import POISON, relative_error
 from tests.engines.conformance.networks import Denoiser
+from tests.engines.conformance.registry import SERVED
 
 
 @pytest.mark.parametrize("kind", ["forward", "static", "two", "guided"])
@@ -66,7 +67,7 @@ def test_a_static_engine_pads(subject):
     assert (after.items - before.items, after.padded - before.padded) == (3, 1)
 
 
-WITHOUT_ARTIFACTS = {"torch", "torch-compiled", "torch-prepared"}
+WITHOUT_ARTIFACTS = {"torch", "torch-compiled", "torch-prepared", SERVED}
 WRONG = {
     "x is float32, got float64": lambda feeds: {**feeds, "x": feeds["x"].double()},
     "inputs t, x; got x": lambda feeds: {"x": feeds["x"]},
@@ -150,7 +151,11 @@ def test_closing_twice_is_fine_and_use_afterwards_is_not(subject):
 def test_what_cannot_be_run_has_a_reason(subject):
     """Also what it says of itself: a name, a version, precisions."""
     _, case = subject("forward")
-    assert "fp8" in subject.backend.unusable(case.spec.at("fp8"))
+    if subject.backend.name == SERVED:  # whatever the server was given; what it cannot take is what cannot cross the network
+        narrow = replace(case.spec, inputs=tuple(replace(each, dtype="bfloat16") for each in case.spec.inputs))
+        assert "bfloat16" in subject.backend.unusable(narrow)
+    else:
+        assert "fp8" in subject.backend.unusable(case.spec.at("fp8"))
     capability = subject.backend.probe()
     assert capability.backend == subject.backend.name
     assert capability.version
@@ -163,5 +168,9 @@ def test_an_artifact_is_loaded_or_there_is_none(subject):
     if subject.backend.name not in WITHOUT_ARTIFACTS:
         loaded = subject.backend.load(subject.cache.root / case.spec.key(), case.spec)
         assert torch.equal(loaded.run(case.feeds(3))["y"], engine.run(case.feeds(3))["y"])
+    if subject.backend.name == SERVED:  # the artifact is the server's: of a network that it has not, that is the error
+        with pytest.raises(ServedModelError):
+            subject.backend.load(subject.cache.root / "nothing", replace(case.spec, name="nobody"))
+        return
     with pytest.raises(ArtifactError):
         subject.backend.load(subject.cache.root / "nothing", case.spec)
