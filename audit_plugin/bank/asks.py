@@ -105,6 +105,10 @@ class Asking:
         """Whether the node is asked for by a whole caption, beside that of the image as it is: such a change needs little strength."""
         return self._levels(node) is not None
 
+    def captioned_placebo(self, source: Described) -> bool:
+        """Whether a placebo of the image is asked for by a whole caption."""
+        return self.concept_set is not None and source.values is not None
+
     def placebo(self, source: Described, word: str) -> EditAsk:
         """A term that asks for nothing: a word without meaning to the task."""
         if self.concept_set is not None and source.values is not None:

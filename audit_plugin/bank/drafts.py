@@ -6,6 +6,7 @@ An attribute that is there is removed, one that is not is added, in between noth
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from statistics import median_low
 
 from audit_plugin.bank.asks import Asking
 from audit_plugin.bank.edit_store import Reading
@@ -141,7 +142,7 @@ class Drafting:
         if cell.placebo:
             if self.editor is None or self.asking.undescribed(source, [None]):
                 return replace(draft, reasons=(IDENTITY if self.editor is None else UNDESCRIBED,), signs=(1,))
-            placebos = (self.asking.placebo(source, name) for name in cell.nodes)
+            placebos = (self._placebo(source, name) for name in cell.nodes)
             return self._recipe(replace(draft, asks=tuple(_stronger(ask, cell.strength) for ask in placebos), signs=(1,)))
         nodes = [self.tree.node(path) for path in cell.nodes]
         refused = next((why for node in nodes if (why := self.refusal(node))), "")
@@ -178,6 +179,14 @@ class Drafting:
         """The null edit of exact operators is the image itself, so what decides their pixels must be said here."""
         drawn = (str(VERSION), str(self.seed(draft.cell))) if draft.operated else ()
         return replace(draft, recipe=digest(draft.null, *drawn, *sorted(ask.id for ask in draft.asks)))
+
+    def _placebo(self, source: EditSource, word: str) -> EditAsk:
+        """As strong as the nodes that are asked for in the same form are in the middle: a placebo that changes less controls for nothing."""
+        ask, captioned = self.asking.placebo(source, word), self.asking.captioned_placebo(source)
+        alike = [found for path, found in self.strengths.items() if self.asking.captioned(self.tree.node(path)) == captioned]
+        if not alike:
+            return ask
+        return replace(ask, scale=median_low(one.scale for one in alike), threshold=median_low(one.threshold for one in alike))
 
     def _ask(self, node: Node, sign: int, source: EditSource) -> EditAsk:
         found = self.strengths.get(node.path)

@@ -141,6 +141,21 @@ def test_placebos_ask_for_a_word_and_are_read_by_nobody():
     assert (bare.reasons, bare.recipe) == ((IDENTITY,), "")
 
 
+def test_placebos_are_as_strong_as_what_they_are_compared_with():
+    """In the middle of the nodes that are asked for in the same form; nodes of another form say nothing of it."""
+    found = {
+        RULER: Strength(scale=2.0, threshold=0.1),
+        GRASS: Strength(scale=3.0, threshold=0.2),
+        BRIGHT.path: Strength(scale=15.0, threshold=0.4),
+    }
+    drafter = drafting(strengths=found)
+    of_its_form = [each.scale for path, each in found.items() if drafter.asking.captioned(drafter.tree.node(path))]
+    (ask,) = drafter.decided(drafter.draft(cell(1, "photo", placebo=True)), {}).asks
+    assert ask.scale == sorted(of_its_form)[(len(of_its_form) - 1) // 2]
+    (plain,) = decided(cell(1, "photo", placebo=True), {}).asks
+    assert plain.scale == 1.0
+
+
 def test_recipes_hold_all_that_decides_the_pixels():
     """Editor, image, replicate, terms, strength; not the batch, and not the order of the nodes."""
     strong = {RULER: Strength(scale=2.0, threshold=0.0)}
