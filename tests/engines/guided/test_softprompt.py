@@ -15,8 +15,8 @@ from engines.guided.softprompt_options import SoftPromptOptions
 
 WIDTH, SPREAD = 6, 0.3
 SEEDS = [3, 4, 5]
-MIX = torch.randn(WIDTH, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-QUICK = SoftPromptOptions(steps=30, restarts=1, cutouts=0, every=10, held_out=4, verify=16)
+MIX, TURN = torch.randn(2, WIDTH, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+QUICK = SoftPromptOptions(steps=15, restarts=1, cutouts=0, every=5, held_out=4, verify=8, batch=4)
 
 
 def encode(prompt):
@@ -24,8 +24,9 @@ def encode(prompt):
 
 
 def denoise(x, sigma, conditioning):
-    """The posterior mean of pictures N(m, 0.3^2), whose mean colour m follows the prompt."""
-    mean = 0.6 * (conditioning.tensors["context"].mean(1) @ MIX.to(x)).tanh()[:, :, None, None]
+    """The posterior mean of pictures N(m, 0.3^2), whose mean colour m follows the prompt, a little differently where there is more noise."""
+    words = conditioning.tensors["context"].mean(1)
+    mean = 0.6 * (words @ MIX.to(x) + (sigma / (1 + sigma))[:, None] * (words @ TURN.to(x))).tanh()[:, :, None, None]
     kept = SPREAD**2 / (SPREAD**2 + sigma**2)
     return mean + kept[:, None, None, None] * (x - mean)
 
@@ -78,7 +79,7 @@ def test_the_full_gradient_equals_finite_differences():
     for at in range(prompt.numel()):
         moved = torch.zeros_like(prompt).flatten()
         moved[at] = step
-        up, down = (gradient(prompt + sign * moved.view_as(prompt), to)[0] for sign in (1, -1))
+        up, down = (gradient(prompt + sign * moved.view_as(prompt), to, checkpointed=False)[0] for sign in (1, -1))
         assert float(found.flatten()[at]) == pytest.approx((up - down) / (2 * step), rel=1e-5, abs=1e-8)
 
 
@@ -86,7 +87,7 @@ def test_the_full_gradient_equals_finite_differences():
 def test_a_shorter_path_agrees_with_the_full_gradient_in_sign_but_is_not_it(to):
     _, full = gradient(random_prompt(), reach("full", 4))
     _, short = gradient(random_prompt(), to)
-    assert cosine(full, short) > 0
+    assert 0 < cosine(full, short) < 0.9999
     assert not torch.allclose(full, short, rtol=1e-3)
 
 
@@ -117,6 +118,18 @@ def test_rows_count_the_steps_taken_and_those_repeated_for_the_gradient(to, chec
     assert sum(told) == rows
 
 
+def test_a_shortcut_comes_nearer_to_the_end_with_every_other_iteration():
+    assert [reach("shortcut", 4, iteration=i) for i in (0, 2, 4, 9)] == [Reach(1, 1), Reach(2, 2), Reach(3, 3), Reach(3, 3)]
+
+
+def test_all_restarts_are_scored_on_the_same_seeds_and_the_winner_on_others():
+    deaf = dataclasses.replace(GENERATOR, encode=lambda prompt: encode(0 * prompt))
+    found = soft_prompt(deaf, RED, WIDTH, options=dataclasses.replace(QUICK, steps=2, every=1, restarts=2))
+    assert [one.restart for one in found.scores] == [0, 0, 0, 1, 1, 1]
+    assert {one.score for one in found.scores} == {found.held_out}
+    assert found.verified != found.held_out
+
+
 def test_random_starts_lie_where_the_paper_puts_them():
     starts = [reach("truncated", 50, iteration=i, seed=9).first for i in range(300)]
     assert sum(starts) / len(starts) == pytest.approx(42, abs=1)
@@ -128,8 +141,8 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_halves_the_rate():
     calls = count()
 
     def once_broken(images):
-        # with one score of two batches before, two updates pass; the third finds a NaN
-        return RED(images) * (float("nan") if next(calls) == 4 else 1)
+        # one score in one batch and two updates pass before; the third finds a NaN
+        return RED(images) * (float("nan") if next(calls) == 3 else 1)
 
     told = []
     options = dataclasses.replace(QUICK, steps=12)
@@ -180,8 +193,8 @@ def test_whoever_listens_may_stop_and_gets_the_best_so_far():
     found = soft_prompt(GENERATOR, RED, WIDTH, options=dataclasses.replace(QUICK, restarts=3), go_on=lambda update: update.step < 4)
     assert [update.step for update in found.history] == [0, 1, 2, 3, 4]
     assert found.scores[-1].step == 5
-    # scores: 4 pictures of 4 steps, twice; 5 updates: 2 of 4 steps, twice; 16 last ones
-    assert found.network_rows == 2 * 16 + 5 * 16 + 64
+    # scores: 4 pictures of 4 steps, twice; 5 updates: 2 of 4 steps, twice; 8 last ones
+    assert found.network_rows == 2 * 16 + 5 * 16 + 32
 
 
 def test_terms_are_those_of_the_formula_and_hold_tokens_at_the_words_length():
