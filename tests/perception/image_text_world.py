@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-VOCABULARY = Path("/work/shared/data/clip-vocab/bpe_simple_vocab_16e6.txt.gz")
+DATA = Path(os.environ.get("AUDIT_PLUGIN_DATA") or Path(__file__).parents[3] / "shared" / "data")
+VOCABULARY = DATA / "clip-vocab" / "bpe_simple_vocab_16e6.txt.gz"
 WORDS = {"red": (1, -1, 0), "blue": (-1, 1, 0), "good": (0.1, 0.1, 0), "bad": (-0.1, -0.1, 0)}
 
 

@@ -1,5 +1,6 @@
 """Perceptual distances: the formula on a hand-made network, and what is called LPIPS."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from audit_plugin.core.errors import DetectorError
 from audit_plugin.perception.lpips import PerceptualOptions, open_perceptual
 from tests.perception.image_text_world import save
 
-DATA = Path("/work/shared/data")
+DATA = Path(os.environ.get("AUDIT_PLUGIN_DATA") or Path(__file__).parents[3] / "shared" / "data")
 FEATURES, HEADS = DATA / "squeezenet-v1.1-features/squeezenet_v1.1_features.onnx", DATA / "lpips-heads/lpips_heads_v0.1.npz"
 RNG = np.random.default_rng(3)
 FIRST, SECOND = RNG.random((3, 3, 32, 40), dtype=np.float32), RNG.random((3, 3, 32, 40), dtype=np.float32)
