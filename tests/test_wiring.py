@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -43,6 +44,7 @@ from audit_plugin.wiring import (
 from engines.cache import BuildCache
 from tests.bank.world import FakeClassifier, silent
 from tests.end_to_end.site import ROOT, RenderedGenerator, make_site
+from tests.engines.conftest import write_pipeline
 
 GENERATOR = ASSETS / "generator"
 
@@ -283,15 +285,23 @@ def test_classes_without_scores_are_not_judged_by_a_rank_metric(site, triton_ser
     assert "analysis.metric: accuracy" in str(refused)
 
 
+@pytest.fixture(scope="module")
+def miniature(tmp_path_factory):
+    """A generator that draws noise in no time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return write_pipeline(tmp_path_factory.mktemp("miniature"))
+
+
 @pytest.mark.parametrize("share", [None, 0.9])
-def test_several_threads_draw_what_one_draws(tmp_path, share):
-    """The shipped generator, by replicas, or by one worker that keeps to a share of the device."""
-    options = GeneratorOptions(path=str(GENERATOR), steps=1, batch=2, backend="torch", threads=2, share=share, cache=str(tmp_path))
-    generator, captions = EngineGenerator(options), ["a large red circle on grass with a ruler in bright light"] * 2
+def test_several_threads_draw_what_one_draws(miniature, tmp_path, share):
+    """By replicas, or by one worker that keeps to a share of the device."""
+    options = GeneratorOptions(path=str(miniature), steps=1, batch=2, backend="torch", threads=2, share=share, cache=str(tmp_path))
+    generator, captions = EngineGenerator(options), ["a red circle"] * 2
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda seeds: generator.generate(captions, seeds), [[1, 2], [1, 2]])
     np.testing.assert_allclose(first, second, atol=2e-5)
-    assert (generator.workers, sum(use.items for use in generator.engines)) == (2, 8)
+    assert (generator.workers, sum(use.items for use in generator.engines)) == (2, 4 * 3)  # twice for guidance, and the decoder
 
 
 class Queues(BaseHTTPRequestHandler):
@@ -310,19 +320,19 @@ class Queues(BaseHTTPRequestHandler):
         """Silent."""
 
 
-def test_drawing_waits_while_production_does(tmp_path):
+def test_drawing_waits_while_production_does(miniature, tmp_path):
     """No picture is drawn while the server's metrics show requests that wait."""
     with HTTPServer(("127.0.0.1", 0), Queues) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/metrics"
         options = GeneratorOptions(
-            path=str(GENERATOR), steps=1, batch=2, backend="torch", threads=1, production=address, cache=str(tmp_path)
+            path=str(miniature), steps=1, batch=2, backend="torch", threads=1, production=address, cache=str(tmp_path)
         )
         generator = EngineGenerator(options)
-        generator.generate(["a large red circle on grass with a ruler in bright light"], [1])
+        generator.generate(["a red circle"], [1])
         server.shutdown()
     assert len(Queues.readings) > 6
-    assert sum(use.items for use in generator.engines) == 2
+    assert sum(use.items for use in generator.engines) == 3
 
 
 @pytest.mark.parametrize(("served", "reason"), [(None, "no server is configured"), ("127.0.0.1:1", "cannot be reached")])

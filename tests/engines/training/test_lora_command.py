@@ -13,6 +13,7 @@ from engines.training.__main__ import main
 from engines.training.adapters import Adapters, inject
 from engines.training.lora_command import arguments, recipe_of
 from engines.training.lora_options import LoraRecipe
+from engines.training.pixel_command import arguments as pixel_arguments
 
 PAGE = Path(__file__).parents[3] / "docs" / "training.md"
 SIZES = {
@@ -106,9 +107,12 @@ def test_the_help_names_both_uses(capsys):
 
 
 def test_the_page_names_options_that_exist():
-    """Of either command."""
+    """Of any of the commands."""
     known = {
-        option for parser in (arguments(), small_arguments()) for action in parser._actions for option in action.option_strings
+        option
+        for parser in (arguments(), small_arguments(), pixel_arguments())
+        for action in parser._actions
+        for option in action.option_strings
     }
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE.read_text(encoding="utf-8"))) <= known
 
