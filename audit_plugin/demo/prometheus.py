@@ -80,7 +80,8 @@ class Prometheus:
         groups = self._ask("/api/v1/rules")["groups"]
         if not targets or not groups or any(target["health"] != "up" for target in targets):
             return False
-        scraped = max(_moment(target["lastScrape"]) for target in targets)
+        # a scrape is told by its start; on a busy machine rules may be evaluated before its samples are there
+        scraped = max(_moment(each["lastScrape"]) + dt.timedelta(seconds=each["lastScrapeDuration"]) for each in targets)
         return all(_moment(group["lastEvaluation"]) > scraped for group in groups)
 
     def _ask(self, path: str) -> Any:
