@@ -11,26 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from jaxtyping import Bool
 
-from engines.conditioning import Conditioning
-from engines.errors import UnsupportedPipelineError
+from engines.guided.canvas import Canvas, Pictures
 from engines.guided.chain import depth_at
-from engines.guided.edits import Decode
 from engines.guided.fastdime import fastdime, unguided
 from engines.guided.judge import OnnxJudge, judge_of, same_answers
 from engines.guided.options import FastDimeOptions
-from engines.networks import VaeDecode
 from engines.pipeline import Pipeline
-from engines.pipelines.codecs import KlCodec
 from engines.spec import digest
 
 VERSION = "flips-1"
 """Changed whenever a flip comes to mean another edit."""
 LATENT_SCALES, PIXEL_SCALES = (100.0, 200.0, 400.0), (8.0, 10.0, 15.0)
-
-Pictures = Float[np.ndarray, "n 3 h w"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +60,7 @@ class Flipper:
     @cached_property
     def options(self) -> FastDimeOptions:
         """Of FastDiME, for this pipeline."""
-        latent = isinstance(self.pipeline.codec, KlCodec)
+        latent = self._canvas.latent
         depth = depth_at(self.pipeline.diffusion, self.plan.kept, self.plan.signal)
         scales = self.plan.scales or (LATENT_SCALES if latent else PIXEL_SCALES)
         return FastDimeOptions(
@@ -75,14 +68,8 @@ class Flipper:
         )
 
     @cached_property
-    def _decode(self) -> Decode | None:
-        codec = self.pipeline.codec
-        if not isinstance(codec, KlCodec):
-            return None
-        vae = getattr(codec.encoder, "vae", None)
-        if vae is None:
-            raise UnsupportedPipelineError("this pipeline's autoencoder gives no gradients; flips need one in torch")
-        return VaeDecode(vae).requires_grad_(False)
+    def _canvas(self) -> Canvas:
+        return Canvas(self.pipeline)
 
     def judge(self, output: str) -> OnnxJudge:
         """One output of the guide, with gradients."""
@@ -98,12 +85,12 @@ class Flipper:
         held = [self.judge(name) for name in others] if self.plan.held > 0 else []
         made = fastdime(
             self.pipeline.diffusion,
-            self._encoded(images),
+            self._canvas.encoded(images),
             torch.tensor(list(targets), device=self.pipeline.device),
-            self._told(len(images)),
+            self._canvas.untold(len(images)),
             self.judge(output),
             seeds=seeds,
-            decode=self._decode,
+            decode=self._canvas.decode,
             unlike=same_answers(held) if held else None,
             batch=self.pipeline.batch,
             options=self.options,
@@ -114,20 +101,10 @@ class Flipper:
         """The same images, noised and denoised as deeply by the same noise, with nobody to guide them."""
         made = unguided(
             self.pipeline.diffusion,
-            self._encoded(images),
-            self._told(len(images)),
+            self._canvas.encoded(images),
+            self._canvas.untold(len(images)),
             seeds,
-            decode=self._decode,
+            decode=self._canvas.decode,
             options=self.options,
         )
         return made.cpu().numpy().astype(np.float32)
-
-    def _encoded(self, images: Pictures) -> Tensor:
-        if images.shape[1:] != self.pipeline.image_shape:
-            raise ValueError(f"need images (n, {', '.join(map(str, self.pipeline.image_shape))}), got {images.shape}")
-        latents: Tensor = self.pipeline.codec.encode(2 * torch.from_numpy(images) - 1)
-        return latents.to(self.pipeline.device)
-
-    def _told(self, rows: int) -> Conditioning:
-        null = self.pipeline.null
-        return self.pipeline.told(None, rows) if null is None else null.expand(rows)

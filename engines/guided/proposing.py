@@ -14,21 +14,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from engines.conditioning import Conditioning
-from engines.errors import UnsupportedPipelineError
 from engines.guided.ace import AceOptions, ace
+from engines.guided.canvas import Canvas, Pictures
 from engines.guided.chain import depth_at
 from engines.guided.dvce import DvceOptions, dvce
-from engines.guided.edits import Accept, Decode, GuidedEdits, pixels
+from engines.guided.edits import Accept, GuidedEdits, pixels
 from engines.guided.ensemble import EnsembleOptions, ensemble
 from engines.guided.fastdime import fastdime, unguided
 from engines.guided.judge import Judge
 from engines.guided.maskdime import MaskDimeOptions, maskdime
 from engines.guided.options import DIME, FastDimeOptions
 from engines.guided.particles import Editing, Found, Score, Told, free_pass
-from engines.networks import VaeDecode
 from engines.pipeline import Pipeline
-from engines.pipelines.codecs import KlCodec
 from engines.spec import digest
 
 Method = Literal["dime", "fastdime", "fastdime2", "fastdime2plus", "maskdime", "dvce", "ace", "ensemble"]
@@ -39,8 +36,6 @@ LATENT = 12.5
 """Class scales for latents, in units of those for pixels."""
 Ask = Callable[[Float[np.ndarray, "m 3 h w"], Int[np.ndarray, " m"]], Float[np.ndarray, "m k"]]
 """(pictures at multiples of 1/255, which of the images they were made of) -> probabilities of the deployed model."""
-
-Pictures = Float[np.ndarray, "n 3 h w"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +87,10 @@ class Proposer:
         """Changes whenever a proposal for the same image and model would."""
         return digest({"pipeline": self.pipeline.fingerprint, "proposals": VERSION, "plan": repr(self.plan)})
 
+    @cached_property
+    def _canvas(self) -> Canvas:
+        return Canvas(self.pipeline)
+
     def propose(
         self,
         method: Method,
@@ -126,7 +125,12 @@ class Proposer:
         """The same images, noised and denoised as deeply by the same noise, with nobody to guide them: the editor's floor."""
         options = self._dime(replace(self.plan, signal=signal))
         made = unguided(
-            self.pipeline.diffusion, self._encoded(images), self._told(len(images)), seeds, decode=self._decode, options=options
+            self.pipeline.diffusion,
+            self._canvas.encoded(images),
+            self._canvas.untold(len(images)),
+            seeds,
+            decode=self._canvas.decode,
+            options=options,
         )
         floor: Pictures = made.cpu().numpy().astype(np.float32)
         return floor
@@ -180,12 +184,12 @@ class Proposer:
         )
 
     def _edited(self, method: Method, some: "_Some", judge: Judge, accept: Accept) -> GuidedEdits:
-        plan, diffusion, cond = self.plan, self.pipeline.diffusion, self._told(len(some.rows))
+        plan, diffusion, cond = self.plan, self.pipeline.diffusion, self._canvas.untold(len(some.rows))
         x, shared = (
-            self._encoded(some.images),
-            {"seeds": some.seeds, "decode": self._decode, "accept": accept, "batch": self.pipeline.batch},
+            self._canvas.encoded(some.images),
+            {"seeds": some.seeds, "decode": self._canvas.decode, "accept": accept, "batch": self.pipeline.batch},
         )
-        depth, dilation = depth_at(diffusion, plan.kept, plan.signal), 1 if self._latent else 5
+        depth, dilation = depth_at(diffusion, plan.kept, plan.signal), 1 if self._canvas.latent else 5
         if method == "maskdime":
             strengths = tuple(self._scale * each for each in MaskDimeOptions().strengths)
             mask = MaskDimeOptions(
@@ -201,7 +205,7 @@ class Proposer:
             half = DvceOptions(kept=plan.kept, depth=plan.kept // 2, bisections=plan.bisections, confidence=plan.confidence)
             return dvce(diffusion, x, some.goal, cond, judge, options=half, **shared)  # type: ignore[arg-type]
         if method == "ace":
-            attack = AceOptions(kept=plan.kept, dilation=3 if self._latent else 15, confidence=plan.confidence)
+            attack = AceOptions(kept=plan.kept, dilation=3 if self._canvas.latent else 15, confidence=plan.confidence)
             return ace(diffusion, x, some.goal, cond, judge, options=attack, **shared)  # type: ignore[arg-type]
         return fastdime(diffusion, x, some.goal, cond, judge, options=self._dime(plan, method), **shared)  # type: ignore[arg-type]
 
@@ -214,54 +218,29 @@ class Proposer:
         )  # fmt: skip
         scales = plan.scales or tuple(self._scale * each for each in plain.class_scales)
         depth = depth_at(self.pipeline.diffusion, plan.kept, plan.signal)
-        return replace(plain, kept=plan.kept, depth=depth, class_scales=scales, dilation=1 if self._latent else 5)
+        return replace(plain, kept=plan.kept, depth=depth, class_scales=scales, dilation=1 if self._canvas.latent else 5)
 
     def _editing(self, some: "_Some", counted: "_Counted") -> Editing:
         return Editing(
             diffusion=self.pipeline.diffusion,
-            x=self._encoded(some.images),
+            x=self._canvas.encoded(some.images),
             target=some.goal,
-            cond=self._told(len(some.rows)),
+            cond=self._canvas.untold(len(some.rows)),
             seeds=some.seeds,
             score=counted.score,
             rows=torch.from_numpy(some.rows),
-            decode=self._decoded if self._latent else pixels,
+            decode=self._decoded if self._canvas.latent else pixels,
             steps=self.plan.steps,
         )
 
     @property
-    def _latent(self) -> bool:
-        return isinstance(self.pipeline.codec, KlCodec)
-
-    @property
     def _scale(self) -> float:
-        return LATENT if self._latent else 1.0
-
-    @cached_property
-    def _decode(self) -> Decode | None:
-        """The decoder in torch, for gradients; None over pixels."""
-        codec = self.pipeline.codec
-        if not isinstance(codec, KlCodec):
-            return None
-        vae = getattr(codec.encoder, "vae", None)
-        if vae is None:
-            raise UnsupportedPipelineError("this pipeline's autoencoder gives no gradients; guide without any (`method: ensemble`)")
-        return VaeDecode(vae).requires_grad_(False)
+        return LATENT if self._canvas.latent else 1.0
 
     def _decoded(self, latents: Tensor) -> Tensor:
         """By the decoder's engine, for methods without gradients."""
         with torch.no_grad():
             return torch.cat([self.pipeline.codec.decode(some) for some in latents.split(self.pipeline.batch)])  # type: ignore[no-untyped-call]
-
-    def _encoded(self, images: Pictures) -> Tensor:
-        if images.shape[1:] != self.pipeline.image_shape:
-            raise ValueError(f"need images (n, {', '.join(map(str, self.pipeline.image_shape))}), got {images.shape}")
-        latents: Tensor = self.pipeline.codec.encode(2 * torch.from_numpy(np.ascontiguousarray(images, np.float32)) - 1)
-        return latents.to(self.pipeline.device)
-
-    def _told(self, rows: int) -> Conditioning:
-        null = self.pipeline.null
-        return self.pipeline.told(None, rows) if null is None else null.expand(rows)
 
 
 @dataclass(frozen=True, eq=False)
