@@ -52,6 +52,8 @@ class ProposalPlan:
     """How often the strength is halved back once an image has flipped."""
     confidence: float = 0.5
     """Least probability of the target for a flip."""
+    iterations: int = 50
+    """Of ACE's attack."""
     particles: int = 16
     """Of guidance without gradients."""
     steps: int = 25
@@ -205,7 +207,9 @@ class Proposer:
             half = DvceOptions(kept=plan.kept, depth=plan.kept // 2, bisections=plan.bisections, confidence=plan.confidence)
             return dvce(diffusion, x, some.goal, cond, judge, options=half, **shared)  # type: ignore[arg-type]
         if method == "ace":
-            attack = AceOptions(kept=plan.kept, dilation=3 if self._canvas.latent else 15, confidence=plan.confidence)
+            attack = AceOptions(
+                kept=plan.kept, iterations=plan.iterations, dilation=3 if self._canvas.latent else 15, confidence=plan.confidence
+            )
             return ace(diffusion, x, some.goal, cond, judge, options=attack, **shared)  # type: ignore[arg-type]
         return fastdime(diffusion, x, some.goal, cond, judge, options=self._dime(plan, method), **shared)  # type: ignore[arg-type]
 

@@ -1,0 +1,89 @@
+"""Every method over a loaded pipeline, pixels and latents: the deployed model has the last word, and what it is asked is counted."""
+
+import numpy as np
+import pytest
+import torch
+
+from engines.guided.proposing import METHODS, ProposalPlan, Proposer
+from engines.pipeline import load_pipeline
+from tests.engines.conftest import write_pipeline
+from tests.engines.pipelines import miniatures
+
+PLAN = ProposalPlan(kept=10, signal=0.6, bisections=1, iterations=2, particles=4, steps=4)
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory):
+    return load_pipeline(miniatures.save(miniatures.ddpm, tmp_path_factory.mktemp("ddpm")), backend="torch", threads=1)
+
+
+@pytest.fixture(scope="module")
+def latents(tmp_path_factory):
+    return load_pipeline(write_pipeline(tmp_path_factory.mktemp("latents")), backend="torch", threads=1)
+
+
+def images(pipeline, n=2):
+    return np.random.default_rng(0).random((n, *pipeline.image_shape), np.float32)
+
+
+def judge(shown):
+    """Bright or dark, differentiable."""
+    odds = 30 * (shown.mean((1, 2, 3)) - 0.5)
+    return torch.stack([-odds / 2, odds / 2], 1)
+
+
+class Server:
+    """The same as a deployed model; remembers what it was sent, and may say no to everything."""
+
+    def __init__(self, stubborn=False):
+        self.stubborn, self.sent = stubborn, []
+
+    def __call__(self, pictures, rows):
+        self.sent += [(int(row), picture) for row, picture in zip(rows, pictures, strict=True)]
+        p = judge(torch.from_numpy(pictures)).softmax(1).double().numpy()
+        return np.tile([0.9, 0.1], (len(p), 1)) if self.stubborn else p
+
+
+def proposed(pipeline, method, server, **more):
+    guide = None if method == "ensemble" else judge
+    return Proposer(pipeline=pipeline, plan=PLAN).propose(method, images(pipeline), [1, 2], [1, 1], server, judge=guide, **more)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["pixels", "latents"])
+def test_pictures_are_whole_bytes_and_every_question_is_counted(request, method, kind):
+    server = Server(stubborn=True)
+    made = proposed(request.getfixturevalue(kind), method, server, free=2)
+    np.testing.assert_array_equal(made.images, np.rint(made.images * 255).astype(np.float32) / np.float32(255))
+    assert made.queries.tolist() == [sum(row == at for row, _ in server.sent) for at in (0, 1)]
+    assert (made.attempts > 0).all()
+    assert (made.network_rows > 0).all()
+    assert not made.success.any()  # whatever the judge says
+    assert not made.free.any()
+
+
+def test_the_deployed_model_accepts_the_delivered_bytes(pixels):
+    """What is called a success was answered so, bit for bit; an image that a free variation flips is left at that."""
+    server = Server()
+    made = proposed(pixels, "dvce", server, free=4)
+    for row in np.flatnonzero(made.success):
+        asked = [picture for at, picture in server.sent if at == row]
+        assert any(np.array_equal(made.images[row], picture) for picture in asked)
+        assert server(made.images[row : row + 1], [row])[0, 1] > 0.5
+    assert (made.attempts[made.free] == 0).all()
+
+
+def test_a_method_without_what_it_needs_is_refused(pixels):
+    proposer = Proposer(pipeline=pixels, plan=PLAN)
+    for method, guide in (("fastdime", None), ("ensemble", judge), ("lime", judge)):
+        with pytest.raises(ValueError, match="method"):
+            proposer.propose(method, images(pixels), [1, 2], [1, 1], Server(), judge=guide)
+    with pytest.raises(ValueError, match="need images"):
+        proposer.propose("fastdime", np.zeros((1, 3, 9, 9), np.float32), [1], [1], Server(), judge=judge)
+
+
+def test_the_floor_is_the_same_again(pixels):
+    proposer = Proposer(pipeline=pixels, plan=PLAN)
+    first, second = (proposer.kept_class(images(pixels), [1, 2], 0.6) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert proposer.fingerprint != Proposer(pipeline=pixels, plan=ProposalPlan()).fingerprint
