@@ -46,6 +46,10 @@ class GuidedEdits:
     """Where an image may differ from its original, in the space that is denoised."""
     network_rows: int
     """Rows that the denoising network evaluated."""
+    free: Bool[Tensor, " n"]
+    """Whether an attempt that pushed nothing was enough."""
+    floor: Images | None = None
+    """The same without a push, from methods whose first attempt is that: what an edit changes beyond it is the guidance's doing."""
 
 
 @dataclass
@@ -72,14 +76,17 @@ def search(
     confidence: float,
     bisections: int = 0,
     batch: int | None = None,
+    free_first: bool = False,
 ) -> GuidedEdits:
     """The first rung that flips each image, then halfway back ``bisections`` times, keeping the weakest flip.
 
-    ``batch`` attempts run at once, all when None.  A failure keeps the result of the last rung.
+    ``batch`` attempts run at once, all when None.  A failure keeps the result of the last rung.  ``free_first``: the first rung pushes nothing,
+    so where it flips nothing weaker is looked for.
     """
     latents, mask = x.clone(), torch.ones_like(x[:, :1], dtype=torch.bool)
     images, attempts = stored(decode, x), torch.zeros_like(target)
     success, probability = torch.zeros_like(target, dtype=torch.bool), torch.zeros(len(x), device=x.device)
+    free = torch.zeros_like(success)
     searches, spent = [_Search() for _ in range(len(x))], 0
     while waiting := [row for row, state in enumerate(searches) if state.waiting][:batch]:
         rows = torch.tensor(waiting, device=x.device)
@@ -94,9 +101,10 @@ def search(
             if flipped or not success[row]:  # a failed bisection leaves the flip that is there
                 latents[row], images[row], probability[row] = found[at], shown[at], told[at].abs()
                 success[row] = flipped
+                free[row] = flipped and free_first and float(places[at]) <= 0
                 if allowed is not None:
                     mask[row] = allowed[at]
-            _advance(searches[row], float(places[at]), rungs, bisections, flipped=flipped)
+            _advance(searches[row], float(places[at]), rungs, 0 if free[row] else bisections, flipped=flipped)
     return GuidedEdits(
         images=images,
         latents=latents,
@@ -105,6 +113,7 @@ def search(
         attempts=attempts,
         mask=mask,
         network_rows=spent,
+        free=free,
     )
 
 

@@ -6,22 +6,32 @@ direction shared by all particles where its script weighs each one's own deviati
 (Wu et al. 2023).
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from statistics import median
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from engines.guided.edits import Latents
-from engines.guided.particles import Editing, Found, Odds, Particles, nearest
-from engines.noise import step_noise
+from engines.guided.ladder import climbed
+from engines.guided.particles import Cloud, Editing, Found, Odds, Particles, nearest
+from engines.guided.resampling import resampled
 
 TIE = 1e-9
 """Spread of log-odds at which they tell nothing, even where a server's own noise was not measured."""
 TINY = 1e-22
-_RESAMPLING = 1 << 20
-"""Streams of noise above those of steps."""
+
+
+class Rung(NamedTuple):
+    """One attempt."""
+
+    signal: float
+    reach: float
+    particles: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +39,15 @@ class EnsembleOptions:
     """How many particles, from how much noise, how hard."""
 
     particles: int = 16
-    signals: tuple[float, ...] = (0.35, 0.20)
-    """alpha_bar at the start; the second attempt starts noisier."""
-    push: tuple[float, ...] = (0.1, 0.2)
-    """Weight of the direction; the second is for when the noisier start has failed."""
-    sizes: tuple[int, ...] = (32, 64)
-    """Particles of the attempts after that."""
+    signals: tuple[float, ...] = (0.35, 0.35, 0.20, 0.08)
+    """alpha_bar at the start of each attempt; later ones start noisier: what no particle varies in, no direction changes."""
+    reach: tuple[float, ...] = (2.0, math.inf, math.inf, math.inf)
+    """Most that a particle is pushed in each attempt, in units of how far it needs as the others tell; that takes the slope among few
+    particles at its word, and is too little.  Infinite: as far as ``push``, as published."""
+    last: int = 32
+    """Particles of one attempt more, from the noisiest start; 0: none."""
+    push: float = 0.1
+    """Most that a particle is pushed at all, in units of the predicted noise's length."""
     pull: float = 0.02
     """Weight of the way back to the original."""
     resample: int = 4
@@ -43,41 +56,41 @@ class EnsembleOptions:
     """Exponent of the probability in resampling."""
     stop: float = 0.95
     """Probability at which particles are pushed no further."""
+    settled: int = 4
+    """Particles, the nearest sure ones, that go on once half of them are sure; 0: all of them."""
     noise: float = 0.0
     """Standard deviation of the server's log-odds for one image sent again; spreads below three of it are ties."""
 
     def __post_init__(self) -> None:
-        if min(self.particles, *self.sizes) < 2:
-            raise ValueError(f"need at least two particles, got {(self.particles, *self.sizes)}")
-        if not self.signals or not all(0 < each < 1 for each in self.signals) or not self.push:
-            raise ValueError(f"shares of signal lie between 0 and 1, and one push is needed: {self.signals}, {self.push}")
-        if min(self.pull, self.noise, self.temperature, *self.push) < 0 or not 0 < self.stop <= 1 or self.resample < 0:
-            raise ValueError("weights are not negative, and stop lies in (0, 1]")
+        if self.particles < 2 or (self.last and self.last < 2):
+            raise ValueError(f"need at least two particles, got {self.particles} and {self.last}")
+        if not self.signals or not all(0 < each < 1 for each in self.signals) or len(self.signals) != len(self.reach):
+            raise ValueError(f"shares of signal lie between 0 and 1, with one reach each: {self.signals}, {self.reach}")
+        if min(self.pull, self.push, self.noise, self.temperature, *self.reach) < 0 or min(self.resample, self.settled) < 0:
+            raise ValueError("weights are not negative")
+        if not 0 < self.stop < 1:
+            raise ValueError(f"stop is a probability, got {self.stop}")
 
     @property
-    def ladder(self) -> tuple[tuple[float, float, int], ...]:
-        """(alpha_bar, push, particles) of each attempt: more noise first, then a harder push, then more particles."""
-        first = [(signal, self.push[0], self.particles) for signal in self.signals]
-        harder = [(self.signals[-1], push, self.particles) for push in self.push[1:]]
-        return (*first, *harder, *((self.signals[-1], self.push[-1], size) for size in self.sizes))
+    def ladder(self) -> tuple[Rung, ...]:
+        """What is tried, in this order, on the images that have not flipped yet."""
+        rungs = [Rung(*each, self.particles) for each in zip(self.signals, self.reach, strict=True)]
+        return (*rungs, *([rungs[-1]._replace(particles=self.last)] if self.last else []))
 
 
 def ensemble(editing: Editing, options: EnsembleOptions | None = None, attempts: int | None = None) -> list[Found]:
     """Edit each image until the classifier calls it its target, up the ladder of attempts (all of it when None).
 
     Pixels or latents, of any decoder and any engine: nothing is differentiated.  A row's result depends on its own x, target, conditioning and
-    seed.  An attempt costs particles * steps queries, and as many network rows.
+    seed.  An attempt costs at most particles * steps queries, and as many network rows.
     """
     options = options or EnsembleOptions()
-    found: list[Found | None] = [None] * len(editing.x)
-    for attempt, (signal, push, k) in enumerate(options.ladder[:attempts]):
-        left = [at for at, each in enumerate(found) if each is None or not each.success]
-        if not left:
-            break
-        for at, each in zip(left, _attempt(editing.some(left), signal, push, k, options), strict=True):
-            before = found[at]
-            found[at] = each if before is None else _after(before, each, attempt + 1)
-    return [each for each in found if each is not None]
+
+    def attempt(some: Editing, rung: Rung) -> list[Found]:
+        found = _down(some.cloud(rung.signal, rung.particles), 0, [_Goer(at) for at in range(len(some.x))], rung.reach, options)
+        return [found[at] for at in range(len(some.x))]
+
+    return climbed(editing, options.ladder[:attempts], attempt)
 
 
 def direction(clean: Particles, odds: Odds) -> Latents:
@@ -88,39 +101,79 @@ def direction(clean: Particles, odds: Odds) -> Latents:
     return found
 
 
-def _attempt(editing: Editing, signal: float, push: float, k: int, options: EnsembleOptions) -> list[Found]:
-    cloud = editing.cloud(signal, k)
-    cosines: list[list[float]] = [[] for _ in editing.seeds]
-    for step in range(len(cloud.path)):
+@dataclass
+class _Goer:
+    """What an image has cost on its way down, and how well halves of its particles agreed."""
+
+    at: int
+    spent: int = 0
+    cosines: list[float] = field(default_factory=list)
+
+
+def _down(cloud: Cloud, first: int, goers: Sequence[_Goer], reach: float, options: EnsembleOptions) -> dict[int, Found]:
+    """From a step to the end; images that are sure go on with few particles by themselves."""
+    editing, found = cloud.editing, dict[int, Found]()
+    for step in range(first, len(cloud.path)):
         eps, clean = cloud.estimated(step)
+        for goer in goers:
+            goer.spent += cloud.k
         if step + 1 == len(cloud.path):
             cloud.move(step, eps, clean)
             break
         _, odds, _ = editing.asked(clean)
         if options.resample and step % options.resample == options.resample - 1:
-            kept = torch.stack([_resampled(row, options, seed, step) for row, seed in zip(odds, editing.seeds, strict=True)])
+            weights = options.temperature * torch.nn.functional.logsigmoid(odds)
+            kept = torch.stack([resampled(weight, seed, step) for weight, seed in zip(weights, editing.seeds, strict=True)])
             clean, eps, odds = (torch.stack([a[b] for a, b in zip(each, kept, strict=True)]) for each in (clean, eps, odds))
         still = _still(odds, options)
         one, other = (direction(clean[:, half::2], odds[:, half::2]).flatten(1) for half in (0, 1))
-        for each, cosine, idle in zip(cosines, torch.cosine_similarity(one, other).tolist(), still.tolist(), strict=True):
-            each.extend([] if idle else [cosine])
-        towards = _unit(direction(clean, odds)[:, None]).masked_fill(still[:, None, None, None, None], 0)
-        length = torch.linalg.vector_norm(eps.flatten(2), dim=2)[:, :, None, None, None]
-        cloud.move(step, eps, clean, length * (push * towards - options.pull * _unit((clean - cloud.original).sign())))
+        for goer, cosine, idle in zip(goers, torch.cosine_similarity(one, other).tolist(), still.tolist(), strict=True):
+            goer.cosines.extend([] if idle else [cosine])
+        along = direction(clean, odds)
+        length = torch.linalg.vector_norm(eps.flatten(2), dim=2)
+        pushed = options.push * length
+        if reach < math.inf:
+            pushed = pushed.minimum(reach * _needed(cloud, step, odds, along, options))
+        pushed = pushed.masked_fill(still[:, None], 0)[:, :, None, None, None]
+        back = options.pull * length[:, :, None, None, None] * _unit((clean - cloud.original).sign())
+        cloud.move(step, eps, clean, pushed * _unit(along[:, None]) - back)
+        sure = odds.sigmoid() >= options.stop
+        settled = 2 * sure.sum(1) >= max(cloud.k, 2 * options.settled)
+        if options.settled and cloud.k > options.settled and bool(settled.any()):
+            done, left = settled.nonzero()[:, 0].tolist(), (~settled).nonzero()[:, 0].tolist()
+            far = (clean - cloud.original).abs().mean((2, 3, 4)).masked_fill(~sure, float("inf"))
+            few = cloud.part(done, far.argsort(1)[settled, : options.settled])
+            found |= _down(few, step + 1, [goers[at] for at in done], reach, options)
+            if not left:
+                return found
+            cloud = cloud.part(left, torch.arange(cloud.k).expand(len(left), -1))
+            goers, editing = [goers[at] for at in left], cloud.editing
     images, odds, flipped = editing.asked(cloud.z)
-    return [
-        nearest(
+    return found | {
+        goer.at: nearest(
             images[at],
             odds[at],
             flipped[at],
             original,
             attempts=1,
-            queries=k * len(cloud.path),
-            network_rows=cloud.network_rows,
-            agreement=median(cosines[at]) if cosines[at] else None,
+            queries=goer.spent,
+            network_rows=goer.spent,
+            agreement=median(goer.cosines) if goer.cosines else None,
         )
-        for at, original in enumerate(editing.original)
-    ]
+        for at, (goer, original) in enumerate(zip(goers, editing.original, strict=True))
+    }
+
+
+def _needed(cloud: Cloud, step: int, odds: Odds, along: Latents, options: EnsembleOptions) -> Float[Tensor, "n k"]:
+    """How far along the direction each particle reaches certainty, as far as the particles themselves tell: score regressed on place.
+
+    Along Cov(X, l) the score of a linear model rises by Var(l) / |Cov(X, l)| a unit; it is what an ensemble Kalman filter moves by.
+    """
+    rise = odds.var(1, unbiased=False) / torch.linalg.vector_norm(along.flatten(1), dim=1).double().clamp(min=TINY)
+    goal = math.log((1 + options.stop) / (1 - options.stop))  # halfway on from stop to 1
+    far = (goal - odds).clamp(min=0) / rise.clamp(min=TINY)[:, None] / cloud.kept(step) ** 0.5
+    reach: Tensor = far.to(along.dtype)
+    return reach
 
 
 def _still(odds: Odds, options: EnsembleOptions) -> Bool[Tensor, " n"]:
@@ -131,29 +184,3 @@ def _still(odds: Odds, options: EnsembleOptions) -> Bool[Tensor, " n"]:
 def _unit(x: Particles) -> Particles:
     length: Tensor = torch.linalg.vector_norm(x.flatten(2), dim=2).clamp(min=TINY)
     return x / length[:, :, None, None, None]
-
-
-def _resampled(odds: Float64[Tensor, " k"], options: EnsembleOptions, seed: int, step: int) -> Int[Tensor, " k"]:
-    """Which particle each slot goes on with: systematic resampling where few carry the weight, else all stay."""
-    k = len(odds)
-    weight = (options.temperature * torch.nn.functional.logsigmoid(odds)).softmax(0)
-    if float(1 / weight.square().sum()) >= k / 2:
-        return torch.arange(k, device=odds.device)
-    u = float(torch.special.ndtr(step_noise([seed], _RESAMPLING + step, (1,))))  # uniform in (0, 1)
-    places = (torch.arange(k, device=odds.device) + u) / k
-    return torch.searchsorted(weight.cumsum(0), places.to(weight)).clamp(max=k - 1)
-
-
-def _after(before: Found, each: Found, attempts: int) -> Found:
-    """A later attempt, with what the earlier ones cost; a failure keeps the more confident picture."""
-    shown = each if each.success or each.odds >= before.odds else before
-    return Found(
-        image=shown.image,
-        success=each.success,
-        odds=shown.odds,
-        valid=each.valid,
-        attempts=attempts,
-        queries=before.queries + each.queries,
-        network_rows=before.network_rows + each.network_rows,
-        agreement=each.agreement,
-    )

@@ -3,6 +3,7 @@
 Levels are spaced evenly in time, steps are those of DDIM with a share eta of fresh noise (Song et al. 2021, eq. 12 and 16).
 """
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ class Cloud:
         """Timesteps that are visited."""
         self.seeds = [particle_seed(seed, at) for seed in editing.seeds for at in range(k)]
         self.shape = (len(editing.x), k, *editing.x.shape[1:])
-        self._told = editing.cond[torch.arange(len(editing.x)).repeat_interleave(k).to(editing.x.device)]
+        self.told = editing.cond[torch.arange(len(editing.x)).repeat_interleave(k).to(editing.x.device)]
         self.original = editing.x[:, None].expand(self.shape)
         kept = float(self._bars[start])
         noise = start_noise(self.seeds, self.shape[2:]).to(editing.x).view(self.shape) if noise is None else noise
@@ -105,7 +106,7 @@ class Cloud:
         """(noise, clean) that the network sees in the particles; pixels are clipped to their range."""
         diffusion, t = self.editing.diffusion, self.path[step]
         with torch.no_grad():
-            eps = diffusion.eps(self.z.flatten(0, 1), t, self._told).view(self.shape)
+            eps = diffusion.eps(self.z.flatten(0, 1), t, self.told).view(self.shape)
         kept = float(self._bars[t])
         clean = (self.z - math.sqrt(1 - kept) * eps) / math.sqrt(kept)
         return eps, clean.clamp(-1, 1) if self.editing.decode is pixels else clean
@@ -121,11 +122,26 @@ class Cloud:
         if fresh:
             self.z = self.z + fresh * step_noise(self.seeds, step, self.shape[2:]).to(self.z).view(self.shape)
 
+    def part(self, images: Sequence[int], particles: Int[Tensor, "m q"]) -> "Cloud":
+        """Some particles of some images, where they are now."""
+        at, few = list(images), copy.copy(self)
+        few.editing, few.k = self.editing.some(at), particles.shape[1]
+        few.seeds = [self.seeds[row * self.k + slot] for row, slots in zip(at, particles.tolist(), strict=True) for slot in slots]
+        few.shape = (len(at), few.k, *self.shape[2:])
+        few.told = few.editing.cond[torch.arange(len(at)).repeat_interleave(few.k).to(few.editing.x.device)]
+        few.original = few.editing.x[:, None].expand(few.shape)
+        few.z = torch.stack([self.z[row][slots.to(self.z.device)] for row, slots in zip(at, particles, strict=True)])
+        return few
+
     def down(self) -> Particles:
         """All the way, with nobody to guide."""
         for step in range(len(self.path)):
             self.move(step, *self.estimated(step))
         return self.z
+
+    def kept(self, step: int) -> float:
+        """alpha_bar at a step."""
+        return float(self._bars[self.path[step]])
 
     @property
     def network_rows(self) -> int:

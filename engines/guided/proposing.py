@@ -1,63 +1,39 @@
 """Counterfactuals with a loaded pipeline: images in, edited images out, by any method of this package.
 
-What suits latents is not what suits pixels: the decoder's gradient is small, so class scales are some ten times the papers', and masks are
-widened by one cell instead of five pixels.
+First variations that nobody guides, then the method from its usual start, then from deeper ones what is left; last, what a flip did not need is
+given back.  The deployed model has the last word on every picture.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, get_args
+from typing import cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from engines.guided.ace import AceOptions, ace
+from engines.guided.asking import Ask, Counted
 from engines.guided.canvas import Canvas, Pictures
 from engines.guided.chain import depth_at
-from engines.guided.dvce import DvceOptions, dvce
-from engines.guided.edits import Accept, GuidedEdits, pixels
-from engines.guided.ensemble import EnsembleOptions, ensemble
-from engines.guided.fastdime import fastdime, unguided
+from engines.guided.edits import GuidedEdits, pixels
+from engines.guided.fastdime import unguided
 from engines.guided.judge import Judge
-from engines.guided.maskdime import MaskDimeOptions, maskdime
-from engines.guided.options import DIME, FastDimeOptions
-from engines.guided.particles import Editing, Found, Score, Told, free_pass
+from engines.guided.methods import EDITS, FROM_SIGNAL, SEARCHES, Case
+from engines.guided.options import FastDimeOptions
+from engines.guided.particles import Editing, Found, free_pass
+from engines.guided.plan import METHODS, SCORED, Guided, Method, ProposalPlan, Scored
+from engines.guided.trimming import candidates, least_changed
 from engines.pipeline import Pipeline
 from engines.spec import digest
 
-Method = Literal["dime", "fastdime", "fastdime2", "fastdime2plus", "maskdime", "dvce", "ace", "ensemble"]
-METHODS: tuple[Method, ...] = get_args(Method)
-VERSION = "counterfactuals-1"
+__all__ = ["METHODS", "Ask", "Method", "Proposal", "ProposalPlan", "Proposer"]
+
+VERSION = "counterfactuals-2"
 """Changed whenever a method comes to mean other pictures."""
-LATENT = 12.5
-"""Class scales for latents, in units of those for pixels."""
-Ask = Callable[[Float[np.ndarray, "m 3 h w"], Int[np.ndarray, " m"]], Float[np.ndarray, "m k"]]
-"""(pictures at multiples of 1/255, which of the images they were made of) -> probabilities of the deployed model."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProposalPlan:
-    """How far and how hard images are edited."""
-
-    kept: int = 50
-    """Steps of the chain; 200 in the papers."""
-    signal: float = 0.63
-    """sqrt(alpha_bar) where an edit starts; less changes more."""
-    scales: tuple[float, ...] = ()
-    """Class scales of the DiME family, tried in this order; the papers' when empty, for latents 12.5 times those."""
-    bisections: int = 2
-    """How often the strength is halved back once an image has flipped."""
-    confidence: float = 0.5
-    """Least probability of the target for a flip."""
-    iterations: int = 50
-    """Of ACE's attack."""
-    particles: int = 16
-    """Of guidance without gradients."""
-    steps: int = 25
-    """Network calls of a particle."""
+TRIMMED = 5
+"""What stays changed is widened by so many pixels, so that no border cuts through an edit."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,6 +51,8 @@ class Proposal:
     """Forward rows of the denoising network, the free pass included."""
     queries: Int[np.ndarray, " n"]
     """Pictures that the deployed model was asked about."""
+    floor: Pictures
+    """The same noise with nobody to guide it, of methods that make that too; else the originals."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -106,52 +84,57 @@ class Proposer:
     ) -> Proposal:
         """Edit images (RGB in [0, 1], of the pipeline's size) until the deployed model calls each its target.
 
-        ``ask`` has the last word on every try; ``judge`` is its gradient (for all methods but ensemble); ``free`` unguided variations are
-        asked first, and an image that they flip is left at that.
+        ``ask`` has the last word on every try; ``judge`` is its gradient (for all methods but those that take scores alone); ``free``
+        unguided variations from each of two starts are asked first, and an image that they flip is left at that.
         """
-        if method not in METHODS or (judge is None) != (method == "ensemble"):
+        if method not in METHODS or (judge is None) != (method in SCORED):
             raise ValueError(
-                f"method {method!r} needs {'no gradient' if method == 'ensemble' else 'a gradient, and is one of ' + ', '.join(METHODS)}"
+                f"method {method!r} needs {'no gradient' if method in SCORED else 'a gradient, and is one of ' + ', '.join(METHODS)}"
             )
-        counted = _Counted(ask, len(images))
-        goal = torch.tensor(list(targets))
-        found = self._unguided_first(images, seeds, goal, counted, free)
-        left = np.flatnonzero(~found.success)
-        if not len(left):
-            return replace(found, queries=counted.queries)
-        some = _Some(images[left], [seeds[int(row)] for row in left], goal[left], left)
-        made = self._searched(some, counted) if judge is None else self._guided(method, some, counted, judge)
-        return _merged(found, made, left, counted.queries)
+        counted = Counted(ask, len(images), self.plan.jpeg)
+        some = _Some(images, list(seeds), torch.tensor(list(targets)), np.arange(len(images)))
+        found = self._unguided_first(some, counted, free)
+        if len(left := np.flatnonzero(~found.success)):
+            rest = some.at(left)
+            made = (
+                self._searched(cast(Scored, method), rest, counted)
+                if judge is None
+                else self._guided(cast(Guided, method), rest, counted, judge)
+            )
+            found = _merged(found, made, left)
+        if self.plan.trims and method != "dime":
+            found = self._trimmed(found, some, counted)
+        return replace(found, queries=counted.queries)
 
     def kept_class(self, images: Pictures, seeds: Sequence[int], signal: float) -> Pictures:
         """The same images, noised and denoised as deeply by the same noise, with nobody to guide them: the editor's floor."""
-        options = self._dime(replace(self.plan, signal=signal))
+        diffusion, kept = self.pipeline.diffusion, self.plan.kept
         made = unguided(
-            self.pipeline.diffusion,
+            diffusion,
             self._canvas.encoded(images),
             self._canvas.untold(len(images)),
             seeds,
             decode=self._canvas.decode,
-            options=options,
+            options=FastDimeOptions(kept=kept, depth=depth_at(diffusion, kept, signal)),
         )
         floor: Pictures = made.cpu().numpy().astype(np.float32)
         return floor
 
-    def _unguided_first(
-        self, images: Pictures, seeds: Sequence[int], goal: Int[Tensor, " n"], counted: "_Counted", free: int
-    ) -> Proposal:
-        n = len(images)
+    def _unguided_first(self, some: "_Some", counted: Counted, free: int) -> Proposal:
+        n = len(some.images)
+        original = np.rint(some.images * 255).astype(np.float32) / np.float32(255)
         nothing = Proposal(
-            images=np.rint(images * 255).astype(np.float32) / np.float32(255),
+            images=original,
             success=np.zeros(n, bool),
             free=np.zeros(n, bool),
             attempts=np.zeros(n, np.int64),
             network_rows=np.zeros(n, np.int64),
             queries=np.zeros(n, np.int64),
+            floor=original,
         )
         if not free:
             return nothing
-        found = free_pass(self._editing(_Some(images, list(seeds), goal, np.arange(n)), counted), k=free)
+        found = free_pass(self._editing(some, counted, self.plan.free_steps), k=free)
         flipped = np.array([each.success for each in found])
         return replace(
             nothing,
@@ -161,9 +144,8 @@ class Proposer:
             network_rows=np.array([each.network_rows for each in found]),
         )
 
-    def _searched(self, some: "_Some", counted: "_Counted") -> Proposal:
-        options = EnsembleOptions(particles=self.plan.particles, sizes=(2 * self.plan.particles, 4 * self.plan.particles))
-        found = ensemble(self._editing(some, counted), options)
+    def _searched(self, method: Scored, some: "_Some", counted: Counted) -> Proposal:
+        found = SEARCHES[method](self._editing(some, counted, self.plan.steps), self.plan)
         return Proposal(
             images=_stacked(found),
             success=np.array([each.success for each in found]),
@@ -171,60 +153,52 @@ class Proposer:
             attempts=np.array([each.attempts for each in found]),
             network_rows=np.array([each.network_rows for each in found]),
             queries=np.zeros(len(found), np.int64),
+            floor=np.rint(some.images * 255).astype(np.float32) / np.float32(255),
         )
 
-    def _guided(self, method: Method, some: "_Some", counted: "_Counted", judge: Judge) -> Proposal:
-        made = self._edited(method, some, judge, counted.accept(some.rows))
-        each = made.network_rows // max(1, int(made.attempts.sum()))
-        return Proposal(
-            images=made.images.cpu().numpy().astype(np.float32),
-            success=made.success.cpu().numpy(),
-            free=np.zeros(len(some.rows), bool),
-            attempts=made.attempts.cpu().numpy(),
-            network_rows=made.attempts.cpu().numpy() * each,
-            queries=np.zeros(len(some.rows), np.int64),
+    def _guided(self, method: Guided, some: "_Some", counted: Counted, judge: Judge) -> Proposal:
+        whole = Case(
+            diffusion=self.pipeline.diffusion,
+            x=self._canvas.encoded(some.images),
+            target=some.goal,
+            cond=self._canvas.untold(len(some.rows)),
+            seeds=some.seeds,
+            judge=judge,
+            accept=counted.accept(some.rows),
+            decode=self._canvas.decode,
+            batch=self.pipeline.batch,
+            plan=self.plan,
+            signal=self.plan.signal,
         )
+        original = np.rint(some.images * 255).astype(np.float32) / np.float32(255)
+        found = _proposal(EDITS[method](whole), original)
+        for signal in self.plan.starts()[1:] if method in FROM_SIGNAL else ():
+            if not len(left := np.flatnonzero(~found.success)):
+                break
+            deeper = whole.starting(signal, counted.accept(some.rows[left]), left)
+            found = _merged(found, _proposal(EDITS[method](deeper), original[left]), left)
+        return found
 
-    def _edited(self, method: Method, some: "_Some", judge: Judge, accept: Accept) -> GuidedEdits:
-        plan, diffusion, cond = self.plan, self.pipeline.diffusion, self._canvas.untold(len(some.rows))
-        x, shared = (
-            self._canvas.encoded(some.images),
-            {"seeds": some.seeds, "decode": self._canvas.decode, "accept": accept, "batch": self.pipeline.batch},
+    def _trimmed(self, found: Proposal, some: "_Some", counted: Counted) -> Proposal:
+        """Flips with less changed, where the deployed model calls those its target too."""
+        rows = np.flatnonzero(found.success)
+        if not len(rows):
+            return found
+        stored = np.rint(some.images * 255).astype(np.float32) / np.float32(255)
+        original, edited, floor = (torch.from_numpy(each[rows]) for each in (stored, found.images, found.floor))
+        tried = candidates(original, edited, floor, self.plan.trims, dilation=TRIMMED)
+        shares = tried.shape[1]
+        told = counted.accept(some.rows[rows])(
+            tried.flatten(0, 1), some.goal[rows].repeat_interleave(shares), torch.arange(len(rows)).repeat_interleave(shares)
         )
-        depth, dilation = depth_at(diffusion, plan.kept, plan.signal), 1 if self._canvas.latent else 5
-        if method == "maskdime":
-            strengths = tuple(self._scale * each for each in MaskDimeOptions().strengths)
-            mask = MaskDimeOptions(
-                kept=plan.kept,
-                depth=depth,
-                strengths=strengths,
-                dilation=dilation,
-                bisections=plan.bisections,
-                confidence=plan.confidence,
-            )
-            return maskdime(diffusion, x, some.goal, cond, judge, options=mask, **shared)  # type: ignore[arg-type]
-        if method == "dvce":
-            half = DvceOptions(kept=plan.kept, depth=plan.kept // 2, bisections=plan.bisections, confidence=plan.confidence)
-            return dvce(diffusion, x, some.goal, cond, judge, options=half, **shared)  # type: ignore[arg-type]
-        if method == "ace":
-            attack = AceOptions(
-                kept=plan.kept, iterations=plan.iterations, dilation=3 if self._canvas.latent else 15, confidence=plan.confidence
-            )
-            return ace(diffusion, x, some.goal, cond, judge, options=attack, **shared)  # type: ignore[arg-type]
-        return fastdime(diffusion, x, some.goal, cond, judge, options=self._dime(plan, method), **shared)  # type: ignore[arg-type]
+        flipped = (told >= self.plan.confidence).view(len(rows), shares)
+        images = found.images.copy()
+        for row, best, candidate in zip(rows, least_changed(original, tried, flipped), tried, strict=True):
+            if best is not None:
+                images[row] = candidate[best].numpy()
+        return replace(found, images=images)
 
-    def _dime(self, plan: ProposalPlan, method: Method = "fastdime") -> FastDimeOptions:
-        """Settings of the DiME family; DiME itself as released but for the chain, which is the plan's."""
-        plain = DIME if method == "dime" else FastDimeOptions(
-            passes={"fastdime2": "two", "fastdime2plus": "two_plus"}.get(method, "masked"),  # type: ignore[arg-type]
-            bisections=plan.bisections,
-            confidence=plan.confidence,
-        )  # fmt: skip
-        scales = plan.scales or tuple(self._scale * each for each in plain.class_scales)
-        depth = depth_at(self.pipeline.diffusion, plan.kept, plan.signal)
-        return replace(plain, kept=plan.kept, depth=depth, class_scales=scales, dilation=1 if self._canvas.latent else 5)
-
-    def _editing(self, some: "_Some", counted: "_Counted") -> Editing:
+    def _editing(self, some: "_Some", counted: Counted, steps: int) -> Editing:
         return Editing(
             diffusion=self.pipeline.diffusion,
             x=self._canvas.encoded(some.images),
@@ -234,12 +208,8 @@ class Proposer:
             score=counted.score,
             rows=torch.from_numpy(some.rows),
             decode=self._decoded if self._canvas.latent else pixels,
-            steps=self.plan.steps,
+            steps=steps,
         )
-
-    @property
-    def _scale(self) -> float:
-        return LATENT if self._canvas.latent else 1.0
 
     def _decoded(self, latents: Tensor) -> Tensor:
         """By the decoder's engine, for methods without gradients."""
@@ -255,37 +225,8 @@ class _Some:
     rows: Int[np.ndarray, " n"]
     """Which of the images they are."""
 
-
-class _Counted:
-    """The deployed model, its answers as searches take them, and how often it was asked about each image."""
-
-    def __init__(self, ask: Ask, images: int) -> None:
-        self.ask, self.queries = ask, np.zeros(images, np.int64)
-
-    def probabilities(self, images: Tensor, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m k"]:
-        np.add.at(self.queries, rows, 1)
-        return self.ask(images.detach().cpu().numpy().astype(np.float32), rows)
-
-    def accept(self, rows: Int[np.ndarray, " n"]) -> Accept:
-        """The deployed model's word; rows of a search are positions in ``rows``."""
-
-        def accept(images: Tensor, target: Tensor, which: Tensor) -> Tensor:
-            p = torch.from_numpy(self.probabilities(images, rows[which.cpu().numpy()]))
-            own = p.gather(1, target.cpu()[:, None])[:, 0]
-            return torch.where(p.argmax(1) == target.cpu(), own, -own).float()
-
-        return accept
-
-    @property
-    def score(self) -> Score:
-        def score(images: Tensor, target: Tensor, rows: Tensor) -> Told:
-            p = torch.from_numpy(self.probabilities(images, rows.cpu().numpy())).double()
-            own = p.gather(1, target.cpu()[:, None])[:, 0]
-            others = p.scatter(1, target.cpu()[:, None], 0.0).sum(1)  # 1 - p loses what is small
-            tiny = torch.finfo(torch.float64).tiny
-            return Told(own.clamp(min=tiny).log() - others.clamp(min=tiny).log(), p.argmax(1) == target.cpu())
-
-        return score
+    def at(self, left: Int[np.ndarray, " m"]) -> "_Some":
+        return _Some(self.images[left], [self.seeds[row] for row in left.tolist()], self.goal[left], self.rows[left])
 
 
 def _stacked(found: Sequence[Found]) -> Pictures:
@@ -293,14 +234,25 @@ def _stacked(found: Sequence[Found]) -> Pictures:
     return made
 
 
-def _merged(found: Proposal, made: Proposal, left: Int[np.ndarray, " m"], queries: Int[np.ndarray, " n"]) -> Proposal:
-    images, success, attempts, network_rows = (
-        found.images.copy(),
-        found.success.copy(),
-        found.attempts.copy(),
-        found.network_rows.copy(),
+def _proposal(made: GuidedEdits, original: Pictures) -> Proposal:
+    attempts = made.attempts.cpu().numpy()
+    each = made.network_rows // max(1, int(attempts.sum()))  # every attempt costs the same
+    return Proposal(
+        images=made.images.cpu().numpy().astype(np.float32),
+        success=made.success.cpu().numpy(),
+        free=made.free.cpu().numpy(),
+        attempts=attempts,
+        network_rows=attempts * each,
+        queries=np.zeros(len(attempts), np.int64),
+        floor=original if made.floor is None else made.floor.cpu().numpy().astype(np.float32),
     )
-    images[left], success[left] = made.images, made.success
-    attempts[left] += made.attempts
-    network_rows[left] += made.network_rows
-    return Proposal(images=images, success=success, free=found.free, attempts=attempts, network_rows=network_rows, queries=queries)
+
+
+def _merged(found: Proposal, made: Proposal, left: Int[np.ndarray, " m"]) -> Proposal:
+    """What was found, with what was made later of the images that were left."""
+    taken = {name: getattr(found, name).copy() for name in ("images", "success", "free", "floor", "attempts", "network_rows")}
+    for name in ("images", "success", "free", "floor"):
+        taken[name][left] = getattr(made, name)
+    for name in ("attempts", "network_rows"):
+        taken[name][left] += getattr(made, name)
+    return replace(found, **taken)

@@ -1,43 +1,17 @@
 """Guidance without gradients: what its direction is, what it costs, and what it reaches that chance does not."""
 
-import dataclasses
+import math
 
 import pytest
 import torch
 
 from engines.conditioning import Conditioning
 from engines.guided.ensemble import EnsembleOptions, direction, ensemble
-from engines.guided.particles import Editing, Told, free_pass, particle_seed
-from tests.engines.guided.vectors import SHAPE, WEIGHT, X, gaussian, score
+from engines.guided.particles import Editing, free_pass, particle_seed
+from tests.engines.guided.searching import Server, editing, faces, mixture
+from tests.engines.guided.vectors import SHAPE, WEIGHT, X
 
 ONE = EnsembleOptions(particles=8)
-
-
-class Server:
-    """Answers for a logit of images in [-1, 1]; remembers what it was sent."""
-
-    def __init__(self, logit=score):
-        self.logit, self.sent = logit, []
-
-    def __call__(self, images, target, rows):
-        self.sent += [(int(row), image) for row, image in zip(rows, images, strict=True)]
-        odds = self.logit(2 * images - 1).double() * (2 * target - 1)
-        return Told(odds, odds > 0)
-
-
-def editing(server, rows=(0, 1), steps=10, **changes):
-    rows = list(rows)
-    given = {
-        "diffusion": gaussian(timesteps=1000),
-        "x": X[rows],
-        "target": torch.tensor([1, 0])[rows],
-        "cond": Conditioning(rows=len(rows)),
-        "seeds": [[11, 12][row] for row in rows],
-        "score": server,
-        "rows": torch.tensor(rows),
-        "steps": steps,
-    }
-    return Editing(**given | changes)
 
 
 def test_the_direction_of_a_linear_score_is_the_covariance_times_its_gradient():
@@ -89,32 +63,6 @@ def test_seeds_of_particles_are_all_different():
     assert len({particle_seed(seed, at) for seed in range(100) for at in range(64)}) == 6400
 
 
-def mixture(points, spread=0.05):
-    """A diffusion that knows its data: Gaussians of one width around given images."""
-    plain = gaussian(timesteps=1000)
-    bars = plain.levels.alpha_bars
-
-    def eps(z, t, _cond):
-        a = bars.float()[t.long()].view(-1, 1)
-        flat, centres = z.flatten(1), points.flatten(1)
-        variance = a * spread**2 + 1 - a
-        weight = (-((flat[:, None] - a[:, :, None].sqrt() * centres).square().sum(2)) / (2 * variance)).softmax(1)
-        own = (flat[:, None] - a[:, :, None].sqrt() * centres) / variance[:, :, None]
-        return ((1 - a).sqrt() * (weight[:, :, None] * own).sum(1)).view(z.shape)
-
-    course = dataclasses.replace(plain.course, network=eps)
-    return dataclasses.replace(plain, course=course, differentiable=eps)
-
-
-def faces(count, marked, brightness, seed):
-    """Grey 6x6 images: a smooth background, a marker in a corner, a bar whose brightness is another attribute."""
-    g = torch.Generator().manual_seed(seed)
-    images = 0.25 * torch.randn(count, 1, 1, 1, generator=g) + 0.08 * torch.randn(count, 3, 6, 6, generator=g)
-    images[:, :, 4:, 1:5] += brightness
-    images[:, :, :2, :2] = 0.8 if marked else -0.2
-    return images.clamp(-1, 1)
-
-
 def test_a_change_that_chance_does_not_make_is_reached():
     """The score asks for a bar that is brighter than variation alone makes it: best of 32 unguided finds it for few, guidance for all."""
     data = torch.cat(
@@ -135,7 +83,7 @@ def test_a_change_that_chance_does_not_make_is_reached():
         )  # fmt: skip
 
     by_chance = free_pass(asked(Server(brightness)), signals=(0.7,), k=32)
-    guided = ensemble(asked(Server(brightness)), EnsembleOptions(signals=(0.7, 0.35)), attempts=1)
+    guided = ensemble(asked(Server(brightness)), EnsembleOptions(signals=(0.7, 0.35), reach=(math.inf, math.inf)), attempts=1)
     assert sum(each.success for each in by_chance) <= 1
     assert all(each.success for each in guided)
     assert all(each.queries == 32 and each.network_rows == 32 * 25 for each in by_chance)
@@ -150,8 +98,38 @@ def test_the_free_pass_goes_on_only_where_it_must():
 
 
 @pytest.mark.parametrize(
-    "options", [{"particles": 1}, {"signals": ()}, {"signals": (1.0,)}, {"push": (-0.1,)}, {"stop": 0}, {"resample": -1}]
+    "options",
+    [
+        {"particles": 1},
+        {"signals": (), "reach": ()},
+        {"signals": (0.3,)},
+        {"push": -0.1},
+        {"stop": 0},
+        {"resample": -1},
+        {"last": 1},
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(options):
     with pytest.raises(ValueError):
         EnsembleOptions(**options)
+
+
+def test_images_whose_particles_are_sure_go_on_with_few():
+    """The answer is as good, and what it costs is counted as it was."""
+    server = Server()
+    every = ensemble(editing(Server()), EnsembleOptions(particles=8, settled=0, stop=0.6), attempts=1)
+    few = ensemble(editing(server), EnsembleOptions(particles=8, settled=2, stop=0.6), attempts=1)
+    assert all(each.success for each in (*every, *few))
+    assert all(a.network_rows < b.network_rows == 80 for a, b in zip(few, every, strict=True))
+    for row, each in enumerate(few):
+        assert each.queries == sum(at == row for at, _ in server.sent)
+
+
+def test_particles_are_pushed_no_farther_than_they_need():
+    """Of a linear score: the answers stay nearer than by the whole push."""
+    far, near = (
+        ensemble(editing(Server()), EnsembleOptions(particles=8, signals=(0.35,), reach=(reach,), push=1.0, last=0, stop=0.6))
+        for reach in (math.inf, 2.0)
+    )
+    assert all(each.success for each in (*far, *near))
+    assert all(a.odds < b.odds for a, b in zip(near, far, strict=True))

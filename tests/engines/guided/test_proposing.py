@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from engines.guided.proposing import METHODS, ProposalPlan, Proposer
+from engines.guided.asking import Counted
+from engines.guided.plan import METHODS, SCORED
+from engines.guided.proposing import ProposalPlan, Proposer
 from engines.pipeline import load_pipeline
 from tests.engines.conftest import write_pipeline
 from tests.engines.pipelines import miniatures
@@ -45,7 +47,7 @@ class Server:
 
 
 def proposed(pipeline, method, server, **more):
-    guide = None if method == "ensemble" else judge
+    guide = None if method in SCORED else judge
     return Proposer(pipeline=pipeline, plan=PLAN).propose(method, images(pipeline), [1, 2], [1, 1], server, judge=guide, **more)
 
 
@@ -87,3 +89,34 @@ def test_the_floor_is_the_same_again(pixels):
     first, second = (proposer.kept_class(images(pixels), [1, 2], 0.6) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert proposer.fingerprint != Proposer(pipeline=pixels, plan=ProposalPlan()).fingerprint
+
+
+def test_a_flip_that_a_jpeg_undoes_is_none():
+    """The server is asked about the bytes first, and about the JPEG of those alone that flip."""
+    grain = np.full((2, 3, 16, 16), 0.5, np.float32)
+    grain[0] += np.float32(0.02) * (-1) ** np.indices((16, 16)).sum(0)
+
+    def ask(pictures, rows):
+        asked.append(rows.tolist())
+        rough = np.abs(np.diff(pictures, axis=3)).mean((1, 2, 3)) > 0.02
+        return np.stack([np.where(rough, 0.1, 0.9), np.where(rough, 0.9, 0.1)], 1)
+
+    for jpeg, told in ((None, 0.9), (20, -0.1)):
+        asked: list[list[int]] = []
+        counted = Counted(ask, 2, jpeg)
+        found = counted.accept(np.arange(2))(torch.from_numpy(grain), torch.tensor([1, 1]), torch.arange(2))
+        assert found.tolist() == pytest.approx([told, -0.1])
+        assert asked == [[0, 1]] + ([[0]] if jpeg else [])
+        assert counted.queries.tolist() == [2 if jpeg else 1, 1]
+
+
+def test_images_that_nothing_flips_from_the_usual_start_begin_deeper(pixels):
+    """And what the first start cost stays counted."""
+    plans = [ProposalPlan(kept=10, signal=0.9, deeper=deeper, bisections=0, jpeg=None) for deeper in ((), (0.95, 0.6))]
+    once, twice = (
+        Proposer(pipeline=pixels, plan=plan).propose("fastdime", images(pixels), [1, 2], [1, 1], Server(stubborn=True), judge=judge)
+        for plan in plans
+    )
+    assert plans[1].starts() == (0.9, 0.6)
+    assert (twice.attempts == 2 * once.attempts).all()
+    assert (twice.network_rows > 2 * once.network_rows).all()
