@@ -29,6 +29,7 @@ from audit_plugin.methods.depict import DepictOptions
 from audit_plugin.methods.diffex import DiffexLimits, DiffexOptions
 from audit_plugin.methods.shortcut import ShortcutOptions
 from audit_plugin.perception.edit_checks import Validity
+from audit_plugin.perception.features import FeatureOptions
 from audit_plugin.perception.lpips import PerceptualOptions
 from audit_plugin.perception.task import TrainingOptions
 from audit_plugin.sources.folder import FolderOptions
@@ -230,19 +231,50 @@ class ShortcutConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WitnessOptions:
+    """An independent model that flips are shown to; ``model`` or ``file``."""
+
+    model: str = ""
+    """Name of another model on the same server; asked as ``models`` says where it is listed there, else as the audited model is.  Its classes are
+    found by name."""
+    file: str = ""
+    """ONNX, TorchScript (.pt) or torch.export (.pt2) file that takes the same pictures and answers the same classes as the audited model."""
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    def __post_init__(self) -> None:
+        if bool(self.model) == bool(self.file):
+            raise ValueError("name a witness as `model` of the server or as `file`, one of the two")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExplainConfig:
     """What changes flip the deployed models' decisions (counterfactual images), and what changes along."""
 
-    method: Literal["auto", "dime", "fastdime", "fastdime2", "fastdime2plus", "maskdime", "dvce", "ace", "ensemble"] = "auto"
-    """``auto``: fastdime where the model's gradient can be had, else ensemble, which takes scores alone."""
+    method: Literal[
+        "auto",
+        "polyak",
+        "dime",
+        "fastdime",
+        "fastdime2",
+        "fastdime2plus",
+        "maskdime",
+        "dvce",
+        "ace",
+        "ldce",
+        "ensemble",
+        "evolution",
+        "time",
+    ] = "auto"
+    """``auto``: polyak where the model's gradient can be had, else ensemble, which takes scores alone."""
     generator: str = ""
     """diffusers directory that edits: pixels or latents, with or without captions; ``generator.path`` when empty."""
     images: int = 32
     """Most images that are explained, of each model."""
-    targets: Mapping[str, str] = field(default_factory=dict)
-    """Class that the server gives -> class to ask for, other images are left out; the runner-up of every image when empty."""
-    free: int = 8
-    """Variations that nobody guides, tried first; an image that one of them flips is left at that."""
+    targets: Literal["all"] | Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    """Class that the server gives -> class or classes to ask for; images of classes that are not named get their runner-up, as all do when
+    empty.  ``all`` asks for every other class of every image."""
+    free: int = 4
+    """Variations that nobody guides, tried first from each of two starts; an image that one of them flips is left at that."""
     kept: int = 50
     """Steps of the chain."""
     signal: float | None = None
@@ -253,17 +285,39 @@ class ExplainConfig:
     """How often the strength is halved back once an image has flipped."""
     particles: int = 16
     """Of guidance without gradients: each costs a query a step."""
-    steps: int = 25
+    steps: int = 20
     """Of a particle."""
     paths: int = 12
     """Flips whose path is followed pixel by pixel, at some fifty queries each; the report draws them."""
+    references: int = 256
+    """Of ``time``: images that the words for a model's classes are learned from, one query each."""
+    word_steps: int = 300
+    """Of ``time``: iterations for the words of each class; 3000 in the paper."""
+    sentence: str = "a {look} {medium} with a {class}"
+    """Of ``time``: what the editor is told of a class.  A small editor heeds little but captions like those it was taught by: write one of
+    its own, with ``{class}`` where it names what the classes are about and ``{look}`` in place of the rest."""
     gradients: Mapping[str, GradientOptions] = field(default_factory=dict)
     """Model -> how its gradient is had; see docs/counterfactuals.md."""
+    witness: WitnessOptions | None = None
+    """An independent model that flips are shown to."""
+    features: FeatureOptions | None = None
+    """Network whose features compare flips with real images: FID, sFID, KID."""
+    faces: FeatureOptions | None = None
+    """Network that tells faces apart: FVA and FS."""
+    likeness: FeatureOptions | None = None
+    """Network that tells whether two pictures show the same thing: S3."""
+    runs: int = 1
+    """Searches of every image, each with other noise; more than one tell how different the answers are."""
+    perceptual: PerceptualOptions | None = None
+    """Network for the distance between runs; the mean absolute difference without it."""
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     def __post_init__(self) -> None:
-        if min(self.images, self.kept - 1, self.particles - 1, self.steps) < 1 or min(self.free, self.bisections, self.paths) < 0:
-            raise ValueError("need images and steps >= 1, kept and particles >= 2, and nothing negative")
+        if (
+            min(self.images, self.kept - 1, self.particles - 1, self.steps, self.references, self.word_steps, self.runs) < 1
+            or min(self.free, self.bisections, self.paths) < 0
+        ):
+            raise ValueError("need images, runs, references and steps >= 1, kept and particles >= 2, and nothing negative")
         if self.signal is not None and not 0 < self.signal < 1:
             raise ValueError(f"signal is a share in (0, 1), got {self.signal}")
 
@@ -539,6 +593,16 @@ def _rooted(config: Config, directory: Path) -> Config:
         and replace(
             config.explain,
             generator=at(config.explain.generator),
+            witness=config.explain.witness and replace(config.explain.witness, file=at(config.explain.witness.file)),
+            **{
+                name: network and replace(network, file=at(network.file))
+                for name in ("features", "faces", "likeness")
+                for network in (getattr(config.explain, name),)
+            },
+            perceptual=config.explain.perceptual
+            and replace(
+                config.explain.perceptual, graph=at(config.explain.perceptual.graph), heads=at(config.explain.perceptual.heads)
+            ),
             gradients={
                 model: replace(asked, file=asked.file and directory / asked.file)
                 for model, asked in config.explain.gradients.items()

@@ -3,23 +3,32 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audit_plugin.bank.class_words import ClassWordShelf
 from audit_plugin.bank.counterfactuals import Ask, CounterfactualStudio, Proposed
 from audit_plugin.bank.drafts import EditSource
 from audit_plugin.bank.edit_store import EditStore
+from audit_plugin.bank.shown import batched
 from audit_plugin.config import ExplainConfig
 from audit_plugin.core.errors import ConfigError
 from audit_plugin.core.protocols import Images, Progress, Scores
 from audit_plugin.core.seeds import digest, seed
+from audit_plugin.methods.counterfactuals.run import Told
+from audit_plugin.methods.counterfactuals.targets import TargetPolicy, targets
 from audit_plugin.sources.images import square, to_float
-from audit_plugin.target.guidance import GradientOptions
+from audit_plugin.target.guidance import GradientOptions, Rung
+from audit_plugin.target.searching import SearchAnswers, resolution
 from audit_plugin.target.triton import TritonClassifier
+
+if TYPE_CHECKING:  # brings torch
+    from audit_plugin.target.gradients import WatchedSurrogate
 
 Lend = Callable[[], AbstractContextManager[Any]]
 """A pipeline for one thread, for as long as the context lasts."""
@@ -27,9 +36,17 @@ Lend = Callable[[], AbstractContextManager[Any]]
 SIGNALS = (0.3, 0.45, 0.63, 0.78, 0.9)
 """Starts that are tried, deepest first."""
 KEPT_CLASS = 0.95
-_TRIAL_IMAGES = 16
-_COPIES = 8
-"""Slightly changed copies by which a model that answers labels alone is asked how sure it is."""
+SCORED = ("ensemble", "evolution", "time")
+"""Methods that need no gradient."""
+TRIAL_IMAGES = 16
+"""On which a start is found."""
+SEARCHES = "searches-2"
+"""Changed whenever searches come to be told other scores."""
+BESIDE = (
+    "method", "generator", "images", "targets", "paths", "references", "word_steps", "gradients", "witness", "features", "faces", "likeness",
+    "runs", "perceptual",
+)  # fmt: skip
+"""Settings by which pictures that are there stay what they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +67,8 @@ class Explaining:
     errors: Callable[[], AbstractContextManager[None]]
     """Maps what engines raise."""
     progress: Progress
+    references: Sequence[EditSource] = ()
+    """What words for classes are learned from; the images themselves when empty."""
 
     @cached_property
     def guide(self) -> Any:
@@ -75,21 +94,33 @@ class Explaining:
         """As configured, or what the guide allows.  Raises ConfigError for a method that needs a gradient where there is none."""
         free = self.guide.judge is None
         if self.asked.method == "auto":
-            return "ensemble" if free else "fastdime"
-        if free and self.asked.method != "ensemble":
+            return "ensemble" if free else "polyak"
+        if free and self.asked.method not in SCORED:
             raise ConfigError(
                 f"explain.method: {self.asked.method} needs the gradient of {self.target.info.model}, and there is none "
-                f"({'; '.join(self.guide.passed_over)}); give `explain.gradients`, or use method ensemble"
+                f"({'; '.join(self.guide.passed_over)}); give `explain.gradients`, or use method ensemble, evolution or time"
             )
         return self.asked.method
 
     @cached_property
     def studio(self) -> CounterfactualStudio:
         """The pictures of this model version by this method."""
-        info, plan = self.target.info, replace(self.asked, images=1, targets={}, paths=0, gradients={}, generator="")
+        from engines.guided.proposing import VERSION
+
+        info, plan = self.target.info, picture_settings(self.asked)
         return CounterfactualStudio(
             audit=self.audit,
-            key=digest("explain", info.id, self.method, self.guide.rung.value, self.fingerprint, repr(plan)),
+            key=digest(
+                "explain",
+                info.id,
+                self.method,
+                self.guide.rung.value,
+                self.fingerprint,
+                repr(plan),
+                VERSION,
+                SEARCHES,
+                *self._learned_from,
+            ),
             sources=self.sources,
             size=self.size,
             store=self.store,
@@ -98,30 +129,99 @@ class Explaining:
             progress=self.progress,
         )
 
-    def ask(self, images: Images, _rows: NDArray[np.int64]) -> Scores:
-        """What searches are told: probabilities; of a model that answers labels alone, the share of slightly changed copies with each."""
-        if not self.target.labels_only:
-            return self.target.predict(images)
-        copies = np.stack([_jittered(images, at) for at in range(_COPIES)])
-        told: Scores = self.target.predict(copies.reshape(-1, *images.shape[1:])).reshape(_COPIES, len(images), -1).mean(0)
-        return told
+    @property
+    def wanted(self) -> TargetPolicy:
+        """Which classes images are to be given.  Raises ConfigError for a class that the model does not have."""
+        labels, policy = self.target.info.labels, self.asked.targets or "runner_up"
+        try:
+            targets(np.eye(len(labels)), labels, policy)
+        except ValueError as error:
+            raise ConfigError(f"explain.targets: {error}") from error
+        return policy
+
+    def told(self) -> Told:
+        """How the pictures are made, for the record."""
+        guide, watched = self.guide, self._watched
+        said = guide.said if watched is None or not watched.by_students else f"{guide.said}; {watched}"
+        return Told(
+            method=self.method,
+            rung=guide.rung.value,
+            rung_said=said,
+            passed_over=tuple(guide.passed_over),
+            notes=() if watched is None else tuple(watched.notes),
+        )
+
+    def ask(self, images: Images, rows: NDArray[np.int64]) -> Scores:
+        """What searches are told: probabilities, made finer where the server answers labels or few decimals."""
+        return self._answers(images, rows)
+
+    @cached_property
+    def _answers(self) -> SearchAnswers:
+        target = self.target
+        step = 1.0 if target.labels_only else resolution(target.predict(self.shown()))
+        return SearchAnswers(predict=target.predict, step=step)
 
     def _propose(self, images: Images, seeds: Sequence[int], targets: Sequence[int], ask: Ask) -> Proposed:
-        method, guide = self.method, self.guide
-        judge = None if method == "ensemble" else guide.judge
+        method, watched = self.method, self._watched
+        if method == "time":
+            return self._by_words(images, targets)
+        if watched is not None and watched.given_up:
+            method = "ensemble"
+        judge = None if method in SCORED else self.guide.judge
+        self._answers.begin(len(images))
         with self.errors(), self.lend() as pipeline:
-            made: Proposed = self._proposer(pipeline).propose(
-                method, images, seeds, targets, ask, judge=judge, free=self.asked.free
+            made = self._proposer(pipeline).propose(method, images, seeds, targets, ask, judge=judge, free=self.asked.free)
+        if watched is not None and judge is not None:
+            guided = ~made.free
+            watched.saw(made.images[guided], np.asarray(targets)[guided], made.success[guided])
+        proposed: Proposed = replace(made, queries=made.queries + self._answers.further)
+        return proposed
+
+    @property
+    def _watched(self) -> "WatchedSurrogate | None":
+        """The students, where it is they who guide."""
+        judge = self.guide.judge
+        return judge if self.guide.rung is Rung.SURROGATE else None
+
+    def _by_words(self, images: Images, targets: Sequence[int]) -> Proposed:
+        """TIME: asks for labels alone, so that nothing is to be made finer."""
+        from engines.guided.proposing_time import TimeProposer
+
+        with self.errors(), self.lend() as pipeline:
+            if pipeline.wording is None:
+                raise ConfigError(
+                    "explain.method: time needs an editor that draws captions, and this one takes none; name a text-to-image directory "
+                    "as `explain.generator`, or use method ensemble, which needs scores alone too"
+                )
+            proposer = TimeProposer(
+                pipeline=pipeline, learned=partial(self._words.learned, pipeline), sentences=self._words.options
             )
-            return made
+            made: Proposed = proposer.propose(images, targets, lambda shown, _rows: self.target.predict(shown))
+        return made
+
+    @cached_property
+    def _words(self) -> ClassWordShelf:
+        return ClassWordShelf(
+            store=self.store,
+            editor=self.fingerprint,
+            model=self.target.info.id,
+            labels=self.target.info.labels,
+            predict=self.target.predict,
+            sources=(self.references or self.sources)[: self.asked.references],
+            size=self.size,
+            iterations=self.asked.word_steps,
+            sentence=self.asked.sentence,
+            progress=self.progress,
+        )
+
+    @property
+    def _learned_from(self) -> tuple[str, ...]:
+        return (self._words.key,) if self.method == "time" else ()
 
     def _proposer(self, pipeline: Any) -> Any:
-        from engines.guided.proposing import ProposalPlan, Proposer
+        from engines.guided.proposing import Proposer
 
-        asked = self.asked
-        plan = ProposalPlan(
-            kept=asked.kept, scales=asked.scales, bisections=asked.bisections, particles=asked.particles, steps=asked.steps
-        )
+        plan = plan_of(self.asked)
         proposer = Proposer(pipeline=pipeline, plan=plan)
         return Proposer(pipeline=pipeline, plan=replace(plan, signal=self._signal(proposer)))
 
@@ -137,44 +237,63 @@ class Explaining:
         return float(known[key]["signal"][0])
 
     def _deepest(self, proposer: Any) -> float:
-        sources = sorted(self.sources, key=lambda source: digest(self.audit, "start", source.image))[:_TRIAL_IMAGES]
+        sources = sorted(self.sources, key=lambda source: digest(self.audit, "start", source.image))[:TRIAL_IMAGES]
         images, seeds = self._pictures(sources), [seed(self.audit, source.image, 1) for source in sources]
-        before = self.target.predict(images).argmax(1)
-        for at, signal in enumerate(SIGNALS):
-            self.progress(at, len(SIGNALS), "starts of counterfactuals")
-            after = self.target.predict(proposer.kept_class(images, seeds, signal)).argmax(1)
-            if float((before == after).mean()) >= KEPT_CLASS:
-                return signal
-        return SIGNALS[-1]
+
+        def unguided(signal: float) -> Images:
+            self.progress(SIGNALS.index(signal), len(SIGNALS), "starts of counterfactuals")
+            drawn: Images = proposer.kept_class(images, seeds, signal)
+            return drawn
+
+        found = deepest_start(self.target.predict, images, unguided)
+        self.progress(len(SIGNALS), len(SIGNALS), "starts of counterfactuals")
+        return found
 
     def _pictures(self, sources: Sequence[EditSource]) -> Images:
         return to_float([square(source.load(), self.size) for source in sources])
 
     def _pool(self, most: int) -> Images:
-        """What students are taught with: the images, and the same noised and denoised, as often as the budget allows."""
-        images = self._pictures(self.sources)[:most]
-        parts, left = [images], most - len(images)
+        """What students are taught with: images, and the same noised and denoised, as often as the budget allows."""
+        sources = (self.references or self.sources)[:most]
+        images, starts = self._pictures(sources), [0.63, 0.78, 0.45, 0.9, 0.3]
+        parts, made = [images], len(images)
         with self.errors(), self.lend() as pipeline:
             proposer = self._proposer(pipeline)
-            for at, signal in enumerate((0.63, 0.78, 0.45, 0.9, 0.3)):
-                if left <= 0:
-                    break
-                some = images[:left]
-                seeds = [seed(self.audit, source.image, 100 + at) for source in self.sources[: len(some)]]
-                parts.append(proposer.kept_class(some, seeds, signal))
-                left -= len(some)
+            wanted = [(at, row) for at in range(len(starts)) for row in range(len(images))][: most - made]
+            for at, some in groupby(wanted, key=lambda one: one[0]):
+                for rows in batched((row for _, row in some), self.batch):
+                    seeds = [seed(self.audit, sources[row].image, 100 + at) for row in rows]
+                    parts.append(proposer.kept_class(images[rows], seeds, starts[at]))
+                    made += len(rows)
+                    self.progress(made, len(images) + len(wanted), "pictures for students")
         return np.concatenate(parts)
 
 
-def _jittered(images: Images, at: int) -> Images:
-    """One of the slightly changed copies: moved by up to 4 %, with noise of 0.02."""
-    if at == 0:
-        return images
-    rng = np.random.default_rng(at)
-    most = max(1, round(0.04 * images.shape[3]))
-    moved = np.roll(images, tuple(rng.integers(-most, most + 1, 2)), (2, 3))
-    noisy: Images = np.clip(moved + 0.02 * rng.standard_normal(images.shape), 0, 1).astype(np.float32)
-    return noisy
+def deepest_start(predict: Callable[[Images], Scores], images: Images, unguided: Callable[[float], Images]) -> float:
+    """The deepest of :data:`SIGNALS` after which at least 95 % of images keep their class; the shallowest where none does.
+
+    ``unguided``: the images, noised to a start and denoised with nobody to guide them.
+    """
+    before = predict(images).argmax(1)
+    for signal in SIGNALS:
+        if float((before == predict(unguided(signal)).argmax(1)).mean()) >= KEPT_CLASS:
+            return signal
+    return SIGNALS[-1]
+
+
+def picture_settings(asked: ExplainConfig) -> ExplainConfig:
+    """The same with defaults for what changes no picture, or is named beside it."""
+    plain = ExplainConfig()
+    return replace(asked, **{name: getattr(plain, name) for name in BESIDE})
+
+
+def plan_of(asked: ExplainConfig) -> Any:
+    """How far and how hard images are edited, but for where edits start."""
+    from engines.guided.proposing import ProposalPlan
+
+    return ProposalPlan(
+        kept=asked.kept, scales=asked.scales, bisections=asked.bisections, particles=asked.particles, steps=asked.steps
+    )
 
 
 def export_vjp(

@@ -30,6 +30,7 @@ from audit_plugin.bank.reference import draw_twins, twins
 from audit_plugin.bank.store import ProbeBank
 from audit_plugin.bank.studio import Studio
 from audit_plugin.bank.verify import verify
+from audit_plugin.bystanders import Bystanders
 from audit_plugin.concepts.captions import caption
 from audit_plugin.config import AuditedModel, ExplainConfig, GeneratorOptions, LearnFrom, Loaded, control_of, options_of
 from audit_plugin.core.confirm import ToConfirm
@@ -43,13 +44,16 @@ from audit_plugin.core.seeds import digest, seed
 from audit_plugin.core.values import DrawnImage
 from audit_plugin.explaining import Explaining
 from audit_plugin.explaining import export_vjp as write_vjp
-from audit_plugin.methods.counterfactuals.run import Deployed, Reader, Told, run_counterfactuals
+from audit_plugin.methods.counterfactuals.items import Reader
+from audit_plugin.methods.counterfactuals.price import MostCounterfactuals
+from audit_plugin.methods.counterfactuals.run import Deployed, run_counterfactuals
 from audit_plugin.methods.depict import check_task
 from audit_plugin.methods.diffex import Budget, DiffexOptions, MostEdits, most_edits, row_file, row_file_name, run_diffex
 from audit_plugin.methods.shortcut import Known, Suspicion, run_shortcut
 from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.perception.detectors import OnnxConceptDetector
 from audit_plugin.perception.quality import QualityFilter
+from audit_plugin.pricing import price_of
 from audit_plugin.report.document import write_report, write_whole
 from audit_plugin.runner import Evidence, Explain, Explained, Flip, Flipped, Question, Suspect, Suspected, audit_model, audit_tree
 from audit_plugin.sources.folder import FolderSource, open_folder
@@ -453,6 +457,27 @@ class Installation:
         )
         return cost, queries
 
+    def price_counterfactuals(self, only: str | None = None) -> MostCounterfactuals | None:
+        """What `explain` would take at most, over all models; None where it is not configured.  Pictures that are there are not taken off."""
+        asked = self.loaded.config.explain
+        if asked is None:
+            return None
+        images = min(asked.images, len(self.source.rows))
+        every = [
+            price_of(
+                asked,
+                model.target.model,
+                images=images,
+                classes=max(2, len({row.labels.get(model.label, "") for row in self.source.rows})),
+            )
+            for model in self._models(only)
+        ]
+        return MostCounterfactuals(
+            pictures=sum(one.pictures for one in every),
+            queries=sum(one.queries for one in every),
+            network_rows=sum(one.network_rows for one in every),
+        )
+
     def attempts(self, store: Store, *, only: str | None = None) -> Iterator[AuditResult | AuditError]:
         """Audit all configured models (or one) and commit each result.
 
@@ -650,19 +675,26 @@ class Installation:
                 search=explaining.ask,
                 predict=classifier.predict,
             )
-            guide = explaining.guide
-            told = Told(method=explaining.method, rung=guide.rung.value, rung_said=guide.said, passed_over=tuple(guide.passed_over))
             described = self.loaded.described
             concepts = tuple(self.loaded.document.concept_set.concepts) if described else ()
-            result = run_counterfactuals(
-                explaining.studio,
-                deployed,
-                told,
-                wanted=asked.targets,
-                known={row.id: row.labels.get(model.label, "") for row in self.source.rows},
-                reader=Reader(detector=self.detector, concepts=concepts) if described else None,
-                paths=asked.paths,
+            bystanders = Bystanders(
+                asked=asked,
+                target=classifier,
+                models=[one.target for one in self.loaded.models],
+                store=explaining.store,
+                scores=store.scores,
+                progress=self.progress,
             )
+            with ExitStack() as opened:
+                result = run_counterfactuals(
+                    explaining.studio,
+                    deployed,
+                    explaining.told,
+                    wanted=explaining.wanted,
+                    known={row.id: row.labels.get(model.label, "") for row in self.source.rows},
+                    reader=Reader(detector=self.detector, concepts=concepts) if described else None,
+                    further=bystanders.further(opened),
+                )
             return Flipped(result=result, queries=classifier.counts.images - before)
 
         return flip
@@ -691,6 +723,7 @@ class Installation:
         own = not asked.generator
         path = Path(asked.generator or self.loaded.generator.path)
         sources = sources_of(self.source.rows, dict(self.real.by_row), described=self.loaded.described)
+        ordered = tuple(sorted(sources, key=lambda one: digest(config.audit, "explain", one.image)))
         with engine_errors():
             from engines.directory import picture_side
 
@@ -701,7 +734,8 @@ class Installation:
             target=classifier,
             lend=partial(self._editor_lent, None if own else path),
             fingerprint=digest(_weights(self.loaded)) if own else directory_digest(path),
-            sources=tuple(sorted(sources, key=lambda one: digest(config.audit, "explain", one.image))[: asked.images]),
+            sources=ordered[: asked.images],
+            references=ordered,
             size=size,
             batch=self.loaded.generator.batch if own else GeneratorOptions(path=str(path)).batch,
             store=edit_store(config.bank.path, config.bank.images),

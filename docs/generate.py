@@ -28,6 +28,7 @@ from audit_plugin.config import (
     LearnFrom,
     ServeOptions,
     ShortcutConfig,
+    WitnessOptions,
 )
 from audit_plugin.findings.policy import Policy, Threshold
 from audit_plugin.methods.depict import DepictOptions
@@ -39,6 +40,7 @@ from audit_plugin.methods.diffex.racing import RaceOptions
 from audit_plugin.methods.shortcut import ShortcutOptions
 from audit_plugin.metrics.names import SPECS
 from audit_plugin.perception.edit_checks import Validity
+from audit_plugin.perception.features import FeatureOptions
 from audit_plugin.perception.lpips import PerceptualOptions
 from audit_plugin.perception.task import TrainingOptions
 from audit_plugin.sources.folder import FolderOptions
@@ -72,7 +74,7 @@ SECTIONS: Mapping[str, type] = {
     "diffex.limits": DiffexLimits,
     "diffex.judge": JudgeOptions,
     "diffex.vision": VisionOptions,
-    "diffex.perceptual": PerceptualOptions,
+    "diffex.perceptual, explain.perceptual": PerceptualOptions,
     "diffex.options": DiffexOptions,
     "diffex.options.race": RaceOptions,
     "diffex.options.combine": CombineOptions,
@@ -80,6 +82,8 @@ SECTIONS: Mapping[str, type] = {
     "shortcut": ShortcutConfig,
     "shortcut.options": ShortcutOptions,
     "explain": ExplainConfig,
+    "explain.witness": WitnessOptions,
+    "explain.features, explain.faces, explain.likeness": FeatureOptions,
     "explain.gradients.<model>": GradientOptions,
     "explain.gradients.<model>.student": StudentOptions,
     "policy": Policy,

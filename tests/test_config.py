@@ -50,6 +50,23 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
     assert (config.detector.path, config.generator.cache) == ("/d.onnx", None)
 
 
+def test_files_that_look_at_counterfactuals_are_relative_to_the_file_too(tmp_path):
+    """Models of the server are no files."""
+    asked = {
+        "witness": {"file": "other.onnx"},
+        "features": {"file": "net.onnx"},
+        "faces": {"model": "faces"},
+        "perceptual": {"graph": "lpips.onnx"},
+        "targets": {"red": ["green", "blue"]},
+    }
+    explain = parse(document(explain=asked), tmp_path).config.explain
+    assert explain.witness.file == str(tmp_path / "other.onnx")
+    assert (explain.features.file, explain.faces.file, explain.likeness) == (str(tmp_path / "net.onnx"), "", None)
+    assert (explain.perceptual.graph, explain.perceptual.heads) == (str(tmp_path / "lpips.onnx"), "")
+    assert explain.targets == {"red": ("green", "blue")}
+    assert parse(document(explain={"targets": "all"}), tmp_path).config.explain.targets == "all"
+
+
 def test_the_store_is_a_file_or_a_url(tmp_path):
     assert parse(document(), tmp_path).store_url == tmp_path / "audit.sqlite"
     assert parse(document(store="postgresql://db/audits"), tmp_path).store_url == "postgresql://db/audits"

@@ -14,6 +14,8 @@ from PIL import Image
 
 from audit_plugin.bank.drafts import EditSource
 from audit_plugin.bank.edit_store import EditStore, Reading, StoredEdit
+from audit_plugin.bank.heartbeat import heartbeat
+from audit_plugin.bank.shown import batched, originals, readings
 from audit_plugin.core.protocols import ConceptDetector, Images, Progress, Scores
 from audit_plugin.core.seeds import digest, seed
 from audit_plugin.sources.images import Pixels, encode_png, square, to_float, to_uint8
@@ -21,8 +23,9 @@ from audit_plugin.statistics.cout import composites
 
 Ask = Callable[[Images, NDArray[np.int64]], Scores]
 """(pictures at multiples of 1/255, which of the images they were made of) -> probabilities of the deployed model (m k)."""
+STAGE = "counterfactuals"
+"""What progress is told of."""
 _JPEG_QUALITY = 90
-_READ = 64
 
 
 class Proposed(Protocol):
@@ -62,11 +65,22 @@ class Proposes(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Wish:
+    """One picture that is asked for."""
+
+    image: str
+    target: int
+    """Class that it is to be given."""
+    run: int = 0
+    """Which of several searches with other noise."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Made:
     """One picture, and what it cost when it was made."""
 
-    image: str
+    wish: Wish
     before: str
     """sha256 of the image at the editor's size."""
     after: str
@@ -74,6 +88,11 @@ class Made:
     attempts: int
     network_rows: int
     queries: int
+
+    @property
+    def image(self) -> str:
+        """Whose picture it is."""
+        return self.wish.image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,48 +108,36 @@ class CounterfactualStudio:
     proposes: Callable[[], Proposes]
     """Loaded where something must be made."""
     batch: int = 8
+    beat_seconds: float = 5.0
+    """A batch tells how it goes on after every so many."""
     progress: Progress = field(default=lambda *_: None)
 
     def originals(self) -> dict[str, str]:
         """Image -> sha256 at the editor's size."""
-        recipes = {source.image: digest("square", source.sha256, str(self.size)) for source in self.sources}
-        known = self.store.sound(recipes.values())
-        for source in self.sources:
-            recipe = recipes[source.image]
-            if recipe not in known:
-                known[recipe] = StoredEdit(sha256=self.store.put(encode_png(square(source.load(), self.size), synthetic=False)))
-                self.store.add({recipe: known[recipe]})
-        return {image: known[recipe].sha256 for image, recipe in recipes.items()}
+        shas = originals(self.store, self.sources, self.size)
+        return {source.image: sha for source, sha in zip(self.sources, shas, strict=True)}
 
-    def made(self, targets: Mapping[str, int], ask: Ask) -> list[Made]:
-        """A picture for every image that has a target; the missing ones are made, batch by batch."""
-        sources = [source for source in self.sources if source.image in targets]
+    def made(self, wishes: Sequence[Wish], ask: Ask) -> list[Made]:
+        """A picture for every wish; the missing ones are made, and committed batch by batch."""
         befores = self.originals()
-        recipes = [digest("counterfactual", self.key, source.sha256, str(targets[source.image])) for source in sources]
+        recipes = self._recipes(wishes)
         known = self.store.sound(recipes)
         todo = [row for row, recipe in enumerate(recipes) if recipe not in known]
-        for start in range(0, len(todo), self.batch):
-            rows = todo[start : start + self.batch]
-            self._make([sources[row] for row in rows], [recipes[row] for row in rows], targets, ask)
-            self.progress(start + len(rows), len(todo), "counterfactuals")
+        done = 0
+        for rows in batched(todo, self.batch):
+            with heartbeat(_Batch(self.progress, done, len(todo), ask), every=self.beat_seconds) as batch:
+                self._make([wishes[row] for row in rows], [recipes[row] for row in rows], batch.ask)
+            done += len(rows)
+            self.progress(done, len(todo), STAGE)
         known = self.store.sound(recipes)
         return [
-            _told(
-                source.image,
-                befores[source.image],
-                known[recipe].sha256,
-                self.store.readings(_facts(recipe), [known[recipe].sha256]),
-            )
-            for source, recipe in zip(sources, recipes, strict=True)
+            _told(wish, befores[wish.image], known[recipe].sha256, self.store.readings(_facts(recipe), [known[recipe].sha256]))
+            for wish, recipe in zip(wishes, recipes, strict=True)
         ]
 
-    def missing(self, targets: Mapping[str, int]) -> int:
+    def missing(self, wishes: Sequence[Wish]) -> int:
         """Pictures that would have to be made."""
-        recipes = [
-            digest("counterfactual", self.key, source.sha256, str(targets[source.image]))
-            for source in self.sources
-            if source.image in targets
-        ]
+        recipes = self._recipes(wishes)
         return len(recipes) - len(self.store.known(recipes))
 
     def jpeg(self, shas: Sequence[str]) -> dict[str, str]:
@@ -144,15 +151,7 @@ class CounterfactualStudio:
 
     def readings(self, judge: ConceptDetector, shas: Sequence[str]) -> dict[str, Reading]:
         """What an independent detector sees in pictures; each is read once."""
-        found = self.store.readings(judge.fingerprint, shas)
-        todo = sorted(set(shas) - found.keys())
-        for start in range(0, len(todo), _READ):
-            some = todo[start : start + _READ]
-            read = judge.read(to_float([self.store.pictures.pixels(sha) for sha in some]))
-            new = {sha: {name: levels[at].tolist() for name, levels in read.items()} for at, sha in enumerate(some)}
-            self.store.add_readings(judge.fingerprint, new)
-            found |= new
-        return found
+        return readings(self.store, judge, shas, self.progress)
 
     def paths(self, pairs: Mapping[str, str], target: str, ask: Callable[[Images], Scores]) -> dict[str, Scores]:
         """sha256 of pictures -> class scores (m k) on the way from the image to it, its most changed pixels first; asked once per target."""
@@ -173,10 +172,19 @@ class CounterfactualStudio:
     def _planes(self, sha: str) -> NDArray[np.uint8]:
         return np.ascontiguousarray(self.pixels(sha).transpose(2, 0, 1))
 
-    def _make(self, sources: Sequence[EditSource], recipes: Sequence[str], targets: Mapping[str, int], ask: Ask) -> None:
-        images = to_float([square(source.load(), self.size) for source in sources])
-        seeds = [seed(self.audit, source.image, 0) for source in sources]
-        found = self.proposes()(images, seeds, [targets[source.image] for source in sources], ask)
+    def _recipes(self, wishes: Sequence[Wish]) -> list[str]:
+        named = {source.image: source.sha256 for source in self.sources}
+        again = [[f"run {wish.run}"] if wish.run else [] for wish in wishes]
+        return [
+            digest("counterfactual", self.key, named[wish.image], str(wish.target), *more)
+            for wish, more in zip(wishes, again, strict=True)
+        ]
+
+    def _make(self, wishes: Sequence[Wish], recipes: Sequence[str], ask: Ask) -> None:
+        sources = {source.image: source for source in self.sources}
+        images = to_float([square(sources[wish.image].load(), self.size) for wish in wishes])
+        seeds = [seed(self.audit, wish.image, wish.run) for wish in wishes]
+        found = self.proposes()(images, seeds, [wish.target for wish in wishes], ask)
         made: dict[str, StoredEdit] = {}
         for at, (recipe, picture) in enumerate(zip(recipes, to_uint8(np.nan_to_num(found.images)), strict=True)):
             sha = self.store.put(encode_png(picture, synthetic=True))
@@ -194,18 +202,34 @@ class CounterfactualStudio:
         self.store.add(made)  # after what they cost, so that a picture that counts as made has its facts
 
 
+class _Batch:
+    """One batch on its way: how many questions it has asked."""
+
+    def __init__(self, progress: Progress, done: int, total: int, ask: Ask) -> None:
+        self._progress, self._done, self._total, self._ask, self._asked = progress, done, total, ask, 0
+
+    def ask(self, images: Images, rows: NDArray[np.int64]) -> Scores:
+        """As the studio was told to ask."""
+        self._asked += len(images)
+        return self._ask(images, rows)
+
+    def __call__(self) -> None:
+        """Tell how far it is."""
+        self._progress(self._done, self._total, f"{STAGE}, {self._asked} pictures asked about in this batch")
+
+
 def _facts(recipe: str) -> str:
     return f"cost {recipe}"
 
 
-def _told(image: str, before: str, after: str, readings: Mapping[str, Reading]) -> Made:
+def _told(wish: Wish, before: str, after: str, readings: Mapping[str, Reading]) -> Made:
     facts = readings.get(after, {})
 
     def fact(name: str) -> int:
         return int(facts[name][0]) if name in facts else 0
 
     return Made(
-        image=image,
+        wish=wish,
         before=before,
         after=after,
         free=bool(fact("free")),

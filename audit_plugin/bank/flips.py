@@ -4,7 +4,7 @@ Everything but the scores is made and read once, keyed by all that decides the p
 whole, so that a killed run goes on where it was.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from audit_plugin.bank.drafts import EditSource
 from audit_plugin.bank.edit_store import EditStore, Reading, StoredEdit
+from audit_plugin.bank.shown import READ, batched, originals, readings
 from audit_plugin.bank.stream import decoded
 from audit_plugin.core.errors import TargetOutputError
 from audit_plugin.core.protocols import Classifier, ConceptDetector, Images, Progress, ScoreTable
@@ -22,8 +23,6 @@ from audit_plugin.core.values import Concept
 from audit_plugin.perception.edit_checks import class_kept
 from audit_plugin.sources.images import Pixels, encode_png, square, to_float, to_uint8
 
-_READ = 64
-"""Pictures that a classifier reads at once."""
 _ROUNDING = 1e-6
 """By which a probability may leave [0, 1]."""
 
@@ -85,7 +84,7 @@ class FlipStudio:
         """The concept flipped in every image: to ``level`` where it is not shown, to another where it is."""
         at = [concept.name for concept in self.concepts].index(name)
         asked = [(source, *self._target(source, at, level)) for source in self.sources]
-        befores = self._originals()
+        befores = originals(self.store, self.sources, self.size)
         recipes = [self._recipe("flip", source, name, str(target)) for source, _, target in asked]
         others = [concept.name for concept in self.concepts if concept.name != name]
         output, held = f"concept/{name}", [f"concept/{other}" for other in others]
@@ -94,8 +93,8 @@ class FlipStudio:
             return self.maker().flip(images, seeds, [asked[row][2] for row in rows], output, held)[0]
 
         afters = self._made(recipes, make, f"flips of {name}")
-        read_by_guide = self._readings(self.guide, afters)
-        read_by_oracle = self._readings(self.oracle, [*afters, *befores])
+        read_by_guide = readings(self.store, self.guide, afters)
+        read_by_oracle = readings(self.store, self.oracle, [*afters, *befores])
         rest = {other: kind for other, kind in self.kinds.items() if other != name}
         return [
             Flip(
@@ -137,21 +136,11 @@ class FlipStudio:
     def _seed(self, source: EditSource) -> int:
         return seed(self.audit, source.image, 0)
 
-    def _originals(self) -> list[str]:
-        """The images at the editor's size, stored as they are."""
-        recipes = [digest("square", source.sha256, str(self.size)) for source in self.sources]
-        known = self.store.sound(recipes)
-        for source, recipe in zip(self.sources, recipes, strict=True):
-            if recipe not in known:
-                known[recipe] = StoredEdit(sha256=self.store.put(encode_png(square(source.load(), self.size), synthetic=False)))
-                self.store.add({recipe: known[recipe]})
-        return [known[recipe].sha256 for recipe in recipes]
-
     def _made(self, recipes: Sequence[str], make: Callable[[Images, Sequence[int], Sequence[int]], Images], what: str) -> list[str]:
         """sha256 of every picture; the missing ones are made and committed batch by batch."""
         known = self.store.sound(recipes)
         todo = [row for row, recipe in enumerate(recipes) if recipe not in known]
-        for rows in _batches(todo, self.batch):
+        for rows in batched(todo, self.batch):
             some = [self.sources[row] for row in rows]
             images = to_float([square(source.load(), self.size) for source in some])
             pictures = to_uint8(np.nan_to_num(make(images, [self._seed(source) for source in some], rows)))
@@ -163,17 +152,6 @@ class FlipStudio:
             known |= made
             self.progress(todo.index(rows[-1]) + 1, len(todo), what)
         return [known[recipe].sha256 for recipe in recipes]
-
-    def _readings(self, judge: ConceptDetector, shas: Sequence[str]) -> dict[str, Reading]:
-        found = self.store.readings(judge.fingerprint, shas)
-        todo = sorted(set(shas) - found.keys())
-        for start in range(0, len(todo), _READ):
-            some = todo[start : start + _READ]
-            read = judge.read(to_float([self.store.pictures.pixels(sha) for sha in some]))
-            new = {sha: {name: levels[at].tolist() for name, levels in read.items()} for at, sha in enumerate(some)}
-            self.store.add_readings(judge.fingerprint, new)
-            found |= new
-        return found
 
 
 def answers(
@@ -188,7 +166,7 @@ def answers(
     """The model's scores of these pictures, each asked for once per version; ``sent`` counts.  Raises TargetOutputError."""
     target = classifier.info.id
     todo, done = sorted(set(shas) - scores.known(target, shas)), 0
-    for some, images in decoded(todo, load, batch=_READ):
+    for some, images in decoded(todo, load, batch=READ):
         told = classifier.predict(images)
         if len(told) != len(some):
             raise TargetOutputError(f"{classifier.info.model}: {len(some)} images were sent but {len(told)} answers came back")
@@ -208,8 +186,3 @@ def answers(
 
 def _first(reading: Reading, concept: str) -> int:
     return int(np.argmax(reading[concept]))
-
-
-def _batches(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]

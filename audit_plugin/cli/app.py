@@ -28,10 +28,11 @@ from audit_plugin.cli.console import (
 )
 from audit_plugin.cli.engines import engines_app
 from audit_plugin.config import Loaded, load, schema
-from audit_plugin.core.errors import StoreError
+from audit_plugin.core.errors import ConfigError, StoreError
 from audit_plugin.core.results import AuditResult, RunState
 
 if TYPE_CHECKING:  # loaded by the commands that need them
+    from audit_plugin.methods.counterfactuals.price import MostCounterfactuals
     from audit_plugin.runner import Evidence
     from audit_plugin.store.store import Store
     from audit_plugin.wiring import Installation
@@ -264,6 +265,7 @@ def _price(loaded: Loaded, output: Form) -> int:
         price = priced(installation)
         pictures = len(installation.source.rows) + sum(int(str(price[key])) for key in ("images", "images_reused"))
         edits, asked = installation.price_edits()
+        flips = installation.price_counterfactuals()
     if loaded.config.diffex is not None:
         price |= {
             "edits_at_most": edits.edits,
@@ -272,12 +274,23 @@ def _price(loaded: Loaded, output: Form) -> int:
             "edit_seconds_at_most": "not measured yet" if edits.seconds is None else round(edits.seconds, 1),
             "edit_bytes_at_most": edits.bytes,
         }
+    if flips is not None:
+        asked += flips.queries
+        price |= _flips_priced(flips)
     load_on_server = {
         "classifier_queries_at_most": pictures * len(loaded.models) + asked,
         "requests_in_flight_at_most": max(model.target.concurrency for model in loaded.models),
     }
     print_facts(price | load_on_server, output)
     return ExitCode.CLEAN
+
+
+def _flips_priced(most: "MostCounterfactuals") -> dict[str, object]:
+    return {
+        "counterfactuals": most.pictures,
+        "counterfactual_network_rows_at_most": most.network_rows,
+        "counterfactual_queries_at_most": most.queries,
+    }
 
 
 @app.command()
@@ -307,12 +320,19 @@ def explain(
     path: ConfigPath,
     model: Annotated[str | None, typer.Option(help="Explain this model only.")] = None,
     to: Annotated[Path | None, typer.Option("--out", help="Directory, or a .html, .json or .md file.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost.")] = False,
     output: Output = Form.TABLE,
 ) -> int:
     """Make images that flip the audited models' decisions, and report what changes along; `explain` in the configuration says how."""
     from audit_plugin.wiring import Installation, open_store
 
     loaded = load(path)
+    if dry_run:
+        most = Installation(loaded, lambda *_: None).price_counterfactuals(model)
+        if most is None:
+            raise ConfigError("explain: this key is required; `explain: {}` takes its defaults (docs/counterfactuals.md)")
+        print_facts(_flips_priced(most), output)
+        return ExitCode.CLEAN
     with progress_bars() as progress, open_store(loaded) as store:
         installation = Installation(loaded, progress)
         last = {result.model: result for result in _last(loaded, store)}

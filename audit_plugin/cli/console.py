@@ -26,7 +26,7 @@ Report = core_protocols.Progress
 
 _WIDTH = 160
 """Columns of a table that no terminal limits."""
-_SPEAK_SECONDS = 60.0
+_SPEAK_SECONDS = 10.0
 """How often a long stage says how far it is where there is no terminal."""
 
 
@@ -104,7 +104,7 @@ class _Rate(TextColumn):
 
 
 class _StageLines:
-    """One line when a stage ends, and one a minute while it lasts; nothing about a stage with nothing to do."""
+    """One line when a stage ends, and one every ten seconds while it lasts; nothing about a stage with nothing to do."""
 
     def __init__(self) -> None:
         self._started: dict[str, float] = {}

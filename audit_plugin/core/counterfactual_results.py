@@ -26,7 +26,7 @@ class Counterfactual:
     jpeg: bool | None = None
     """Whether it still is after a JPEG round trip; None where nothing flipped."""
     witness: bool | None = None
-    """Whether an independent model sees the target too; None where there is none."""
+    """Whether an independent model sees a move towards the target, too; None where nothing flipped or there is none to ask."""
     before: float
     """Probability of the target, of the image."""
     after: float
@@ -86,7 +86,7 @@ class CounterfactualFigures:
     jpeg_ratio: Estimate | None
     """Of the flips, those that survive a JPEG round trip."""
     witness_ratio: Estimate | None
-    """Of the flips, those that an independent model sees."""
+    """Of the flips that an independent model was shown, those that it sees."""
     median_l1: float | None
     """Of the flips."""
     bounded_kl: float | None
@@ -109,6 +109,49 @@ class CounterfactualFigures:
     """Mean per image."""
     seconds: float | None
     """Mean per flip; None where all pictures were there already."""
+    adversarial_ratio: Estimate | None = None
+    """Of the flips that an independent model was shown, those that neither it sees nor a JPEG round trip keeps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetFigure:
+    """How the counterfactuals, all together, compare with real images, by the features of a network."""
+
+    name: str
+    """FID, sFID, KID, FVA, FS or S3."""
+    value: float | None
+    """None where it was refused."""
+    low: float | None = None
+    """Limits of the 95 % interval, where there is one."""
+    high: float | None = None
+    spread: float | None = None
+    """Of sFID the standard deviation over ways of halving the images."""
+    real: int
+    """Original images that enter."""
+    counterfactual: int
+    """Counterfactuals that enter."""
+    subset: str
+    """Of which originals (CC: the server is right, IC: it is wrong) and counterfactuals (CCF: flipped, ICF: not)."""
+    network: str
+    """Whose features they are."""
+    refused: str = ""
+    """Why there is no value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiversityFigure:
+    """How far the counterfactuals of one image lie apart when searches are repeated with other noise."""
+
+    value: float | None
+    """Mean over images of the mean distance of two runs; None where no image qualifies."""
+    distance: str
+    """What it is measured by; LPIPS only where it is that."""
+    runs: int
+    images: int
+    """Images (and targets) that flipped in all runs, or in none; only these enter."""
+    left_out: int
+    network_rows: int = 0
+    """Of all runs but the first, forward."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,5 +173,10 @@ class CounterfactualResult:
     """Largest lower limit first."""
     items: tuple[Counterfactual, ...]
     notes: tuple[str, ...] = ()
+    sets: tuple[SetFigure, ...] = ()
+    diversity: DiversityFigure | None = None
+    """None where every search was done once."""
+    witness: str = ""
+    """The independent model that flips were shown to; empty where there was none."""
     summary: str = ""
     """One sentence: method, rung, flip ratio, distance, and what changes along most."""

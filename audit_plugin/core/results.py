@@ -8,6 +8,7 @@ kept: positive means that permuting the concept hurts the model, i.e. that the m
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -332,17 +333,20 @@ class AuditResult:
     schema_version: int = SCHEMA_VERSION
 
 
-_ADAPTER = TypeAdapter(AuditResult)
+@cache
+def _adapter() -> TypeAdapter[AuditResult]:
+    """Made when it is first needed: the schema is large."""
+    return TypeAdapter(AuditResult)
 
 
 def to_json(result: AuditResult) -> str:
     """The result as a JSON document, keys in the order of the fields."""
-    return _ADAPTER.dump_json(result, indent=2).decode()
+    return _adapter().dump_json(result, indent=2).decode()
 
 
 def from_json(text: str) -> AuditResult:
     """Read back what :func:`to_json` wrote.  Raises StoreError on anything else."""
     try:
-        return _ADAPTER.validate_json(text)
+        return _adapter().validate_json(text)
     except ValidationError as error:
         raise StoreError(f"not an audit result of schema {SCHEMA_VERSION}: {error.errors()[0]['msg']}") from error

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -120,17 +121,20 @@ class ShortcutResult:
     schema_version: int = SCHEMA_VERSION
 
 
-_ADAPTER = TypeAdapter(ShortcutResult)
+@cache
+def _adapter() -> TypeAdapter[ShortcutResult]:
+    """Made when it is first needed."""
+    return TypeAdapter(ShortcutResult)
 
 
 def to_json(result: ShortcutResult) -> str:
     """The result as a JSON document, keys in the order of the fields."""
-    return _ADAPTER.dump_json(result, indent=2).decode()
+    return _adapter().dump_json(result, indent=2).decode()
 
 
 def from_json(text: str) -> ShortcutResult:
     """Read back what :func:`to_json` wrote.  Raises StoreError on anything else."""
     try:
-        return _ADAPTER.validate_json(text)
+        return _adapter().validate_json(text)
     except ValidationError as error:
         raise StoreError(f"not a shortcut result of schema {SCHEMA_VERSION}: {error.errors()[0]['msg']}") from error

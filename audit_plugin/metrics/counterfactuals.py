@@ -9,6 +9,8 @@ from audit_plugin.metrics.sample import Sample
 
 Rank = tuple[bool, bool, float, str]
 """Breach first, then roles that may alert, then the largest lower limit; the name decides ties."""
+DISTANCES = frozenset({"FID", "sFID", "KID"})
+"""Of sets of pictures; the other figures of sets are shares or cosines."""
 
 
 def counterfactual_samples(result: AuditResult) -> Iterator[Sample]:
@@ -17,8 +19,14 @@ def counterfactual_samples(result: AuditResult) -> Iterator[Sample]:
     if told is None:
         return
     labels, found = _labels(result, told), told.figures
+    shares = {
+        "counterfactual_free_flip_ratio": found.free_ratio,
+        "counterfactual_jpeg_ratio": found.jpeg_ratio,
+        "counterfactual_witness_ratio": found.witness_ratio,
+        "counterfactual_adversarial_ratio": found.adversarial_ratio,
+    }
     single = {
-        "counterfactual_free_flip_ratio": None if found.free_ratio is None else found.free_ratio.value,
+        **{name: None if share is None else share.value for name, share in shares.items()},
         "counterfactual_median_distance_ratio": found.median_l1,
         "counterfactual_network_rows": found.network_rows,
         "counterfactual_queries": found.queries,
@@ -28,12 +36,24 @@ def counterfactual_samples(result: AuditResult) -> Iterator[Sample]:
             yield Sample(name, labels, value)
     yield Sample("counterfactual_images", labels, found.images)
     yield Sample("counterfactual_flips", labels, found.flips)
+    yield from _sets(told, labels)
     intervals = {"counterfactual_flip": found.flip_ratio, "counterfactual_correlation_difference": found.correlation_difference}
     for stem, estimate in intervals.items():
         if estimate is not None:
             yield Sample(f"{stem}_ratio", labels, estimate.value)
             yield Sample(f"{stem}_low_ratio", labels, estimate.low)
             yield Sample(f"{stem}_high_ratio", labels, estimate.high)
+
+
+def _sets(told: CounterfactualResult, labels: tuple[str, ...]) -> Iterator[Sample]:
+    """Figures of all pictures together, each with the number of counterfactuals behind it."""
+    for one in told.sets:
+        if one.value is not None:
+            name = "distance" if one.name in DISTANCES else "likeness_ratio"
+            yield Sample(f"counterfactual_{name}", (*labels, one.name), one.value)
+            yield Sample("counterfactual_set_images", (*labels, one.name), one.counterfactual)
+    if told.diversity is not None and told.diversity.value is not None:
+        yield Sample("counterfactual_diversity", (*labels, told.diversity.distance), told.diversity.value)
 
 
 def counterfactual_bundles(result: AuditResult) -> Iterator[tuple[Rank, tuple[Sample, ...]]]:

@@ -67,7 +67,7 @@ def open_perceptual(options: PerceptualOptions, *, threads: int = 0) -> Perceptu
     if inputs == 2:
         if options.heads:
             raise DetectorError(
-                f"{options.graph!r} takes two pictures and has its heads inside; leave `diffex.perceptual.heads` out"
+                f"{options.graph!r} takes two pictures and has its heads inside; leave `perceptual.heads` out"
             )
         return PairGraph(graph, session)
     if inputs != 1:
@@ -76,7 +76,7 @@ def open_perceptual(options: PerceptualOptions, *, threads: int = 0) -> Perceptu
         return FeatureDistance(graph, session)
     if hashlib.sha256(graph.read_bytes()).hexdigest() in _RETRAINED:
         raise DetectorError(
-            f"{options.graph!r} has other weights than the network that the heads of LPIPS were fitted on; leave `diffex.perceptual.heads` out"
+            f"{options.graph!r} has other weights than the network that the heads of LPIPS were fitted on; leave `perceptual.heads` out"
         )
     return FeatureDistance(graph, session, heads=Path(options.heads), net=options.net, weights=read_heads(options, outputs))
 
@@ -183,6 +183,6 @@ def _batches(first: Images, second: Images) -> list[tuple[Images, Images]]:
         raise DetectorError(f"need two batches of images (n, 3, h, w) of one size, got {first.shape} and {second.shape}")
     if min(first.shape[2:]) < _LEAST_PX:
         raise DetectorError(
-            f"pictures of {first.shape[3]} x {first.shape[2]} px are too small for `diffex.perceptual`; leave it out"
+            f"pictures of {first.shape[3]} x {first.shape[2]} px are too small for `perceptual`; leave it out"
         )
     return [(first[at : at + _BATCH], second[at : at + _BATCH]) for at in range(0, len(first), _BATCH)]

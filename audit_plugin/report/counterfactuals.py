@@ -4,7 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from audit_plugin.core.counterfactual_results import AttributeGap, Counterfactual, CounterfactualFigures, CounterfactualResult
+from audit_plugin.core.counterfactual_results import (
+    AttributeGap,
+    Counterfactual,
+    CounterfactualFigures,
+    CounterfactualResult,
+    DiversityFigure,
+    SetFigure,
+)
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.results import AuditResult
 from audit_plugin.findings.counterfactuals import KIND, directions
@@ -17,6 +24,15 @@ EACH: Final = 4
 FAILURES: Final = 3
 WIDTH, HEIGHT = 260, 104
 """Of the drawing of a path, in its own units."""
+SETS: Final = {
+    "FID": "FID: flips against real images, lower is better",
+    "sFID": "sFID: the same, each half against the other",
+    "KID": "KID: the same by a kernel, for few images",
+    "FVA": "FVA: faces that stay the same person's",
+    "FS": "FS: mean cosine of faces",
+    "S3": "S3: mean cosine of what pictures show",
+}
+"""Figures of sets in words."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 26, 10, 8, 18
 
 
@@ -135,8 +151,13 @@ def _figures(found: CounterfactualFigures, told: CounterfactualResult) -> Iterat
         ("Flipped by variation that nobody guides", _interval(found.free_ratio), asked),
         ("Flips that survive a JPEG round trip", _interval(found.jpeg_ratio), flips),
         (
-            "Flips that an independent model sees",
+            f"Flips that an independent model{f' ({told.witness})' if told.witness else ''} sees: it at least doubles the target's odds",
             _interval(found.witness_ratio),
+            f"{flips} that it was shown",
+        ),
+        (
+            "Adversarial flips: neither JPEG nor that model keeps them",
+            _interval(found.adversarial_ratio),
             f"{flips} that it was shown",
         ),
         ("Median distance (l1, of 1)", _number(found.median_l1, 4), flips),
@@ -151,7 +172,27 @@ def _figures(found: CounterfactualFigures, told: CounterfactualResult) -> Iterat
         ("Queries an image", _number(found.queries, 0), asked),
         ("Seconds a flip", _number(found.seconds, 1), flips),
     )
-    return ((what, value, of) for what, value, of in known if value is not None)
+    yield from ((what, value, of) for what, value, of in known if value is not None)
+    yield from (_set_row(one) for one in told.sets)
+    if told.diversity is not None:
+        yield _diversity_row(told.diversity)
+
+
+def _set_row(one: SetFigure) -> tuple[str, str, str]:
+    """A figure of all pictures together with the images, the subset and the network that it is of; or why there is none."""
+    of = f"{one.real} real images, {one.counterfactual} counterfactuals ({one.subset}), features of {one.network}"
+    if one.value is None:
+        return SETS[one.name], f"– {one.refused}", of
+    if one.low is not None and one.high is not None:
+        return SETS[one.name], interval(Estimate(value=one.value, low=one.low, high=one.high)), of
+    spread = "" if one.spread is None else f" (deviation over halvings {number(one.spread, 3)})"
+    return SETS[one.name], f"{number(one.value, 3)}{spread}", of
+
+
+def _diversity_row(found: DiversityFigure) -> tuple[str, str, str]:
+    value = "–" if found.value is None else number(found.value, 4)
+    left = f"; {found.left_out} that flip in some runs and not in others are left out" if found.left_out else ""
+    return f"Diversity: distance between runs ({found.distance})", value, f"{found.images} images, {found.runs} runs each{left}"
 
 
 def _interval(value: Estimate | None) -> str | None:

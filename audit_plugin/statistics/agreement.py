@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import kendalltau, pearsonr, rankdata, spearmanr
 
 from audit_plugin.statistics.metrics import weighted_auroc
 
@@ -30,6 +29,8 @@ def agreement(estimate: Float[np.ndarray, "J"], oracle: Float[np.ndarray, "J"], 
     """Compare estimated with true importances."""
     if estimate.shape != oracle.shape or estimate.ndim != 1 or len(estimate) < 2:
         raise ValueError(f"need two equally long lists of at least two, got shapes {estimate.shape} and {oracle.shape}")
+    from scipy.stats import kendalltau, pearsonr, spearmanr
+
     varies = min(np.ptp(estimate), np.ptp(oracle)) > 0
     return Agreement(
         pearson=float(pearsonr(estimate, oracle).statistic) if varies else float("nan"),
@@ -64,4 +65,6 @@ def coverage(low: Float[np.ndarray, "A"], high: Float[np.ndarray, "A"], truth: F
 
 def ranks(values: Float[np.ndarray, "J"]) -> Float[np.ndarray, "J"]:
     """Rank 1 for the largest; ties share their mean rank."""
+    from scipy.stats import rankdata
+
     return np.asarray(rankdata(-values))

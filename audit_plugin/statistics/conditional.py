@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 
 from audit_plugin.statistics.groups import cells_of
@@ -119,6 +118,8 @@ def fit_softmax(
     design: Float[np.ndarray, "n m"], values: Int[np.ndarray, "n"], levels: int, *, penalty: float = 1.0
 ) -> Float[np.ndarray, "m K"]:
     """Coefficients of a multinomial logistic regression; L2 penalty/2·‖β‖² on all but the first row (intercept: a 100th)."""
+    from scipy.optimize import minimize
+
     target = np.eye(levels)[values]
     ridge = np.full((design.shape[1], 1), penalty)
     ridge[0] = penalty / 100

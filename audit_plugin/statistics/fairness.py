@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from audit_plugin.statistics.bootstrap import bootstrap
 from audit_plugin.statistics.intervals import Interval, katz, newcombe, tango, wilson
@@ -93,7 +93,7 @@ def score_shift(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"], *, level: 
     difference = a - b
     if difference.ndim != 1 or len(difference) < 2:
         raise ValueError("a paired t interval needs at least two rows")
-    half = float(student.ppf((1 + level) / 2, len(difference) - 1) * difference.std(ddof=1) / np.sqrt(len(difference)))
+    half = float(stdtrit(len(difference) - 1, (1 + level) / 2) * difference.std(ddof=1) / np.sqrt(len(difference)))
     value = float(difference.mean())
     return Interval(value, value - half, value + half)
 

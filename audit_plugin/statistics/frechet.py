@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from audit_plugin.statistics.intervals import Interval
 
@@ -130,7 +130,7 @@ def kernel_distance(
         same = np.flatnonzero(x)[:, None] == names[y]
         found.append(_discrepancy(real[x], counterfactual[y], same))
     value, se = float(np.mean(found)), float(np.std(found, ddof=1) / np.sqrt(blocks))
-    half = float(student.ppf((1 + level) / 2, blocks - 1)) * se
+    half = float(stdtrit(blocks - 1, (1 + level) / 2)) * se
     return KernelDistance(
         value=Interval(value, value - half, value + half),
         se=se,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from audit_plugin.statistics.counterfactuals import Share, share
 from audit_plugin.statistics.intervals import Interval
@@ -51,5 +51,5 @@ def similarity(before: Float[np.ndarray, "n d"], after: Float[np.ndarray, "n d"]
     n, mean = len(found), float(found.mean())
     if not 0 < level < 1:
         raise ValueError(f"a confidence level lies between 0 and 1, got {level}")
-    half = float(student.ppf((1 + level) / 2, n - 1) * found.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    half = float(stdtrit(n - 1, (1 + level) / 2) * found.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
     return Similarity(value=Interval(mean, mean - half, mean + half), n=n)

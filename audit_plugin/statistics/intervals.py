@@ -4,8 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scipy.optimize import brentq
-from scipy.stats import beta, norm
+from scipy.special import betaincinv, ndtri
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ def z_value(level: float) -> float:
     """
     if not 0 < level < 1:
         raise ValueError(f"a confidence level lies between 0 and 1, got {level}")
-    return float(norm.ppf((1 + level) / 2))
+    return float(ndtri((1 + level) / 2))
 
 
 def _check(hits: float, n: float) -> None:
@@ -70,8 +69,8 @@ def clopper_pearson(hits: int, n: int, *, level: float = 0.95) -> Interval:
     _check(hits, n)
     z_value(level)
     tail = (1 - level) / 2
-    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, n - hits + 1))
-    high = 1.0 if hits == n else float(beta.ppf(1 - tail, hits + 1, n - hits))
+    low = 0.0 if hits == 0 else float(betaincinv(hits, n - hits + 1, tail))
+    high = 1.0 if hits == n else float(betaincinv(hits + 1, n - hits, 1 - tail))
     return Interval(hits / n, low, high)
 
 
@@ -144,5 +143,7 @@ def _tango_score(b: int, c: int, n: int, delta: float) -> float:
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
     """Where a falling function crosses zero strictly inside (low, high)."""
+    from scipy.optimize import brentq
+
     edge = 1e-12
     return float(brentq(function, low + edge, high - edge, xtol=1e-13))

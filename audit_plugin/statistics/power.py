@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from audit_plugin.statistics.intervals import z_value
 
@@ -19,7 +19,7 @@ def rows_needed(discordance: float, drop: float, *, level: float = 0.95, power: 
     """
     if not 0 < drop <= discordance <= 1:
         raise ValueError(f"need 0 < drop <= discordance <= 1, got drop={drop}, discordance={discordance}")
-    z, z_power = z_value(level), float(norm.ppf(power))
+    z, z_power = z_value(level), float(ndtri(power))
     return (z * math.sqrt(discordance) + z_power * math.sqrt(discordance - drop**2)) ** 2 / drop**2
 
 
@@ -36,7 +36,7 @@ def minimal_detectable(n: int, discordance: float, *, level: float = 0.95, power
 
 def minimal_detectable_effect(se: float, *, level: float = 0.95, power: float = 0.8) -> float:
     """The same from a standard error, for any estimate that is about normal."""
-    return (z_value(level) + float(norm.ppf(power))) * se
+    return (z_value(level) + float(ndtri(power))) * se
 
 
 def mean_square(contributions: Float[np.ndarray, "n"]) -> float:

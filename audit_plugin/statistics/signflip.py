@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import binom, norm
+from scipy.special import bdtr, ndtr
 
 from audit_plugin.statistics.intervals import Interval, clopper_pearson
 
@@ -79,7 +79,7 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
     """
     if min(only_a, only_b) < 0:
         raise ValueError(f"counts are not negative, got {only_a} and {only_b}")
-    return float(min(1.0, 2 * binom.cdf(min(only_a, only_b), only_a + only_b, 0.5)))
+    return float(min(1.0, 2 * bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
 def margin_test(value: float, se: float, margin: float) -> float:
@@ -92,7 +92,7 @@ def margin_test(value: float, se: float, margin: float) -> float:
         raise ValueError(f"a standard error is not negative, got {se}")
     if se == 0:
         return 0.0 if value > margin else 1.0
-    return float(norm.sf((value - margin) / se))
+    return float(ndtr((margin - value) / se))
 
 
 def sparse_interval(contributions: Float[np.ndarray, "n"], *, bound: float, level: float = 0.95) -> Interval:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import spearmanr
 
 from audit_plugin.statistics.agreement import top_overlap
 
@@ -87,6 +86,8 @@ def operator_agreement(one: Float[np.ndarray, "K"], other: Float[np.ndarray, "K"
         raise ValueError(f"need the same two or more nodes on both sides, got {one.shape} and {other.shape}")
     if min(np.ptp(one), np.ptp(other)) == 0:
         return float("nan")
+    from scipy.stats import spearmanr
+
     return float(spearmanr(one, other).statistic)
 
 

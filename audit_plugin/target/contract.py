@@ -156,7 +156,7 @@ def _settle(options: TargetOptions, source: TensorSpec, *, batch_axis: bool) -> 
     wants = source.shape[1:] if batch_axis else source.shape
     height, width = wants[-2:] if asked.layout == "NCHW" else wants[:2]
     size = asked.size or ((height, width) if min(height, width) > 0 else None)
-    makes = _tail(size or (-1, -1), asked.layout)
+    makes = _tail(size or (-1, -1), asked)
     if len(wants) != 3 or any(want not in (-1, made) and made != -1 for want, made in zip(wants, makes, strict=True)):
         raise TargetShapeError(options.model, wants, makes)
     try:
@@ -165,8 +165,9 @@ def _settle(options: TargetOptions, source: TensorSpec, *, batch_axis: bool) -> 
         raise ConfigError(f"target {options.model!r}: {error}") from error
 
 
-def _tail(size: tuple[int, int], layout: str) -> tuple[int, ...]:
-    return (3, *size) if layout == "NCHW" else (*size, 3)
+def _tail(size: tuple[int, int], asked: PreprocessOptions) -> tuple[int, ...]:
+    channels = 1 if asked.channels == "GREY" else 3
+    return (channels, *size) if asked.layout == "NCHW" else (*size, channels)
 
 
 def _labels(options: TargetOptions, config: Mapping[str, Any], output: TensorSpec) -> tuple[str, ...]:

@@ -40,17 +40,17 @@ class PreprocessOptions:
     scale: float = 1 / 255
     """Factor on pixels 0..255."""
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Subtracted after scaling; red, green, blue."""
+    """Subtracted after scaling; red, green, blue (of a grey model three times the same)."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Divisor after the mean; red, green, blue."""
+    """Divisor after the mean; red, green, blue (of a grey model three times the same)."""
     resize: Resize = Resize.BILINEAR
     """Filter used where a picture has another size."""
     fit: Literal["stretch", "center_crop"] = "stretch"
     """Whether resizing may change the aspect ratio, or keeps it and cuts the middle out."""
     shorter_px: int | None = None
     """With ``center_crop``: length of the shorter side before cutting (256 in the usual "resize 256, crop 224")."""
-    channels: Literal["RGB", "BGR"] = "RGB"
-    """Order of the colours in the input tensor."""
+    channels: Literal["RGB", "BGR", "GREY"] = "RGB"
+    """Order of the colours in the input tensor; GREY is one channel, as Pillow's mode L weighs the colours."""
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
@@ -58,6 +58,10 @@ class PreprocessOptions:
             raise ValueError(f"`preprocess.size` must be (height, width) in pixels, got {self.size}")
         if self.scale == 0 or 0 in self.std:
             raise ValueError("`preprocess.scale` and `preprocess.std` must not be zero")
+        if self.channels == "GREY" and (len(set(self.mean)) > 1 or len(set(self.std)) > 1):
+            raise ValueError(
+                "a GREY model has one mean and one std; give the same number three times as `preprocess.mean` and `.std`"
+            )
         if self.dtype == "UINT8" and self.normalises:
             raise ValueError("a UINT8 model takes pixels as they are; remove `preprocess.scale`, `.mean` and `.std`")
         if self.shorter_px is not None and (self.fit != "center_crop" or self.shorter_px < max(self.size or (1, 1))):

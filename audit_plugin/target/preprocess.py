@@ -15,12 +15,15 @@ _FILTERS = {
     Resize.BILINEAR: Image.Resampling.BILINEAR,
     Resize.BICUBIC: Image.Resampling.BICUBIC,
 }
+LUMA = (19595, 38470, 7471)
+"""Weights of red, green and blue in 65536ths."""
 _TYPES = {"FP32": np.float32, "FP16": np.float16, "UINT8": np.uint8}
 
 
 def to_input(images: Images, options: PreprocessOptions) -> NDArray[np.generic]:
     """Images ``(n, 3, h, w)`` in [0, 1] as the input tensor ``(n, ...)`` in the declared layout and type."""
     pixels = resize(quantise(images), options)
+    pixels = grey(pixels) if options.channels == "GREY" else pixels
     values = pixels if options.dtype == "UINT8" else normalise(pixels, options)
     if options.channels == "BGR":
         values = values[..., ::-1]
@@ -52,9 +55,20 @@ def resize(pixels: Pixels, options: PreprocessOptions) -> Pixels:
     return np.stack([np.asarray(fitted(Image.fromarray(picture), options.size, options)) for picture in pixels])
 
 
+def grey(pixels: Pixels) -> Pixels:
+    """One channel ``(n, h, w, 1)``, as Pillow makes mode L of RGB (ITU-R 601-2, rounded); grey pictures stay what they are.
+
+    >>> grey(np.array([[[[9, 9, 9], [255, 0, 0]]]], np.uint8)).ravel().tolist()
+    [9, 76]
+    """
+    red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
+    weighed = (red * LUMA[0] + green * LUMA[1] + blue * LUMA[2] + 0x8000) >> 16
+    return weighed[..., None].astype(np.uint8)
+
+
 def normalise(pixels: Pixels, options: PreprocessOptions) -> NDArray[np.float32]:
-    """``(pixel * scale - mean) / std`` per colour."""
-    mean, std = np.array(options.mean, np.float32), np.array(options.std, np.float32)
+    """``(pixel * scale - mean) / std`` per colour, or of the one channel."""
+    mean, std = (np.array(each, np.float32)[: pixels.shape[-1]] for each in (options.mean, options.std))
     return (pixels * np.float32(options.scale) - mean) / std
 
 

@@ -37,9 +37,9 @@ def permuted_drops(world, scorer, at, rounds, rng):
 
 
 def test_a_perfect_generator_agrees_with_the_permutation_oracle():
-    """20 targets with permuted weights and signs: Spearman at least 0.99, and the first concept is always right."""
+    """Eight targets with permuted weights and signs: Spearman at least 0.99, and the first concept is always right."""
     rng = np.random.default_rng(20)
-    for _ in range(20):
+    for _ in range(8):
         weights = rng.permutation((3, 2, 1, 0.5, 0, 0)) * rng.choice([-1, 1], 6)
         scorer = linear(tuple(weights))
         world = build(250, rng, scorer, detector=1.0)
@@ -51,7 +51,7 @@ def test_a_perfect_generator_agrees_with_the_permutation_oracle():
 
 
 def test_models_that_use_no_concept_are_never_said_to_rely():
-    """Constant, random and rest-only models over 200 runs: at most 5 % with any `relies`."""
+    """Constant, random and rest-only models over 100 runs: at most 5 % with any `relies`."""
     truth = linear((2, 0))
     models = (
         lambda shown, _: np.full(len(shown), 0.3),
@@ -59,13 +59,13 @@ def test_models_that_use_no_concept_are_never_said_to_rely():
         lambda _, noise: 1 / (1 + np.exp(-noise)),
     )
     alarms = 0
-    for turn in range(200):
+    for turn in range(100):
         world = build(40, np.random.default_rng([21, turn]), truth, concepts=CONCEPTS[:2], real=False)
         world = replace(world, table=replace(world.table, readings={}))
         model = models[turn % 3]
         report = run(world, model, TINY)
         alarms += any(result.verdict is Verdict.RELIES for result in report.concepts)
-    assert alarms <= 10
+    assert alarms <= 5
 
 
 def test_an_unused_concept_is_rejected_at_the_nominal_rate():
@@ -73,11 +73,11 @@ def test_an_unused_concept_is_rejected_at_the_nominal_rate():
     scorer = linear((2, 0), noise=1.5)
     worlds = (
         build(60, np.random.default_rng([22, turn]), scorer, concepts=CONCEPTS[:2], generator=NOISY, real=False)
-        for turn in range(120)
+        for turn in range(60)
     )
     bare = (replace(world, table=replace(world.table, readings={})) for world in worlds)
     rejected = sum(run(world, scorer, TINY).concept("c1").p < 0.05 for world in bare)
-    assert rejected <= 120 * 0.05 + 3 * np.sqrt(120 * 0.05 * 0.95)
+    assert rejected <= 60 * 0.05 + 3 * np.sqrt(60 * 0.05 * 0.95)
 
 
 NOISY = Generator(fresh=True)

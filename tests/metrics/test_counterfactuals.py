@@ -34,6 +34,12 @@ def test_every_series_is_in_the_table_with_its_number(known):
     assert out["counterfactual_correlation_difference_high_ratio", LABELS] == known.figures.correlation_difference.high
     assert (out["counterfactual_network_rows", LABELS], out["counterfactual_queries", LABELS]) == (40, 3)
     assert out["counterfactual_attribute_gap_low_ratio", MARK] == known.gaps[0].gap.low
+    assert [out[f"counterfactual_{share}_ratio", LABELS] for share in ("jpeg", "witness", "adversarial")] == [1, 1, 0]
+    assert out["counterfactual_distance", (*LABELS, "KID")] == 0.1
+    assert out["counterfactual_likeness_ratio", (*LABELS, "S3")] == 0.9
+    assert out["counterfactual_set_images", (*LABELS, "S3")] == 40
+    assert ("counterfactual_distance", (*LABELS, "FID")) not in out  # refused
+    assert out["counterfactual_diversity", (*LABELS, "l1")] == 0.25
     assert [out[f"counterfactual_breach{end}", MARK] for end in ("", "_runs", "_strong")] == [1, 1, 1]
 
 
@@ -66,7 +72,11 @@ def test_what_was_not_measured_has_no_series(known):
         correlation_difference=None,
         network_rows=None,
         queries=None,
+        jpeg_ratio=None,
+        witness_ratio=None,
+        adversarial_ratio=None,
     )
-    names = {name for name, _ in samples(replace(known, figures=bare, gaps=())) if name.startswith("counterfactual")}
+    empty = replace(known, figures=bare, gaps=(), sets=known.sets[:1], diversity=replace(known.diversity, value=None))
+    names = {name for name, _ in samples(empty) if name.startswith("counterfactual")}
     assert names == {"counterfactual_images", "counterfactual_flips"}
     assert not [name for name, _ in samples(None) if name.startswith("counterfactual")]

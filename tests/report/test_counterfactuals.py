@@ -62,7 +62,36 @@ def test_every_figure_names_its_images(gallery, known):
     assert rows["Median distance (l1, of 1)"] == "the 40 flips"
     assert rows["Correlation difference (CD)"] == "flips to or from square (20 to, 20 from)"
     assert rows["COUT, −1 to 1: few pixels carry the flip"] == "images whose path was followed"
-    assert not [what for what in rows if "independent" in what]
+    bare = replace(
+        known, figures=replace(known.figures, witness_ratio=None, adversarial_ratio=None, cout=None), sets=(), diversity=None
+    )
+    rows = dict(
+        re.findall(
+            r'<tr><th scope="row">([^<]+)</th><td class="num">[^<]+</td><td class="soft">([^<]+)</td>', page_of(gallery, bare)
+        )
+    )
+    assert not [what for what in rows if any(word in what for word in ("independent", "dversarial", "COUT", "KID", "iversity"))]
+
+
+def test_sets_runs_and_the_witness_are_told_with_what_they_are_of(gallery, known):
+    """A figure that was refused says why in place of a number; diversity by pixels is not called LPIPS."""
+    page = page_of(gallery, known)
+    cells = {what: (value, of) for what, value, of in re.findall(
+        r'<tr><th scope="row">([^<]+)</th><td class="num">([^<]+)</td><td class="soft">([^<]+)</td>', page)}  # fmt: skip
+    assert cells["FID: flips against real images, lower is better"] == (
+        "– FID needs 500 images",
+        "60 real images, 60 counterfactuals (CC+IC, CCF), features of net:pool",
+    )
+    value, of = cells["KID: the same by a kernel, for few images"]
+    assert "0.05" in value
+    assert "60 counterfactuals" in of
+    assert "(CC, CCF+ICF)" in cells["S3: mean cosine of what pictures show"][1]
+    told = cells["Diversity: distance between runs (l1)"]
+    assert told == ("0.2500", "50 images, 3 runs each; 10 that flip in some runs and not in others are left out")
+    assert "LPIPS" not in page
+    (witness,) = [what for what in cells if "independent model (colours version 1)" in what]
+    assert "100" in cells[witness][0] or "1.00" in cells[witness][0]
+    assert "Adversarial flips: neither JPEG nor that model keeps them" in cells
 
 
 def test_the_gap_that_is_a_finding_is_marked(gallery, known):

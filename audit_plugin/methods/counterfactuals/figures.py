@@ -56,6 +56,7 @@ def figures(
         network_rows=_mean([item.network_rows for item in items]),
         queries=_mean([item.queries for item in items]),
         seconds=None if seconds is None or not flips else seconds / len(flips),
+        adversarial_ratio=_share(witness, np.array([not item.witness and not item.jpeg for item in witness])),
     )
 
 

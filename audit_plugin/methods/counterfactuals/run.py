@@ -1,21 +1,24 @@
 """Counterfactuals of one model version: made, asked again as they are stored, held against detectors, told in figures."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audit_plugin.bank.counterfactuals import Ask, CounterfactualStudio, Made
-from audit_plugin.core.counterfactual_results import Counterfactual, CounterfactualResult
-from audit_plugin.core.protocols import ConceptDetector, Images, Scores
-from audit_plugin.core.values import Concept
-from audit_plugin.methods.counterfactuals.attributes import Attributes, why_no_gaps
+from audit_plugin.bank.counterfactuals import Ask, CounterfactualStudio, Made, Wish
+from audit_plugin.core.counterfactual_results import CounterfactualResult, DiversityFigure
+from audit_plugin.core.protocols import Images, Scores
+from audit_plugin.methods.counterfactuals.attributes import why_no_gaps
+from audit_plugin.methods.counterfactuals.diversity import PLAIN, Distance, diversity_of
 from audit_plugin.methods.counterfactuals.figures import figures, gaps
+from audit_plugin.methods.counterfactuals.items import Reader, attributes_of, item_of, spread
+from audit_plugin.methods.counterfactuals.sets import Networks, set_figures
 from audit_plugin.methods.counterfactuals.summary import summary
-from audit_plugin.methods.counterfactuals.targets import targets
-from audit_plugin.statistics.counterfactuals import closeness
+from audit_plugin.methods.counterfactuals.targets import TargetPolicy, targets
+from audit_plugin.methods.counterfactuals.witness import Witness
 from audit_plugin.statistics.cout import cout
 
 Answers = Callable[[Collection[str]], Mapping[str, NDArray[np.float64]]]
@@ -45,149 +48,111 @@ class Told:
     rung: str
     rung_said: str
     passed_over: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reader:
-    """Who sees attributes, and which."""
+class Further:
+    """What is asked beside the flips themselves."""
 
-    detector: ConceptDetector
-    concepts: tuple[Concept, ...]
+    paths: int = 0
+    """Flips whose path is followed."""
+    witness: Witness | None = None
+    networks: Networks = field(default_factory=Networks)
+    runs: int = 1
+    """Searches of every image and target, each with other noise; figures are of the first."""
+    distance: Distance = PLAIN
+    """Between the pictures of two runs."""
 
 
 def run_counterfactuals(
     studio: CounterfactualStudio,
     model: Deployed,
-    told: Told,
+    told: Callable[[], Told],
     *,
-    wanted: Mapping[str, str],
+    wanted: TargetPolicy,
     known: Mapping[str, str],
     reader: Reader | None,
-    paths: int,
+    further: Further,
 ) -> CounterfactualResult:
     """What flips the model's decision on the studio's images; pictures that are there already cost nothing.
 
-    ``wanted``: class -> class to ask for, the runner-up when empty; ``known``: image -> label; ``paths``: flips whose path is followed.
+    ``told`` is asked once the pictures are made; ``known``: image -> label.
     A flip counts on the stored bytes alone, as the deployed version answers them.
     """
     befores = studio.originals()
     scores = dict(model.answers(befores.values()))
     images = list(befores)
-    policy = dict(wanted) if wanted else "runner_up"
-    aims = targets(np.stack([scores[befores[image]] for image in images]), model.labels, policy)
-    goal = {images[aim.row]: (aim.original, aim.target) for aim in aims}
-    clock, fresh = monotonic(), studio.missing({image: target for image, (_, target) in goal.items()})
-    made = studio.made({image: target for image, (_, target) in goal.items()}, model.search)
+    aims = targets(np.stack([scores[befores[image]] for image in images]), model.labels, wanted)
+    own = {images[aim.row]: aim.original for aim in aims}
+    wishes = [Wish(images[aim.row], aim.target) for aim in aims]
+    clock, fresh = monotonic(), studio.missing(wishes)
+    made = studio.made(wishes, model.search)
     seconds = monotonic() - clock if fresh else None
-    scores |= model.answers({one.after for one in made})
-    flipped = {one.image: int(scores[one.after].argmax()) == goal[one.image][1] for one in made}
-    jpeg = studio.jpeg([one.after for one in made if flipped[one.image]])
+    again = [studio.made([replace(wish, run=run) for wish in wishes], model.search) for run in range(1, further.runs)]
+    scores |= model.answers({one.after for one in chain(made, *again)})
+    flips = [one for one in made if int(scores[one.after].argmax()) == one.wish.target]
+    jpeg = studio.jpeg([one.after for one in flips])
     scores |= model.answers(jpeg.values())
-    nearest = _nearest(studio, [one for one in made if flipped[one.image]], paths)
-    walked = studio.paths({one.after: one.before for one in nearest}, model.id, model.predict)
+    seen = {} if further.witness is None else further.witness.sees(flips, model.labels)
+    walked, couts = _paths(studio, model, spread(studio, flips, further.paths), own)
     items = tuple(
-        _item(
+        item_of(
             studio,
             one,
-            goal[one.image],
+            own[one.image],
             scores,
             model.labels,
             label=known.get(one.image, ""),
             jpeg=jpeg,
+            witness=seen.get(one.after),
             path=walked.get(one.after),
         )
         for one in made
     )
-    couts = [
-        cout(walked[one.after][:, goal[one.image][0]], walked[one.after][:, goal[one.image][1]], pixels=studio.size**2).value
-        for one in nearest
-    ]
     reference = {sha: model.labels[int(scores[sha].argmax())] for sha in befores.values()}
-    attributes = None if reader is None or not items else _attributes(studio, reader, items, reference, model.positive)
-    why = why_no_gaps(items, attributes)
+    attributes = None if reader is None or not items else attributes_of(studio, reader, items, reference, model.positive)
+    why, how = why_no_gaps(items, attributes), told()
     found = figures(items, seconds=seconds, couts=couts, attributes=attributes)
     along = () if why or attributes is None else gaps(items, attributes)
     return CounterfactualResult(
-        method=told.method,
-        rung=told.rung,
-        rung_said=told.rung_said,
-        passed_over=told.passed_over,
+        method=how.method,
+        rung=how.rung,
+        rung_said=how.rung_said,
+        passed_over=how.passed_over,
         positive=model.positive,
-        summary=summary(found, along, method=told.method, rung=told.rung, positive=model.positive),
+        summary=summary(found, along, method=how.method, rung=how.rung, positive=model.positive),
         figures=found,
         gaps=along,
         items=items,
-        notes=(why,) if why else (),
+        sets=set_figures(studio, items, further.networks),
+        diversity=_diversity(studio, model, [made, *again], scores, known=known, distance=further.distance)
+        if again and made
+        else None,
+        witness="" if further.witness is None else further.witness.name,
+        notes=(*how.notes, *((why,) if why else ())),
     )
 
 
-def _item(
+def _diversity(
     studio: CounterfactualStudio,
-    one: Made,
-    goal: tuple[int, int],
+    model: Deployed,
+    runs: Sequence[Sequence[Made]],
     scores: Mapping[str, NDArray[np.float64]],
-    labels: Sequence[str],
     *,
-    label: str,
-    jpeg: Mapping[str, str],
-    path: Scores | None,
-) -> Counterfactual:
-    original, target = goal
-    before, after = (studio.pixels(sha).transpose(2, 0, 1)[None] for sha in (one.before, one.after))
-    close = closeness(np.ascontiguousarray(before), np.ascontiguousarray(after))
-    flipped = int(scores[one.after].argmax()) == target
-    return Counterfactual(
-        image=one.image,
-        original=labels[original],
-        target=labels[target],
-        label=label,
-        before_sha256=one.before,
-        after_sha256=one.after,
-        flipped=flipped,
-        jpeg=int(scores[jpeg[one.after]].argmax()) == target if flipped else None,
-        before=float(np.clip(scores[one.before][target], 0, 1)),
-        after=float(np.clip(scores[one.after][target], 0, 1)),
-        free=one.free and flipped,
-        l1=float(close.l1[0]),
-        changed=float(close.changed[0]),
-        attempts=one.attempts,
-        network_rows=one.network_rows,
-        queries=one.queries,
-        path=() if path is None else tuple(float(p) for p in path[:, target]),
-    )
+    known: Mapping[str, str],
+    distance: Distance,
+) -> DiversityFigure:
+    correct = {one.image: known.get(one.image, "") == model.labels[int(scores[one.before].argmax())] for one in runs[0]}
+    return diversity_of(studio, runs, scores, correct, distance)
 
 
-def _nearest(studio: CounterfactualStudio, flips: Sequence[Made], count: int) -> list[Made]:
-    """Flips spread evenly over their distances, the nearest and the farthest among them."""
-    by_distance = sorted(flips, key=lambda one: (_distance(studio, one), one.image))
-    if len(by_distance) <= count:
-        return by_distance
-    return [by_distance[round(at * (len(by_distance) - 1) / max(count - 1, 1))] for at in range(count)]
-
-
-def _distance(studio: CounterfactualStudio, one: Made) -> float:
-    before, after = (studio.pixels(sha).astype(np.int16) for sha in (one.before, one.after))
-    return float(np.abs(before - after).mean())
-
-
-def _attributes(
-    studio: CounterfactualStudio,
-    reader: Reader,
-    items: Sequence[Counterfactual],
-    reference: Mapping[str, str],
-    positive: str,
-) -> Attributes:
-    """Readings before and after, and of the reference: sha256 of images that nothing was done to -> class that the server gives."""
-    read = studio.readings(reader.detector, [*reference, *(item.after_sha256 for item in items)])
-
-    def levels(shas: Sequence[str]) -> NDArray[np.int64]:
-        return np.array([[int(np.argmax(read[sha][concept.name])) for concept in reader.concepts] for sha in shas], np.int64)
-
-    return Attributes(
-        concepts=reader.concepts,
-        before=levels([item.before_sha256 for item in items]),
-        after=levels([item.after_sha256 for item in items]),
-        reference=levels(list(reference)),
-        predicted=tuple(reference.values()),
-        positive=positive,
-    )
+def _paths(
+    studio: CounterfactualStudio, model: Deployed, flips: Sequence[Made], own: Mapping[str, int]
+) -> tuple[dict[str, Scores], list[float]]:
+    """sha256 of pictures -> class scores on the way to them, and what COUT is of each."""
+    walked = studio.paths({one.after: one.before for one in flips}, model.id, model.predict)
+    return walked, [
+        cout(walked[one.after][:, own[one.image]], walked[one.after][:, one.wish.target], pixels=studio.size**2).value
+        for one in flips
+    ]

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-TargetPolicy = Literal["runner_up"] | Mapping[str, str] | Sequence[str]
-"""``runner_up``; a mapping from the class that the server says to the target, where images of other classes get the runner-up; or the
-classes of interest, all of which are targets of every image."""
+TargetPolicy = Literal["runner_up", "all"] | Mapping[str, str | Sequence[str]] | Sequence[str]
+"""``runner_up``; ``all`` other classes; a mapping from the class that the server says to one target or several, where images of other
+classes get the runner-up; or the classes of interest, all of which are targets of every image."""
 
 
 @dataclass(frozen=True)
@@ -62,20 +62,29 @@ def _wanted(classes: Sequence[str], policy: TargetPolicy) -> tuple[tuple[int, ..
     runners: tuple[tuple[int, ...], ...] = ((),) * len(classes)
     wanted = runners
     if isinstance(policy, Mapping):
-        pairs = {_index(one, classes): _index(other, classes) for one, other in policy.items()}
-        if same := [classes[one] for one, other in pairs.items() if one == other]:
+        pairs = {_index(one, classes): _several(others, classes) for one, others in policy.items()}
+        if same := [classes[one] for one, others in pairs.items() if one in others]:
             raise ValueError(f"a class cannot be its own target: {', '.join(same)}")
-        wanted = tuple((pairs[at],) if at in pairs else () for at in range(len(classes)))
+        wanted = tuple(pairs.get(at, ()) for at in range(len(classes)))
     elif isinstance(policy, str):
-        if policy != "runner_up":
-            raise ValueError(f"targets are `runner_up`, a mapping from class to class, or a list of classes; got {policy!r}")
-        return runners
+        if policy not in {"runner_up", "all"}:
+            raise ValueError(
+                f"targets are `runner_up`, `all`, a mapping from class to classes, or a list of classes; got {policy!r}"
+            )
+        return runners if policy == "runner_up" else (tuple(range(len(classes))),) * len(classes)
     else:
         interest = tuple(sorted({_index(name, classes) for name in policy}))
         if not interest:
             raise ValueError("name at least one class of interest as a target")
         wanted = (interest,) * len(classes)
     return runners if len(classes) == 2 else wanted
+
+
+def _several(names: str | Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:
+    found = tuple(sorted({_index(name, classes) for name in ([names] if isinstance(names, str) else names)}))
+    if not found:
+        raise ValueError("name at least one target of every class, or leave the class out")
+    return found
 
 
 def _index(name: str, classes: Sequence[str]) -> int:

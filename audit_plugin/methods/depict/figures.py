@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import chi2_contingency
 
 from audit_plugin.core.values import Role
 from audit_plugin.methods.depict.assemble import Array, FlipArrays, GroupArrays, Ints, Mask
@@ -215,6 +214,8 @@ def _related(first: Ints, second: Ints, *, tests: int) -> bool:
 
     Strata of unrelated concepts would split the rows by chance and pull the conditional importance down.
     """
+    from scipy.stats import chi2_contingency
+
     counts = np.zeros((int(first.max()) + 1, int(second.max()) + 1))
     np.add.at(counts, (first, second), 1)
     counts = counts[counts.any(1)][:, counts.any(0)]

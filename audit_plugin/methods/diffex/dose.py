@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import kendalltau
 
 from audit_plugin.core.diffex_results import DosePoint, DoseResponse, ScoreKind
 from audit_plugin.core.edits import EditCell, EditRow
@@ -131,6 +130,8 @@ def _number(params: Mapping[str, object]) -> tuple[str, float] | None:
 
 def _tau(d: Float[np.ndarray, "D"]) -> float:
     """Kendall's tau between the order of the doses and the effects; 0 where they are all the same."""
+    from scipy.stats import kendalltau
+
     return 0.0 if np.ptp(d) == 0 else float(kendalltau(np.arange(len(d)), d).statistic)
 
 

@@ -4,7 +4,8 @@ from audit_plugin.target.gradients.agreement import QUANTISED, SAME, Agreement, 
 from audit_plugin.target.gradients.ladder import Guide, guide
 from audit_plugin.target.gradients.reading import Reading, read_network
 from audit_plugin.target.gradients.served import SUFFIX, ServedGradients
-from audit_plugin.target.gradients.student import Surrogate, Transfer, check_transfer, distil, examine
+from audit_plugin.target.gradients.student import Surrogate, Transfer, check_transfer, distil, examine, taught_again
+from audit_plugin.target.gradients.watched import WatchedSurrogate
 from audit_plugin.target.guidance import GradientOptions, Rung, StudentOptions
 
 __all__ = [
@@ -21,10 +22,12 @@ __all__ = [
     "StudentOptions",
     "Surrogate",
     "Transfer",
+    "WatchedSurrogate",
     "agreement",
     "check_transfer",
     "distil",
     "examine",
     "guide",
     "read_network",
+    "taught_again",
 ]

@@ -16,7 +16,7 @@ class Agreement:
 
     images: int
     top1: float
-    """Share of pictures with the same likeliest class."""
+    """Share of pictures whose likeliest class is one of the other's likeliest."""
     worst: float
     """Largest absolute difference of a probability."""
     correlation: float
@@ -59,7 +59,8 @@ def agreement(ours: Scores, theirs: Scores) -> Agreement:
         )
     if not len(ours):
         return Agreement(images=0, top1=0.0, worst=float("inf"), correlation=float("nan"))
-    same = float((ours.argmax(1) == theirs.argmax(1)).mean())
+    first = theirs[np.arange(len(ours)), ours.argmax(1)] == theirs.max(1)  # rounding makes ties of the likeliest two
+    same = float(first.mean())
     return Agreement(images=len(ours), top1=same, worst=float(np.abs(ours - theirs).max()), correlation=_correlation(ours, theirs))
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,9 @@ from audit_plugin.target.gradients.agreement import Bound, agreement
 from audit_plugin.target.gradients.reading import read_network
 from audit_plugin.target.gradients.served import SUFFIX, ServedGradients
 from audit_plugin.target.gradients.student import OnStep, check_transfer, distil, examine
+from audit_plugin.target.gradients.watched import WatchedSurrogate
 from audit_plugin.target.guidance import GradientOptions, Rung
+from audit_plugin.target.searching import resolution
 from audit_plugin.target.triton import TritonClassifier
 
 Pictures = NDArray[np.float32]
@@ -80,9 +81,11 @@ def _compared(rung: Rung, options: GradientOptions, target: TritonClassifier, im
     ours = probabilities(judge, images)
     if target.labels_only:
         ours = np.eye(ours.shape[1])[ours.argmax(1)]
+    step = 0.0 if target.labels_only else resolution(theirs)
     found = agreement(ours, theirs)
-    Bound(top1=options.top1, worst=1.0 if target.labels_only else options.worst).check(found, rung.value)
-    return Guide(rung=rung, judge=judge, said=str(found))
+    Bound(top1=options.top1, worst=1.0 if target.labels_only else options.worst + step / 2).check(found, rung.value)
+    rounded = f"; the server's answers are rounded to {step:.2g}, which explains up to {step / 2:.2g}" if step else ""
+    return Guide(rung=rung, judge=judge, said=f"{found}{rounded}")
 
 
 def probabilities(judge: Judge, images: Pictures, batch: int = 64) -> NDArray[np.float64]:
@@ -117,5 +120,5 @@ def _surrogate(options: GradientOptions, target: TritonClassifier, pool: Pool | 
     surrogate = distil(pictures, target.predict(pictures), options=options.student, on_step=on_step)
     found = examine(surrogate, target.predict, options=options.student)
     check_transfer(found, options.student)
-    judge: Any = surrogate
-    return Guide(rung=Rung.SURROGATE, judge=judge, said=str(found))
+    watched = WatchedSurrogate(surrogate=surrogate, predict=target.predict, options=options.student, on_step=on_step)
+    return Guide(rung=Rung.SURROGATE, judge=watched, said=str(found))

@@ -16,12 +16,15 @@ from torch.nn import functional
 from audit_plugin.core.errors import GradientError
 from audit_plugin.target.contract import Contract
 from audit_plugin.target.options import Activation, PreprocessOptions, Resize
+from audit_plugin.target.preprocess import LUMA
 from engines.errors import EngineError
 from engines.serving.onnx_module import OnnxModule
 
 Images = Float[Tensor, "n 3 h w"]
 Logits = Float[Tensor, "n k"]
 
+_LABELLING = frozenset({"ArgMax", "TopK", "LabelEncoder", "ZipMap", "Cast", "Squeeze", "Identity", "Flatten"})
+"""What may lie between scores and the class that is told of them."""
 _SMALLEST = 1e-38
 """Probability that stands for 0 where the network answers probabilities and their logits cannot be had."""
 
@@ -57,10 +60,12 @@ class Reading(nn.Module):
     def _prepared(self, images: Images) -> Tensor:
         options = self.preprocess
         pixels = _resized(_rounded(images * 255), options)
+        if options.channels == "GREY":
+            pixels = _rounded((pixels * (pixels.new_tensor(LUMA) / 65536).view(1, 3, 1, 1)).sum(1, keepdim=True))
         values = pixels
         if options.dtype != "UINT8":
-            shape = (1, 3, 1, 1)
-            mean, std = (images.new_tensor(each).view(shape) for each in (options.mean, options.std))
+            shape = (1, -1, 1, 1)
+            mean, std = (images.new_tensor(each)[: pixels.shape[1]].view(shape) for each in (options.mean, options.std))
             values = (pixels * options.scale - mean) / std
         if options.channels == "BGR":
             values = values.flip(1)
@@ -86,19 +91,30 @@ def read_network(path: Path, contract: Contract) -> Reading:
 
 
 def _onnx(path: Path, contract: Contract) -> tuple[nn.Module, bool]:
-    """The graph up to its logits where it ends in a softmax or a sigmoid of them."""
-    plain = OnnxModule(path)
-    names = [each.name for each in plain.outputs]
+    """The graph up to its logits where it ends in a softmax or a sigmoid of them, and before an output of class numbers or names."""
+    made_by, names = _producers(path)
     output = contract.output.name if contract.output.name in names else names[0] if len(names) == 1 else None
     if output is None:
         raise GradientError(f"{path} has no output {contract.output.name!r} as the server has; it has {', '.join(names)}")
-    graph = OnnxModule(path, output)
-    if _speaks_logits(contract) or not graph.nodes:
-        return graph.eval(), _speaks_logits(contract)
-    last = graph.nodes[-1]
-    if last.output == output and last.operator in {"Softmax", "Sigmoid"}:
-        return OnnxModule(path, last.inputs[0]).eval(), True
-    return graph.eval(), False
+    while contract.labels_only and output in made_by and made_by[output][0] in _LABELLING:
+        output = made_by[output][1]
+    if contract.labels_only or not _speaks_logits(contract):
+        operator, source = made_by.get(output, ("", output))
+        if operator in {"Softmax", "Sigmoid"}:
+            return OnnxModule(path, source).eval(), True
+    return OnnxModule(path, output).eval(), contract.labels_only or _speaks_logits(contract)
+
+
+def _producers(path: Path) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """Tensor -> operator that makes it and that operator's first input; and the outputs' names."""
+    import onnx
+
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except Exception as error:  # protobuf's errors share no base class with onnx's
+        raise GradientError(f"{path} cannot be read as an ONNX file: {' '.join(str(error).split())}") from error
+    made = {name: (node.op_type, node.input[0] if node.input else "") for node in graph.node for name in node.output}
+    return made, [each.name for each in graph.output]
 
 
 def _torch(path: Path) -> nn.Module:

@@ -6,7 +6,7 @@ deployed model's score.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -76,8 +76,10 @@ class Surrogate:
     """Students as one judge: the logarithm of their mean probability."""
 
     students: tuple[Student, ...]
-    pictures: int
+    pictures: Pictures
     """That taught them."""
+    told: Scores
+    """What the server said of those."""
     held_out: Pictures
     answers: Scores
     """Of the server to the held-out pictures."""
@@ -103,16 +105,41 @@ def distil(
         raise GradientError(f"a surrogate learns from at least 54 answered pictures, got {len(pictures)}; give more images")
     order = np.random.default_rng(seed).permutation(len(pictures))
     taught, kept = order[held:], order[:held]
-    x = torch.from_numpy(np.ascontiguousarray(pictures[taught], np.float32))
-    p = torch.from_numpy(np.clip(answers[taught], SMALLEST, 1).astype(np.float32))
+    found = Surrogate((), pictures[taught], answers[taught], pictures[kept], answers[kept])
+    return _with_students(found, options, seed=seed, on_step=on_step)
+
+
+def taught_again(
+    surrogate: Surrogate,
+    pictures: Pictures,
+    answers: Scores,
+    *,
+    seed: int = 1,
+    options: StudentOptions | None = None,
+    on_step: OnStep | None = None,
+) -> Surrogate:
+    """New students of what taught the old ones and of more pictures; the held-out ones stay what they were."""
+    more = Surrogate(
+        (),
+        np.concatenate([surrogate.pictures, pictures]),
+        np.concatenate([surrogate.told, answers]),
+        surrogate.held_out,
+        surrogate.answers,
+    )
+    return _with_students(more, options or StudentOptions(), seed=seed, on_step=on_step)
+
+
+def _with_students(surrogate: Surrogate, options: StudentOptions, *, seed: int, on_step: OnStep | None) -> Surrogate:
+    x = torch.from_numpy(np.ascontiguousarray(surrogate.pictures, np.float32))
+    p = torch.from_numpy(np.clip(surrogate.told, SMALLEST, 1).astype(np.float32))
     students = []
     for at in range(options.students):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed * 1000 + at)
-            student = Student(answers.shape[1], [width + 8 * at for width in options.widths])
+            student = Student(surrogate.told.shape[1], [width + 8 * at for width in options.widths])
             told = partial(_told, on_step, at, options.students)
             students.append(_taught(student, x, p / p.sum(1, keepdim=True), options, seed=seed * 1000 + at, on_step=told))
-    return Surrogate(tuple(students), len(taught), pictures[kept], answers[kept])
+    return replace(surrogate, students=tuple(students))
 
 
 def examine(

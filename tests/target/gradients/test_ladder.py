@@ -35,6 +35,7 @@ def url(triton_kit, colour_repository, tmp_path_factory):
     export_classifier(module, repository, image=(3, 16, 16), name="colours_vjp", cache=folder / "cache", buckets=(1, 4))
     with TritonServer(repository, kit=triton_kit, log_file=folder / "log") as server:
         yield server.grpc_url
+        server.kill()  # a polite end takes seconds
 
 
 @pytest.fixture
