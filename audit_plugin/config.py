@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
@@ -298,6 +299,8 @@ class ExplainConfig:
     its own, with ``{class}`` where it names what the classes are about and ``{look}`` in place of the rest."""
     gradients: Mapping[str, GradientOptions] = field(default_factory=dict)
     """Model -> how its gradient is had; see docs/counterfactuals.md."""
+    robust: str = ""
+    """Of ``dvce``: ONNX file of an adversarially robust classifier of the same classes, whose gradient edits stay within a cone of."""
     witness: WitnessOptions | None = None
     """An independent model that flips are shown to."""
     features: FeatureOptions | None = None
@@ -421,8 +424,6 @@ class Loaded:
         return self.config.store if "://" in self.config.store else Path(self.config.store)
 
 
-_CONFIG = TypeAdapter(Config)
-_MODEL = TypeAdapter(AuditedModel)
 _TARGET_KEYS = frozenset(entry.name for entry in fields(TargetOptions))
 _AUDIT_KEYS = frozenset(entry.name for entry in fields(AuditedModel)) - {"target"}
 
@@ -445,7 +446,7 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Loaded:
 
 def parse(document: Mapping[str, Any], directory: Path) -> Loaded:
     """Check a configuration that is already a mapping; its relative paths are relative to ``directory``."""
-    config: Config = _checked(_CONFIG, document, Config, "")
+    config: Config = _checked(_adapter(Config), document, Config, "")
     if config.version != VERSION:
         raise ConfigError(f"version: this release reads format {VERSION}, the file says {config.version}")
     if not config.models:
@@ -468,7 +469,7 @@ def parse(document: Mapping[str, Any], directory: Path) -> Loaded:
         models=tuple(_model(config, at, directory) for at in range(len(config.models))),
         policy=_policy(config.policy, directory),
         text=yaml.safe_dump(
-            masked(_CONFIG.dump_python(config, mode="json", exclude_none=True)), sort_keys=False, allow_unicode=True
+            masked(_adapter(Config).dump_python(config, mode="json", exclude_none=True)), sort_keys=False, allow_unicode=True
         ),
     )
 
@@ -505,7 +506,7 @@ def control_of(asked: ShortcutConfig, concept_set: ConceptSet) -> str:
 
 def schema() -> dict[str, Any]:
     """JSON Schema of the configuration file, for editors."""
-    whole, model = _CONFIG.json_schema(), _MODEL.json_schema()
+    whole, model = _adapter(Config).json_schema(), _adapter(AuditedModel).json_schema()
     target = model["$defs"].pop("TargetOptions")
     audited = {key: value for key, value in model["properties"].items() if key in _AUDIT_KEYS}
     strict = {"type": "object", "additionalProperties": False}
@@ -593,6 +594,7 @@ def _rooted(config: Config, directory: Path) -> Config:
         and replace(
             config.explain,
             generator=at(config.explain.generator),
+            robust=at(config.explain.robust),
             witness=config.explain.witness and replace(config.explain.witness, file=at(config.explain.witness.file)),
             **{
                 name: network and replace(network, file=at(network.file))
@@ -620,7 +622,7 @@ def _model(config: Config, at: int, directory: Path) -> AuditedModel:
     target = {**config.server, **{key: value for key, value in entry.items() if key not in own}}
     if isinstance(target.get("version"), int):  # YAML reads the number of a version as a number
         target["version"] = str(target["version"])
-    model: AuditedModel = _checked(_MODEL, {**own, "target": target}, AuditedModel, where)
+    model: AuditedModel = _checked(_adapter(AuditedModel), {**own, "target": target}, AuditedModel, where)
     if model.label not in columns:
         raise ConfigError(f"{where}.label: {model.label!r} is not in `source.label_columns` ({', '.join(columns)}); add it there")
     return replace(model, target=_rooted_target(model.target, directory))
@@ -653,6 +655,12 @@ def _policy(policy: Mapping[str, Any] | str | None, directory: Path) -> Policy:
     if policy is None:
         return default_policy()
     return load_policy(directory / policy) if isinstance(policy, str) else policy_from(policy)
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    """Made when it is first needed: the schemas are large."""
+    return TypeAdapter(kind)
 
 
 def _checked(adapter: TypeAdapter[Any], document: Mapping[str, Any], kind: type, where: str) -> Any:

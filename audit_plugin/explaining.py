@@ -17,7 +17,7 @@ from audit_plugin.bank.drafts import EditSource
 from audit_plugin.bank.edit_store import EditStore
 from audit_plugin.bank.shown import batched
 from audit_plugin.config import ExplainConfig
-from audit_plugin.core.errors import ConfigError
+from audit_plugin.core.errors import ConfigError, GradientError
 from audit_plugin.core.protocols import Images, Progress, Scores
 from audit_plugin.core.seeds import digest, seed
 from audit_plugin.methods.counterfactuals.run import Told
@@ -170,12 +170,34 @@ class Explaining:
         judge = None if method in SCORED else self.guide.judge
         self._answers.begin(len(images))
         with self.errors(), self.lend() as pipeline:
-            made = self._proposer(pipeline).propose(method, images, seeds, targets, ask, judge=judge, free=self.asked.free)
+            robust = self._robust if method == "dvce" else None
+            made = self._proposer(pipeline).propose(
+                method, images, seeds, targets, ask, judge=judge, robust=robust, free=self.asked.free
+            )
         if watched is not None and judge is not None:
             guided = ~made.free
             watched.saw(made.images[guided], np.asarray(targets)[guided], made.success[guided])
         proposed: Proposed = replace(made, queries=made.queries + self._answers.further)
         return proposed
+
+    @cached_property
+    def _robust(self) -> Any:
+        """For DVCE's cone; None where no file is named.  Raises GradientError for one of other classes, or that cannot be read."""
+        from audit_plugin.target.gradients import read_network
+        from audit_plugin.target.gradients.ladder import probabilities
+
+        if not self.asked.robust:
+            return None
+        network, file, wanted = (
+            read_network(Path(self.asked.robust), self.target.contract),
+            self.asked.robust,
+            self.target.info.labels,
+        )
+        if (found := probabilities(network, self.shown()[:1]).shape[1]) != len(wanted):
+            raise GradientError(
+                f"explain.robust: {file} answers {found} classes, the audited model {len(wanted)}; give one of the same"
+            )
+        return network
 
     @property
     def _watched(self) -> "WatchedSurrogate | None":

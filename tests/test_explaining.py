@@ -16,7 +16,7 @@ from audit_plugin.explaining import SIGNALS, Explaining, deepest_start
 from audit_plugin.target.gradients import GradientOptions, Guide, Rung, StudentOptions, WatchedSurrogate, watched
 from engines.pipeline import load_pipeline
 from tests.engines.pipelines import miniatures
-from tests.fixtures.networks import colour_network
+from tests.fixtures.networks import BIAS, WEIGHT, colour_network
 from tests.target.gradients.deployed import Coarse
 
 SIDE = 8
@@ -176,6 +176,25 @@ def test_only_what_changes_pictures_makes_them_anew(tmp_path):
     ]
     assert keys[0] == keys[1] == keys[2] == keys[3] == keys[5]
     assert len({keys[0], keys[4], keys[6]}) == 3
+
+
+def test_dvce_stays_in_the_cone_of_a_robust_model(tmp_path, pipeline):
+    """Other pictures than without one; a model of other classes is refused."""
+    weight = np.roll(WEIGHT, 1, axis=0)
+    robust = colour_network(tmp_path / "robust.onnx", weight=weight)
+    few = colour_network(tmp_path / "few.onnx", weight=WEIGHT[:, :2], bias=BIAS[:2])
+    made = []
+    for folder, file in (("plain", ""), ("cone", str(robust))):
+        found, _ = explaining(
+            tmp_path / folder, Coarse(EXACT), pipeline, n=1, gradients=twin(tmp_path), method="dvce", robust=file, free=0
+        )
+        made += [one.after for one in found.studio.made([Wish("i0", 1)], found.ask)]
+    assert made[0] != made[1]
+    other, _ = explaining(
+        tmp_path / "few", Coarse(EXACT), pipeline, n=1, gradients=twin(tmp_path), method="dvce", robust=str(few), free=0
+    )
+    with pytest.raises(GradientError, match=r"explain.robust: .*few.onnx answers 2 classes, the audited model 4"):
+        other.studio.made([Wish("i0", 1)], other.ask)
 
 
 def test_students_whose_flips_do_not_transfer_are_replaced_by_the_server(tmp_path, pipeline, monkeypatch):

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ MODELS = ("shape_clean", "shape_background_100")
 """One that looks at the shape, one that was trained where the background betrays the answer."""
 CHECKOUT = Path(__file__).parents[2]
 _TRIES = 2_000
+_ENOUGH = 60
+"""Rows from which on pictures are explained as well; fewer are for trying things out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,13 +151,28 @@ diffex:                           # what moves the scores when it alone is chang
     race: {{keep: {min(12, 1 + rows // 8)}}}              # nodes that are estimated
     dose_images: 8                # pictures on which the strongest are tried at other strengths
     combine: {{size: 1}}            # 3 also changes up to three things together
-
+{_explain(truths, assets) if rows >= _ENOUGH else ""}
 server: {{url: "{url}"}}   # gRPC endpoint; TLS, tokens and restricted protocols go here too
 models:
 {models}
 
 store: audit.sqlite               # results; a PostgreSQL URL works as well
 report: .                         # directory of report.html, report.json and model_card.md
+"""
+
+
+def _explain(models: Iterable[str], assets: str) -> str:
+    files = "\n".join(f"    {name}: {{file: {json.dumps(f'{assets}/planted/{name}.onnx')}}}" for name in models)
+    return f"""
+explain:                          # pictures that the models decide otherwise about; a few, for figures take hundreds
+  images: 4
+  signal: 0.45                    # how much of a picture an edit keeps at its start; found for every model where it is left out
+  kept: 30
+  bisections: 0
+  free: 2
+  paths: 4
+  gradients:                      # the files that the server runs; without them guidance goes by scores alone
+{files}
 """
 
 

@@ -51,6 +51,8 @@ class Case:
     plan: ProposalPlan
     signal: float
     """sqrt(alpha_bar) where the edit starts."""
+    robust: Judge | None = None
+    """A classifier of the same classes whose gradients are perceptually aligned; for DVCE's cone."""
 
     @property
     def depth(self) -> int:
@@ -80,7 +82,7 @@ class Case:
         )
 
 
-def _edited(method: Callable[..., GuidedEdits], case: Case, options: object) -> GuidedEdits:
+def _edited(method: Callable[..., GuidedEdits], case: Case, options: object, **more: object) -> GuidedEdits:
     """What every method of this package is called with."""
     return method(
         case.diffusion,
@@ -93,6 +95,7 @@ def _edited(method: Callable[..., GuidedEdits], case: Case, options: object) -> 
         accept=case.accept,
         batch=case.batch,
         options=options,
+        **more,
     )
 
 
@@ -147,7 +150,7 @@ def _maskdime(case: Case) -> GuidedEdits:
 def _dvce(case: Case) -> GuidedEdits:
     plan = case.plan
     options = DvceOptions(kept=plan.kept, depth=plan.kept // 2, bisections=plan.bisections, confidence=plan.confidence)
-    return _edited(dvce, case, options)
+    return _edited(dvce, case, options, robust=case.robust)
 
 
 def _ace(case: Case) -> GuidedEdits:

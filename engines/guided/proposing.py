@@ -80,11 +80,13 @@ class Proposer:
         ask: Ask,
         *,
         judge: Judge | None = None,
+        robust: Judge | None = None,
         free: int = 0,
     ) -> Proposal:
         """Edit images (RGB in [0, 1], of the pipeline's size) until the deployed model calls each its target.
 
-        ``ask`` has the last word on every try; ``judge`` is its gradient (for all methods but those that take scores alone); ``free``
+        ``ask`` has the last word on every try; ``judge`` is its gradient (for all methods but those that take scores alone); ``robust`` is for
+        dvce's cone; ``free``
         unguided variations from each of two starts are asked first, and an image that they flip is left at that.
         """
         if method not in METHODS or (judge is None) != (method in SCORED):
@@ -99,7 +101,7 @@ class Proposer:
             made = (
                 self._searched(cast(Scored, method), rest, counted)
                 if judge is None
-                else self._guided(cast(Guided, method), rest, counted, judge)
+                else self._guided(cast(Guided, method), rest, counted, (judge, robust))
             )
             found = _merged(found, made, left)
         if self.plan.trims and method != "dime":
@@ -156,14 +158,15 @@ class Proposer:
             floor=np.rint(some.images * 255).astype(np.float32) / np.float32(255),
         )
 
-    def _guided(self, method: Guided, some: "_Some", counted: Counted, judge: Judge) -> Proposal:
+    def _guided(self, method: Guided, some: "_Some", counted: Counted, judges: tuple[Judge, Judge | None]) -> Proposal:
         whole = Case(
             diffusion=self.pipeline.diffusion,
             x=self._canvas.encoded(some.images),
             target=some.goal,
             cond=self._canvas.untold(len(some.rows)),
             seeds=some.seeds,
-            judge=judge,
+            judge=judges[0],
+            robust=judges[1],
             accept=counted.accept(some.rows),
             decode=self._canvas.decode,
             batch=self.pipeline.batch,

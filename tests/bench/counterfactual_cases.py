@@ -24,7 +24,7 @@ from audit_plugin.target.guidance import StudentOptions
 from audit_plugin.target.triton import TritonClassifier
 from engines.guided.proposing import VERSION, Method, ProposalPlan, Proposer
 from engines.pipeline import load_pipeline
-from tests.bench.scenes_bank import Say
+from tests.bench.scenes_bank import GENERATOR, Say
 
 SEED = "bench counterfactuals"
 PIXELS = Path(__file__).resolve().parents[2] / "audit_plugin" / "demo" / "assets" / "pixels"
@@ -48,8 +48,10 @@ class Approach:
     free: int = 0
     images: tuple[int, int]
     """Of a full run and of a quick one."""
-    gradients: bool = True
-    """Whether the denoising network is differentiated, which takes torch itself."""
+    classifiers: tuple[int, int] = (len(SUITE), len(SUITE))
+    """The same: the first so many classifiers, whose images are explained."""
+    editor: str = "pixels"
+    """``pixels``: the diffusion without words that ships for this; ``latents``: the generator of the audits."""
 
 
 APPROACHES = (
@@ -60,8 +62,10 @@ APPROACHES = (
     Approach(name="FastDiME, around it ours", method="fastdime", rung="twin", plan=OURS, images=(256, 24)),
     Approach(name="Polyak", method="polyak", rung="twin", plan=OURS, images=(256, 56)),
     Approach(name="Polyak", method="polyak", rung="endpoint", plan=OURS, images=(256, 14)),
-    Approach(name="Polyak", method="polyak", rung="surrogate", plan=OURS, images=(256, 14)),
+    Approach(name="Polyak", method="polyak", rung="surrogate", plan=OURS, images=(256, 28), classifiers=(len(SUITE), 2)),
     Approach(name="ensemble", method="ensemble", rung="none", plan=OURS, free=4, images=(256, 28)),
+    Approach(name="Polyak, latents", method="polyak", rung="twin", plan=OURS, images=(256, 14), editor="latents"),
+    Approach(name="ensemble, latents", method="ensemble", rung="none", plan=OURS, free=4, images=(256, 14), editor="latents"),
     Approach(name="evolution", method="evolution", rung="none", plan=OURS, free=4, images=(64, 4)),
 )
 """In the order in which they are run: DiME first, since the others are held against its images."""
@@ -108,7 +112,7 @@ class Bench:
     """Pictures that students are taught with."""
     _targets: dict[str, TritonClassifier] = field(default_factory=dict)
     _judges: dict[tuple[str, str], Any] = field(default_factory=dict)
-    _proposers: dict[tuple[str, bool], Proposer] = field(default_factory=dict)
+    _proposers: dict[tuple[str, str, bool], Proposer] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     """Classifier -> why its students were not taken."""
 
@@ -118,10 +122,10 @@ class Bench:
             self._targets[name] = self.connect(name)
         return self._targets[name]
 
-    def outcomes(self, approach: Approach, scenes: Scenes, n: int, say: Say) -> dict[int, Outcome]:
+    def outcomes(self, approach: Approach, scenes: Scenes, n: int, classifiers: int, say: Say) -> dict[int, Outcome]:
         """Number of the image -> what became of it; images of classifiers whose rung is refused are left out."""
         found: dict[int, Outcome] = {}
-        for at, name in enumerate([planted.name for planted in SUITE]):
+        for at, name in enumerate([planted.name for planted in SUITE[:classifiers]]):
             mine = [row for row in range(n) if row % len(SUITE) == at]
             found |= self.explained(approach, name, {row: scenes.images[row] for row in mine})
             say(len(found), n, f"{approach.name}, {approach.rung}")
@@ -175,10 +179,10 @@ class Bench:
 
     def _proposer(self, approach: Approach) -> Proposer:
         differentiated = approach.method in {"dvce", "ace", "ldce"}
-        kept = (repr(approach.plan), differentiated)
+        kept = (approach.editor, repr(approach.plan), differentiated)
         if kept not in self._proposers:
-            backend = "torch" if differentiated else "auto"
-            self._proposers[kept] = Proposer(pipeline=load_pipeline(PIXELS, backend=backend, batch=16), plan=approach.plan)
+            backend, directory = "torch" if differentiated else "auto", PIXELS if approach.editor == "pixels" else GENERATOR
+            self._proposers[kept] = Proposer(pipeline=load_pipeline(directory, backend=backend, batch=16), plan=approach.plan)
         return self._proposers[kept]
 
     def _judge(self, rung: str, name: str) -> Any:

@@ -60,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             connect=lambda name: TritonClassifier.connect(TargetOptions(model=name, url=server.grpc_url)),
             pool=600 if options.quick else 5000,
         )
-        found = {each: bench.outcomes(each, scenes, n, Say()) for each, n in wanted.items()}
+        found = {
+            each: bench.outcomes(each, scenes, n, each.classifiers[1 if options.quick else 0], Say()) for each, n in wanted.items()
+        }
         report.rows = _table(found, scenes)
         report.figures = _figures(found, scenes)
         report.tables = {"What changes along with the decision": _gap_table(bench, options.gaps or (42 if options.quick else 256))}
@@ -134,7 +136,7 @@ def _table(found: Mapping[Approach, Mapping[int, Outcome]], scenes: Scenes) -> l
 
 def _figures(found: Mapping[Approach, Mapping[int, Outcome]], scenes: Scenes) -> dict[str, float]:
     dime, white, black = (
-        next(each for each in APPROACHES if each.method == method and each.rung == rung)
+        next(each for each in APPROACHES if (each.method, each.rung, each.editor) == (method, rung, "pixels"))
         for method, rung in (("dime", "twin"), ("polyak", "twin"), ("ensemble", "none"))
     )
     spent = {each: float(np.mean([one.network_rows for one in found[each].values()])) for each in (dime, white, black)}
