@@ -7,7 +7,7 @@ direction shared by all particles where its script weighs each one's own deviati
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import NamedTuple
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from engines.guided.edits import Latents
+from engines.guided.edits import Images, Latents
 from engines.guided.ladder import climbed
 from engines.guided.particles import Cloud, Editing, Found, Odds, Particles, nearest
 from engines.guided.resampling import resampled
@@ -32,6 +32,8 @@ class Rung(NamedTuple):
     signal: float
     reach: float
     particles: int
+    halfway: float
+    """Share of the way to a flip that the particles must have gone by half of the steps, or the attempt is given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,9 @@ class EnsembleOptions:
     """Probability at which particles are pushed no further."""
     settled: int = 4
     """Particles, the nearest sure ones, that go on once half of them are sure; 0: all of them."""
+    halfway: float = 0.25
+    """Share of the way to a flip that the median particle must have gone by half of the steps, or the attempt is given up; not asked of
+    attempts from the noisiest start, whose particles move late and are the last hope."""
     noise: float = 0.0
     """Standard deviation of the server's log-odds for one image sent again; spreads below three of it are ties."""
 
@@ -74,7 +79,11 @@ class EnsembleOptions:
     @property
     def ladder(self) -> tuple[Rung, ...]:
         """What is tried, in this order, on the images that have not flipped yet."""
-        rungs = [Rung(*each, self.particles) for each in zip(self.signals, self.reach, strict=True)]
+        noisiest = min(self.signals)
+        rungs = [
+            Rung(signal, reach, self.particles, self.halfway if signal > noisiest else -math.inf)
+            for signal, reach in zip(self.signals, self.reach, strict=True)
+        ]
         return (*rungs, *([rungs[-1]._replace(particles=self.last)] if self.last else []))
 
 
@@ -87,7 +96,7 @@ def ensemble(editing: Editing, options: EnsembleOptions | None = None, attempts:
     options = options or EnsembleOptions()
 
     def attempt(some: Editing, rung: Rung) -> list[Found]:
-        found = _down(some.cloud(rung.signal, rung.particles), 0, [_Goer(at) for at in range(len(some.x))], rung.reach, options)
+        found = _down(some.cloud(rung.signal, rung.particles), 0, [_Goer(at) for at in range(len(some.x))], rung, options)
         return [found[at] for at in range(len(some.x))]
 
     return climbed(editing, options.ladder[:attempts], attempt)
@@ -108,60 +117,101 @@ class _Goer:
     at: int
     spent: int = 0
     cosines: list[float] = field(default_factory=list)
+    began: float = 0.0
+    """Median log-odds before the first push."""
+
+    def came(self, images: Images, odds: Odds, flipped: Bool[Tensor, " k"], original: Images) -> Found:
+        """Where its particles are."""
+        told = median(self.cosines) if self.cosines else None
+        return nearest(images, odds, flipped, original, attempts=1, queries=self.spent, network_rows=self.spent, agreement=told)
 
 
-def _down(cloud: Cloud, first: int, goers: Sequence[_Goer], reach: float, options: EnsembleOptions) -> dict[int, Found]:
-    """From a step to the end; images that are sure go on with few particles by themselves."""
-    editing, found = cloud.editing, dict[int, Found]()
-    for step in range(first, len(cloud.path)):
+def _down(cloud: Cloud, first: int, goers: Sequence[_Goer], rung: Rung, options: EnsembleOptions) -> dict[int, Found]:
+    """From a step to the end; images that are sure go on with few particles by themselves, those that get nowhere do not go on."""
+    found = dict[int, Found]()
+    for step in range(first, len(cloud.path) - 1):
         eps, clean = cloud.estimated(step)
         for goer in goers:
             goer.spent += cloud.k
-        if step + 1 == len(cloud.path):
-            cloud.move(step, eps, clean)
-            break
-        _, odds, _ = editing.asked(clean)
-        if options.resample and step % options.resample == options.resample - 1:
-            weights = options.temperature * torch.nn.functional.logsigmoid(odds)
-            kept = torch.stack([resampled(weight, seed, step) for weight, seed in zip(weights, editing.seeds, strict=True)])
-            clean, eps, odds = (torch.stack([a[b] for a, b in zip(each, kept, strict=True)]) for each in (clean, eps, odds))
-        still = _still(odds, options)
-        one, other = (direction(clean[:, half::2], odds[:, half::2]).flatten(1) for half in (0, 1))
-        for goer, cosine, idle in zip(goers, torch.cosine_similarity(one, other).tolist(), still.tolist(), strict=True):
-            goer.cosines.extend([] if idle else [cosine])
-        along = direction(clean, odds)
-        length = torch.linalg.vector_norm(eps.flatten(2), dim=2)
-        pushed = options.push * length
-        if reach < math.inf:
-            pushed = pushed.minimum(reach * _needed(cloud, step, odds, along, options))
-        pushed = pushed.masked_fill(still[:, None], 0)[:, :, None, None, None]
-        back = options.pull * length[:, :, None, None, None] * _unit((clean - cloud.original).sign())
-        cloud.move(step, eps, clean, pushed * _unit(along[:, None]) - back)
+        images, odds, flipped = cloud.editing.asked(clean)
+        if step == 0:
+            _begin(goers, odds)
+        lost = _lost(goers, odds, flipped, rung.halfway) if step and step == len(cloud.path) // 2 else []
+        if any(lost):
+            found |= {
+                goers[at].at: goers[at].came(images[at], odds[at], flipped[at], cloud.editing.original[at]) for at in _where(lost)
+            }
+            left = _where(not hopeless for hopeless in lost)
+            if not left:
+                return found
+            cloud, goers = cloud.some(left), [goers[at] for at in left]
+            eps, clean, odds = eps[left], clean[left], odds[left]
+        clean, odds = _pushed(cloud, step, goers, _Seen(eps, clean, odds), rung=rung, options=options)
         sure = odds.sigmoid() >= options.stop
         settled = 2 * sure.sum(1) >= max(cloud.k, 2 * options.settled)
         if options.settled and cloud.k > options.settled and bool(settled.any()):
-            done, left = settled.nonzero()[:, 0].tolist(), (~settled).nonzero()[:, 0].tolist()
+            done, left = _where(settled.tolist()), _where((~settled).tolist())
             far = (clean - cloud.original).abs().mean((2, 3, 4)).masked_fill(~sure, float("inf"))
             few = cloud.part(done, far.argsort(1)[settled, : options.settled])
-            found |= _down(few, step + 1, [goers[at] for at in done], reach, options)
+            found |= _down(few, step + 1, [goers[at] for at in done], rung, options)
             if not left:
                 return found
-            cloud = cloud.part(left, torch.arange(cloud.k).expand(len(left), -1))
-            goers, editing = [goers[at] for at in left], cloud.editing
-    images, odds, flipped = editing.asked(cloud.z)
+            cloud, goers = cloud.some(left), [goers[at] for at in left]
+    cloud.move(len(cloud.path) - 1, *cloud.estimated(len(cloud.path) - 1))
+    for goer in goers:
+        goer.spent += cloud.k
+    images, odds, flipped = cloud.editing.asked(cloud.z)
     return found | {
-        goer.at: nearest(
-            images[at],
-            odds[at],
-            flipped[at],
-            original,
-            attempts=1,
-            queries=goer.spent,
-            network_rows=goer.spent,
-            agreement=median(goer.cosines) if goer.cosines else None,
-        )
-        for at, (goer, original) in enumerate(zip(goers, editing.original, strict=True))
+        goer.at: goer.came(images[at], odds[at], flipped[at], original)
+        for at, (goer, original) in enumerate(zip(goers, cloud.editing.original, strict=True))
     }
+
+
+class _Seen(NamedTuple):
+    """Particles at one step."""
+
+    eps: Particles
+    clean: Particles
+    odds: Odds
+
+
+def _pushed(
+    cloud: Cloud, step: int, goers: Sequence[_Goer], seen: _Seen, *, rung: Rung, options: EnsembleOptions
+) -> tuple[Particles, Odds]:
+    """One step down, towards the target; (clean estimates, log-odds) of the particles that were not given up for copies of others."""
+    eps, clean, odds = seen
+    if options.resample and step % options.resample == options.resample - 1:
+        weights = options.temperature * torch.nn.functional.logsigmoid(odds)
+        kept = torch.stack([resampled(weight, seed, step) for weight, seed in zip(weights, cloud.editing.seeds, strict=True)])
+        eps, clean, odds = (torch.stack([a[b] for a, b in zip(each, kept, strict=True)]) for each in seen)
+    still = _still(odds, options)
+    one, other = (direction(clean[:, half::2], odds[:, half::2]).flatten(1) for half in (0, 1))
+    for goer, cosine, idle in zip(goers, torch.cosine_similarity(one, other).tolist(), still.tolist(), strict=True):
+        goer.cosines.extend([] if idle else [cosine])
+    along = direction(clean, odds)
+    length = torch.linalg.vector_norm(eps.flatten(2), dim=2)
+    pushed = options.push * length
+    if rung.reach < math.inf:
+        pushed = pushed.minimum(rung.reach * _needed(cloud, step, odds, along, options))
+    pushed = pushed.masked_fill(still[:, None], 0)[:, :, None, None, None]
+    back = options.pull * length[:, :, None, None, None] * _unit((clean - cloud.original).sign())
+    cloud.move(step, eps, clean, pushed * _unit(along[:, None]) - back)
+    return clean, odds
+
+
+def _begin(goers: Sequence[_Goer], odds: Odds) -> None:
+    for goer, value in zip(goers, odds.median(1).values.tolist(), strict=True):
+        goer.began = value
+
+
+def _where(flags: Iterable[bool]) -> list[int]:
+    return [at for at, flag in enumerate(flags) if flag]
+
+
+def _lost(goers: Sequence[_Goer], odds: Odds, flipped: Bool[Tensor, "n k"], halfway: float) -> list[bool]:
+    """Which images have not come far enough towards even odds."""
+    rows = zip(goers, odds.median(1).values.tolist(), flipped.any(1).tolist(), strict=True)
+    return [not some and value - goer.began < halfway * -goer.began for goer, value, some in rows]
 
 
 def _needed(cloud: Cloud, step: int, odds: Odds, along: Latents, options: EnsembleOptions) -> Float[Tensor, "n k"]:

@@ -122,6 +122,10 @@ class Cloud:
         if fresh:
             self.z = self.z + fresh * step_noise(self.seeds, step, self.shape[2:]).to(self.z).view(self.shape)
 
+    def some(self, images: Sequence[int]) -> "Cloud":
+        """All particles of some images, where they are now."""
+        return self.part(images, torch.arange(self.k).expand(len(images), -1))
+
     def part(self, images: Sequence[int], particles: Int[Tensor, "m q"]) -> "Cloud":
         """Some particles of some images, where they are now."""
         at, few = list(images), copy.copy(self)

@@ -1,5 +1,6 @@
 """Guidance without gradients: what its direction is, what it costs, and what it reaches that chance does not."""
 
+import dataclasses
 import math
 
 import pytest
@@ -28,7 +29,7 @@ def test_the_direction_of_a_linear_score_is_the_covariance_times_its_gradient():
 def test_equal_scores_push_nothing():
     """The sampler is the unguided one, bit for bit."""
     flat = Server(lambda x: x.new_full((len(x),), -1.0))
-    (found, _) = ensemble(editing(flat), EnsembleOptions(particles=8, pull=0.0), attempts=1)
+    (found, _) = ensemble(editing(flat), EnsembleOptions(particles=8, pull=0.0, halfway=-math.inf), attempts=1)
     some = editing(flat)
     images, _, _ = some.asked(some.cloud(0.35, 8).down())
     assert not found.success
@@ -133,3 +134,14 @@ def test_particles_are_pushed_no_farther_than_they_need():
     )
     assert all(each.success for each in (*far, *near))
     assert all(a.odds < b.odds for a, b in zip(near, far, strict=True))
+
+
+def test_attempts_that_get_nowhere_end_half_way():
+    """All but those from the noisiest start; what they cost is counted."""
+    server = Server(lambda x: -5 + 1e-3 * x.mean((1, 2, 3)))
+    options = EnsembleOptions(particles=8, signals=(0.35, 0.2), reach=(math.inf, math.inf), last=0)
+    (found,) = ensemble(editing(server, [0]), options)
+    assert not found.success
+    assert found.network_rows == found.queries == len(server.sent) == 8 * (6 + 10)
+    (stubborn,) = ensemble(editing(Server(server.logit), [0]), dataclasses.replace(options, halfway=-math.inf))
+    assert stubborn.network_rows == 8 * (10 + 10)
