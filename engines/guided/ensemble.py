@@ -13,17 +13,20 @@ from statistics import median
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from engines.guided.edits import Images, Latents
 from engines.guided.ladder import climbed
 from engines.guided.particles import Cloud, Editing, Found, Odds, Particles, nearest
+from engines.guided.probing import coarse_slope
 from engines.guided.resampling import resampled
 
 TIE = 1e-9
 """Spread of log-odds at which they tell nothing, even where a server's own noise was not measured."""
 TINY = 1e-22
+PROBE, SPREAD = 0.3, 0.1
+"""Root mean square of a move that is asked about, and of how much plausible images differ along one coarse direction, in [-1, 1]."""
 
 
 class Rung(NamedTuple):
@@ -34,6 +37,7 @@ class Rung(NamedTuple):
     particles: int
     halfway: float
     """Share of the way to a flip that the particles must have gone by half of the steps, or the attempt is given up."""
+    probes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +45,9 @@ class EnsembleOptions:
     """How many particles, from how much noise, how hard."""
 
     particles: int = 16
-    signals: tuple[float, ...] = (0.35, 0.35, 0.20, 0.08)
+    signals: tuple[float, ...] = (0.35, 0.35, 0.20)
     """alpha_bar at the start of each attempt; later ones start noisier: what no particle varies in, no direction changes."""
-    reach: tuple[float, ...] = (2.0, math.inf, math.inf, math.inf)
+    reach: tuple[float, ...] = (2.0, 2.0, math.inf)
     """Most that a particle is pushed in each attempt, in units of how far it needs as the others tell; that takes the slope among few
     particles at its word, and is too little.  Infinite: as far as ``push``, as published."""
     last: int = 32
@@ -52,6 +56,11 @@ class EnsembleOptions:
     """Most that a particle is pushed at all, in units of the predicted noise's length."""
     pull: float = 0.02
     """Weight of the way back to the original."""
+    probes: int = 2
+    """In attempts after the first, and until particles are sure, moves of their mean along the probes * probes lowest frequencies of every channel are asked about too; 0: never.
+    Costs 2 * channels * probes * probes queries each time, and no network rows.  Not in the first, since coarse changes are large ones."""
+    probe_every: int = 4
+    """Steps between that."""
     resample: int = 4
     """Every so many steps particles that score badly may give way to copies of others; 0: never."""
     temperature: float = 2.0
@@ -71,7 +80,10 @@ class EnsembleOptions:
             raise ValueError(f"need at least two particles, got {self.particles} and {self.last}")
         if not self.signals or not all(0 < each < 1 for each in self.signals) or len(self.signals) != len(self.reach):
             raise ValueError(f"shares of signal lie between 0 and 1, with one reach each: {self.signals}, {self.reach}")
-        if min(self.pull, self.push, self.noise, self.temperature, *self.reach) < 0 or min(self.resample, self.settled) < 0:
+        if (
+            min(self.pull, self.push, self.noise, self.temperature, *self.reach) < 0
+            or min(self.resample, self.settled, self.probes, self.probe_every - 1) < 0
+        ):
             raise ValueError("weights are not negative")
         if not 0 < self.stop < 1:
             raise ValueError(f"stop is a probability, got {self.stop}")
@@ -81,8 +93,8 @@ class EnsembleOptions:
         """What is tried, in this order, on the images that have not flipped yet."""
         noisiest = min(self.signals)
         rungs = [
-            Rung(signal, reach, self.particles, self.halfway if signal > noisiest else -math.inf)
-            for signal, reach in zip(self.signals, self.reach, strict=True)
+            Rung(signal, reach, self.particles, self.halfway if signal > noisiest else -math.inf, self.probes if at else 0)
+            for at, (signal, reach) in enumerate(zip(self.signals, self.reach, strict=True))
         ]
         return (*rungs, *([rungs[-1]._replace(particles=self.last)] if self.last else []))
 
@@ -116,6 +128,9 @@ class _Goer:
 
     at: int
     spent: int = 0
+    asked: int = 0
+    """Queries beside those about particles."""
+    slope: Tensor | None = None
     cosines: list[float] = field(default_factory=list)
     began: float = 0.0
     """Median log-odds before the first push."""
@@ -123,7 +138,9 @@ class _Goer:
     def came(self, images: Images, odds: Odds, flipped: Bool[Tensor, " k"], original: Images) -> Found:
         """Where its particles are."""
         told = median(self.cosines) if self.cosines else None
-        return nearest(images, odds, flipped, original, attempts=1, queries=self.spent, network_rows=self.spent, agreement=told)
+        return nearest(
+            images, odds, flipped, original, attempts=1, queries=self.spent + self.asked, network_rows=self.spent, agreement=told
+        )
 
 
 def _down(cloud: Cloud, first: int, goers: Sequence[_Goer], rung: Rung, options: EnsembleOptions) -> dict[int, Found]:
@@ -188,15 +205,29 @@ def _pushed(
     one, other = (direction(clean[:, half::2], odds[:, half::2]).flatten(1) for half in (0, 1))
     for goer, cosine, idle in zip(goers, torch.cosine_similarity(one, other).tolist(), still.tolist(), strict=True):
         goer.cosines.extend([] if idle else [cosine])
-    along = direction(clean, odds)
+    along, variance = direction(clean, odds), odds.var(1, unbiased=False)
+    if rung.probes:
+        slope = _probed(cloud, step, goers, clean, options)
+        along, variance = along + slope, variance + (slope.flatten(1).double().square().sum(1) / (SPREAD**2 * slope[0].numel()))
     length = torch.linalg.vector_norm(eps.flatten(2), dim=2)
     pushed = options.push * length
     if rung.reach < math.inf:
-        pushed = pushed.minimum(rung.reach * _needed(cloud, step, odds, along, options))
+        pushed = pushed.minimum(rung.reach * _needed(cloud.kept(step), odds, along, variance, options))
     pushed = pushed.masked_fill(still[:, None], 0)[:, :, None, None, None]
     back = options.pull * length[:, :, None, None, None] * _unit((clean - cloud.original).sign())
     cloud.move(step, eps, clean, pushed * _unit(along[:, None]) - back)
     return clean, odds
+
+
+def _probed(cloud: Cloud, step: int, goers: Sequence[_Goer], clean: Particles, options: EnsembleOptions) -> Latents:
+    """Slopes along coarse directions, asked about now and then."""
+    unsure = cloud.k > options.settled or any(goer.slope is None for goer in goers)
+    if unsure and step % options.probe_every == 0:
+        slopes, cost = coarse_slope(cloud.editing, clean.mean(1), side=options.probes, size=PROBE, spread=SPREAD)
+        for goer, slope in zip(goers, slopes, strict=True):
+            goer.slope = slope
+            goer.asked += cost
+    return torch.stack([torch.zeros_like(clean[0, 0]) if goer.slope is None else goer.slope for goer in goers])
 
 
 def _begin(goers: Sequence[_Goer], odds: Odds) -> None:
@@ -214,14 +245,17 @@ def _lost(goers: Sequence[_Goer], odds: Odds, flipped: Bool[Tensor, "n k"], half
     return [not some and value - goer.began < halfway * -goer.began for goer, value, some in rows]
 
 
-def _needed(cloud: Cloud, step: int, odds: Odds, along: Latents, options: EnsembleOptions) -> Float[Tensor, "n k"]:
+def _needed(
+    kept: float, odds: Odds, along: Latents, variance: Float64[Tensor, " n"], options: EnsembleOptions
+) -> Float[Tensor, "n k"]:
     """How far along the direction each particle reaches certainty, as far as the particles themselves tell: score regressed on place.
 
     Along Cov(X, l) the score of a linear model rises by Var(l) / |Cov(X, l)| a unit; it is what an ensemble Kalman filter moves by.
+    ``variance`` is that of the score, ``kept`` the step's alpha_bar.
     """
-    rise = odds.var(1, unbiased=False) / torch.linalg.vector_norm(along.flatten(1), dim=1).double().clamp(min=TINY)
+    rise = variance / torch.linalg.vector_norm(along.flatten(1), dim=1).double().clamp(min=TINY)
     goal = math.log((1 + options.stop) / (1 - options.stop))  # halfway on from stop to 1
-    far = (goal - odds).clamp(min=0) / rise.clamp(min=TINY)[:, None] / cloud.kept(step) ** 0.5
+    far = (goal - odds).clamp(min=0) / rise.clamp(min=TINY)[:, None] / kept**0.5
     reach: Tensor = far.to(along.dtype)
     return reach
 

@@ -1,22 +1,23 @@
 """What a counterfactual of one image costs at most, known before anything is loaded."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
 from engines.guided.ace import AceOptions
-from engines.guided.breeding import EvolutionOptions
 from engines.guided.dvce import DvceOptions
-from engines.guided.ensemble import EnsembleOptions
 from engines.guided.ldce import LdceOptions
 from engines.guided.maskdime import MaskDimeOptions
-from engines.guided.methods import FROM_SIGNAL
+from engines.guided.methods import FROM_SIGNAL, of_ensemble, of_evolution
 from engines.guided.options import DIME, FastDimeOptions
 from engines.guided.plan import SCORED, Guided, Method, ProposalPlan
 from engines.guided.polyak import PolyakOptions
 
 _FREE_STARTS = 2
 """Starts that unguided variations are drawn from."""
+_CHANNELS = 4
+"""Of what is edited: three of pixels, four of most latents."""
 _TRIES = 2
 """Questions about one try: the picture, and a JPEG of it."""
 
@@ -51,16 +52,17 @@ def most(plan: ProposalPlan, method: Method, free: int) -> Most:
 
 
 def _particles(plan: ProposalPlan) -> Most:
-    """Asked about at every step."""
-    rungs = EnsembleOptions(particles=plan.particles, last=2 * plan.particles).ladder
-    asked = sum(rung.particles for rung in rungs) * plan.steps
-    return Most(asked, asked)
+    """Asked about at every step, and coarse moves now and then."""
+    options = of_ensemble(plan)
+    asked = sum(rung.particles for rung in options.ladder) * plan.steps
+    times = math.ceil(plan.steps / options.probe_every) * sum(rung.probes > 0 for rung in options.ladder)
+    return Most(asked + times * 2 * _CHANNELS * options.probes**2, asked)
 
 
 def _individuals(plan: ProposalPlan) -> Most:
     """Asked about once they are drawn."""
-    options = EvolutionOptions(population=plan.particles, elites=max(1, plan.particles // 4))
-    drawn = len(options.signals) * (options.generations + options.closer) * plan.particles
+    options = of_evolution(plan)
+    drawn = len(options.signals) * options.generations * options.population
     return Most(drawn, drawn * plan.steps)
 
 

@@ -139,7 +139,7 @@ def test_particles_are_pushed_no_farther_than_they_need():
 def test_attempts_that_get_nowhere_end_half_way():
     """All but those from the noisiest start; what they cost is counted."""
     server = Server(lambda x: -5 + 1e-3 * x.mean((1, 2, 3)))
-    options = EnsembleOptions(particles=8, signals=(0.35, 0.2), reach=(math.inf, math.inf), last=0)
+    options = EnsembleOptions(particles=8, signals=(0.35, 0.2), reach=(math.inf, math.inf), probes=0, last=0)
     (found,) = ensemble(editing(server, [0]), options)
     assert not found.success
     assert found.network_rows == found.queries == len(server.sent) == 8 * (6 + 10)
