@@ -268,7 +268,8 @@ class ExplainConfig:
     ] = "auto"
     """``auto``: polyak where the model's gradient can be had, else ensemble, which takes scores alone."""
     generator: str = ""
-    """diffusers directory that edits: pixels or latents, with or without captions; ``generator.path`` when empty."""
+    """diffusers directory that edits: pixels or latents, with or without captions; or one that ``audit-plugin generator import`` made of an
+    ONNX file; ``generator.path`` when empty."""
     images: int = 32
     """Most images that are explained, of each model."""
     targets: Literal["all"] | Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
@@ -312,7 +313,7 @@ class ExplainConfig:
     runs: int = 1
     """Searches of every image, each with other noise; more than one tell how different the answers are."""
     perceptual: PerceptualOptions | None = None
-    """Network for the distance between runs; the mean absolute difference without it."""
+    """Network for the distance between flips and their images, and between runs; the mean absolute difference without it."""
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     def __post_init__(self) -> None:

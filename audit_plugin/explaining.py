@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
@@ -69,6 +69,8 @@ class Explaining:
     progress: Progress
     references: Sequence[EditSource] = ()
     """What words for classes are learned from; the images themselves when empty."""
+    spent: list[int] = field(default_factory=lambda: [0])
+    """Forward rows of the denoising network so far, those of finding starts and of pictures for students included."""
 
     @cached_property
     def guide(self) -> Any:
@@ -143,6 +145,8 @@ class Explaining:
         """How the pictures are made, for the record."""
         guide, watched = self.guide, self._watched
         said = guide.said if watched is None or not watched.by_students else f"{guide.said}; {watched}"
+        if guide.rung is Rung.ENDPOINT and guide.judge.queries:
+            said += f"; {guide.judge.queries} pictures were sent to it now"
         return Told(
             method=self.method,
             rung=guide.rung.value,
@@ -164,7 +168,7 @@ class Explaining:
     def _propose(self, images: Images, seeds: Sequence[int], targets: Sequence[int], ask: Ask) -> Proposed:
         method, watched = self.method, self._watched
         if method == "time":
-            return self._by_words(images, targets)
+            return self._counted(self._by_words(images, targets))
         if watched is not None and watched.given_up:
             method = "ensemble"
         judge = None if method in SCORED else self.guide.judge
@@ -178,7 +182,11 @@ class Explaining:
             guided = ~made.free
             watched.saw(made.images[guided], np.asarray(targets)[guided], made.success[guided])
         proposed: Proposed = replace(made, queries=made.queries + self._answers.further)
-        return proposed
+        return self._counted(proposed)
+
+    def _counted(self, made: Proposed) -> Proposed:
+        self.spent[0] += int(made.network_rows.sum())
+        return made
 
     @cached_property
     def _robust(self) -> Any:
@@ -238,14 +246,20 @@ class Explaining:
 
     @property
     def _learned_from(self) -> tuple[str, ...]:
-        return (self._words.key,) if self.method == "time" else ()
+        return (self._words.key,) if self.method == "time" else self._names
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """Captions by which LDCE names targets to an editor that takes words."""
+        labels = self.target.info.labels if self.asked.method == "ldce" else ()
+        return tuple(f"a photo of a {label.replace('_', ' ')}" for label in labels)
 
     def _proposer(self, pipeline: Any) -> Any:
         from engines.guided.proposing import Proposer
 
         plan = plan_of(self.asked)
         proposer = Proposer(pipeline=pipeline, plan=plan)
-        return Proposer(pipeline=pipeline, plan=replace(plan, signal=self._signal(proposer)))
+        return Proposer(pipeline=pipeline, plan=replace(plan, signal=self._signal(proposer)), names=self._names)
 
     def _signal(self, proposer: Any) -> float:
         """The configured start, or the deepest after which the model still gives 95 % of images the class it gave before."""
@@ -264,12 +278,16 @@ class Explaining:
 
         def unguided(signal: float) -> Images:
             self.progress(SIGNALS.index(signal), len(SIGNALS), "starts of counterfactuals")
-            drawn: Images = proposer.kept_class(images, seeds, signal)
-            return drawn
+            return self._unguided(proposer, images, seeds, signal)
 
         found = deepest_start(self.target.predict, images, unguided)
         self.progress(len(SIGNALS), len(SIGNALS), "starts of counterfactuals")
         return found
+
+    def _unguided(self, proposer: Any, images: Images, seeds: Sequence[int], signal: float) -> Images:
+        self.spent[0] += len(images) * proposer.depth(signal)
+        drawn: Images = proposer.kept_class(images, seeds, signal)
+        return drawn
 
     def _pictures(self, sources: Sequence[EditSource]) -> Images:
         return to_float([square(source.load(), self.size) for source in sources])
@@ -285,7 +303,7 @@ class Explaining:
             for at, some in groupby(wanted, key=lambda one: one[0]):
                 for rows in batched((row for _, row in some), self.batch):
                     seeds = [seed(self.audit, sources[row].image, 100 + at) for row in rows]
-                    parts.append(proposer.kept_class(images[rows], seeds, starts[at]))
+                    parts.append(self._unguided(proposer, images[rows], seeds, starts[at]))
                     made += len(rows)
                     self.progress(made, len(images) + len(wanted), "pictures for students")
         return np.concatenate(parts)

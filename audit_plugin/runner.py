@@ -113,6 +113,8 @@ class Flipped:
     result: CounterfactualResult
     queries: int
     """Pictures that the model was asked about."""
+    network_rows: int
+    """Rows that the editor's network evaluated for it now, forward."""
 
 
 Flip = Callable[[], Flipped]
@@ -161,8 +163,16 @@ def audit_model(
     return _committed(_with_counterfactuals(result, flip), question, store)
 
 
-def audit_tree(about: Mapping[str, str], classifier: Classifier, question: Question, store: Store, explain: Explain) -> AuditResult:
-    """Audit one model version by a concept tree alone, and commit the result.
+def audit_tree(
+    about: Mapping[str, str],
+    classifier: Classifier,
+    question: Question,
+    store: Store,
+    explain: Explain,
+    *,
+    flip: Flip | None = None,
+) -> AuditResult:
+    """Audit one model version by a concept tree alone, and commit the result; with ``flip`` its counterfactuals belong to it.
 
     ``about`` says what the tree was asked on: ``audit``, ``config``, ``config_hash``, ``dataset_digest``, ``rows_digest``.
     """
@@ -224,9 +234,8 @@ def audit_tree(about: Mapping[str, str], classifier: Classifier, question: Quest
     if explained is None:
         raise ValueError("a tree was asked about, and nothing was told")
     images = max((one.images_estimate for one in explained.classes), default=0)
-    return _committed(
-        replace(told, headline=tree_headline(explained), n_rows=images, state=_tree_state(explained)), question, store
-    )
+    told = replace(told, headline=tree_headline(explained), n_rows=images, state=_tree_state(explained))
+    return _committed(_with_counterfactuals(told, flip), question, store)
 
 
 def tree_headline(result: DiffexResult) -> str:
@@ -295,11 +304,10 @@ def _with_counterfactuals(result: AuditResult, flip: Flip | None) -> AuditResult
     clock = time.monotonic()
     told = flip()
     before = result.provenance
-    made = sum(item.network_rows for item in told.result.items) if told.result.figures.seconds is not None else 0
     provenance = replace(
         before,
         finished_at=_now(),
-        unet_evaluations=before.unet_evaluations + made,
+        unet_evaluations=before.unet_evaluations + told.network_rows,
         classifier_queries=before.classifier_queries + told.queries,
         seconds={**before.seconds, "counterfactuals": round(time.monotonic() - clock, 2)},
     )

@@ -529,7 +529,8 @@ class Installation:
                 if explain is None:
                     raise ConfigError("diffex: this key is required where there are no concepts")
                 with TritonClassifier.connect(model.target) as classifier:
-                    yield audit_tree(about, classifier, self._question(model), store, explain)
+                    flip = self._flip(model, classifier, store)
+                    yield audit_tree(about, classifier, self._question(model), store, explain, flip=flip)
             except AuditError as error:
                 yield error
 
@@ -695,7 +696,7 @@ class Installation:
                     reader=Reader(detector=self.detector, concepts=concepts) if described else None,
                     further=bystanders.further(opened),
                 )
-            return Flipped(result=result, queries=classifier.counts.images - before)
+            return Flipped(result=result, queries=classifier.counts.images - before, network_rows=explaining.spent[0])
 
         return flip
 

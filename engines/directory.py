@@ -1,4 +1,7 @@
-"""Read a diffusers directory: local files only, safetensors only, no code from it.  Which families: ``engines.pipelines.families``."""
+"""Read a pipeline directory: local files only, safetensors or ONNX only, no code from it.
+
+Which families of diffusers' directories: ``engines.pipelines.families``; exported noise networks: ``engines.pipelines.exported``.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +11,18 @@ from typing import Any, cast
 from torch import nn
 
 from engines.errors import PipelineError, UnsupportedPipelineError
-from engines.pipelines.families import DDPM, STABLE_DIFFUSION, Family, check_autoencoder, check_network, components, family_of
+from engines.pipelines.cards import card_of, exported_digest, is_exported
+from engines.pipelines.exported import read_exported
+from engines.pipelines.families import (
+    DDPM,
+    EXPORTED,
+    STABLE_DIFFUSION,
+    Family,
+    check_autoencoder,
+    check_network,
+    components,
+    family_of,
+)
 from engines.pipelines.files import PICKLES, check_pin, digest_files, read_json, weight_files
 from engines.pipelines.loading import load_model, load_tokenizer
 
@@ -90,9 +104,11 @@ def read_parts(directory: Path, pin: str | None = None) -> Parts:
 
     With a pin, nothing is read into a network unless the digest is that.  Raises PipelineError.
     """
+    defaults = _defaults(directory)
+    if is_exported(defaults):
+        return _exported(directory, exported_digest(directory, defaults), pin)
     layout = _layout(directory)
     scheduler = read_json(layout.scheduler, "it says how noise and timesteps belong together")
-    defaults = read_json(directory / DEFAULTS, "") if (directory / DEFAULTS).is_file() else {}
     digest = digest_files(directory, layout.files)
     check_pin(directory, digest, pin)
     parts = Parts(
@@ -110,11 +126,15 @@ def read_parts(directory: Path, pin: str | None = None) -> Parts:
 
 def directory_digest(directory: str | Path) -> str:
     """What to pin: the digest of a directory, without loading it."""
-    return digest_files(Path(directory), _layout(Path(directory)).files)
+    folder = Path(directory)
+    defaults = _defaults(folder)
+    return exported_digest(folder, defaults) if is_exported(defaults) else digest_files(folder, _layout(folder).files)
 
 
 def picture_side(directory: Path) -> int:
     """Side in pixels of the square pictures that a directory draws, without loading it.  Raises PipelineError."""
+    if is_exported(defaults := _defaults(directory)):
+        return card_of(directory, defaults).size[0]
     layout = _layout(directory)
     config = read_json(layout.folders[layout.family.network] / "config.json", "the architecture of the network")
     size = config.get("sample_size")
@@ -125,6 +145,23 @@ def picture_side(directory: Path) -> int:
         return side
     blocks = read_json(layout.folders["vae"] / "config.json", "the architecture of the vae").get("block_out_channels")
     return side * 2 ** (len(blocks) - 1) if isinstance(blocks, list) else side
+
+
+def _defaults(directory: Path) -> dict[str, object]:
+    return read_json(directory / DEFAULTS, "") if (directory / DEFAULTS).is_file() else {}
+
+
+def _exported(directory: Path, found: str, pin: str | None) -> Parts:
+    check_pin(directory, found, pin)
+    read = read_exported(directory)
+    return Parts(
+        models={EXPORTED.network: read.denoiser},
+        tokenizers={},
+        scheduler=read.scheduler,
+        defaults=read.defaults,
+        digest=found,
+        family=EXPORTED,
+    )
 
 
 def _layout(directory: Path) -> _Layout:

@@ -43,6 +43,7 @@ from engines.pipelines.plans import settle
 from engines.pipelines.prompts import prompts_of
 from engines.pipelines.schedulers import read_scheduler
 from engines.pipelines.solvers import plan_note, with_solver
+from engines.pipelines.wording import Wording, wording_of
 from engines.plan import SamplerName, SamplingPlan, ScheduleName
 from engines.precondition import TimestepNetwork
 from engines.process import Diffusing, Flowing, Process, Velocity
@@ -94,6 +95,8 @@ class Pipeline:
     codec: Codec
     differentiable: TimestepNetwork
     """The network that denoises in torch, for gradients."""
+    wording: Wording | None
+    """The text encoders with gradients, for words that are learned; None where nothing is asked for in words."""
     device: torch.device
     spent: list[int]
 
@@ -304,6 +307,7 @@ def load_pipeline(
         text=text,
         codec=built.codec,
         differentiable=differentiable(built.module, torch.device(device), precision),
+        wording=wording_of(parts, shape, plan.guidance),
         device=torch.device(device),
         spent=built.network.spent,
     )

@@ -1,8 +1,24 @@
 """Fixtures shared by all tests; each family lives in its own module."""
 
+import gc
 import signal
+from collections.abc import Generator
 
-pytest_plugins = ["tests.fixtures.mlserver", "tests.fixtures.triton"]
+import pytest
+
+pytest_plugins = ["tests.fixtures.mlserver", "tests.fixtures.scheduling", "tests.fixtures.triton"]
 
 # A shell that starts the tests in the background has this signal ignored, and every process that a test interrupts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Libraries and collected tests stay, millions of objects: no search for garbage during a test needs to look at them again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()

@@ -95,6 +95,21 @@ def test_what_cannot_be_had_is_refused_with_its_reasons(tmp_path):
     assert lent == []
 
 
+def test_network_rows_are_counted_where_they_are_spent(tmp_path, pipeline):
+    """Of the start that is found once and of pictures made now; those that are there cost nothing."""
+    asked = {"gradients": twin(tmp_path), "signal": None, "free": 0}
+    found, _ = explaining(tmp_path / "bank", Coarse(EXACT), pipeline, **asked)
+    wishes = [Wish(f"i{at}", 1) for at in range(2)]
+    (one,) = found.studio.made(wishes[:1], found.ask)
+    starts = found.spent[0] - one.network_rows
+    assert starts >= 3  # of three images, one row or more each
+    (_, two), before = found.studio.made(wishes, found.ask), found.spent[0]
+    assert before == starts + one.network_rows + two.network_rows
+    again, _ = explaining(tmp_path / "bank", Coarse(EXACT), pipeline, **asked)
+    again.studio.made(wishes, again.ask)
+    assert again.spent == [0]
+
+
 @pytest.mark.parametrize(
     ("targets", "said"),
     [

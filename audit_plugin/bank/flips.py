@@ -178,7 +178,7 @@ def answers(
     wrong = next((sha for sha, row in found.items() if row.min() < -_ROUNDING or row.max() > 1 + _ROUNDING), None)
     if wrong is not None:
         raise TargetOutputError(
-            f"{classifier.info.model}: shortcuts are measured on probabilities, but a score is {found[wrong].max():.3g}; "
+            f"{classifier.info.model}: flips are measured on probabilities, but a score is {found[wrong].max():.3g}; "
             "set this model's `activation` to softmax or sigmoid"
         )
     return found

@@ -27,6 +27,7 @@ from audit_plugin.cli.console import (
     say,
 )
 from audit_plugin.cli.engines import engines_app
+from audit_plugin.cli.generator_import import generator_import
 from audit_plugin.config import Loaded, load, schema
 from audit_plugin.core.errors import ConfigError, StoreError
 from audit_plugin.core.results import AuditResult, RunState
@@ -50,6 +51,7 @@ generator_app = typer.Typer(no_args_is_help=True, help="Make a generator of your
 app.add_typer(config_app, name="config")
 app.add_typer(bank_app, name="bank")
 app.add_typer(generator_app, name="generator")
+generator_app.command("import")(generator_import)
 app.add_typer(engines_app, name="engines")
 concepts_app.command("confirm")(concepts_confirm)
 app.add_typer(concepts_app, name="concepts")

@@ -35,6 +35,10 @@ class Counterfactual:
     """Whether a variation that nobody guided flipped."""
     l1: float
     """Mean absolute difference over pixels and channels, on the scale of [0, 1], after rounding to 8 bits."""
+    l2: float = 0.0
+    """Euclidean norm of the same difference."""
+    perceptual: float | None = None
+    """Distance by the network that the user supplied; None where nothing flipped or there is none."""
     changed: float
     """Share of pixels whose difference exceeds 0.05 in some channel."""
     attempts: int
@@ -89,6 +93,12 @@ class CounterfactualFigures:
     """Of the flips that an independent model was shown, those that it sees."""
     median_l1: float | None
     """Of the flips."""
+    median_l2: float | None = None
+    """Of the flips."""
+    median_perceptual: float | None = None
+    """Of the flips; None without a network."""
+    perceptual: str = ""
+    """What that distance is called; LPIPS only where it is that."""
     bounded_kl: float | None
     """Mean of 1 - p(target) over all images (BKL)."""
     changed_attributes: float | None

@@ -103,7 +103,7 @@ class TargetShapeError(TargetError):
     def __init__(self, model: str, wants: Sequence[int], got: Sequence[int]) -> None:
         super().__init__(
             f"model {model!r} wants {tuple(wants)} but preprocessing makes {tuple(got)}; "
-            "set `preprocess.size`, `.layout` and `.channels` of this target to match its config.pbtxt"
+            "set `preprocess.size`, `preprocess.layout` and `preprocess.channels` of this target to match its config.pbtxt"
         )
 
 

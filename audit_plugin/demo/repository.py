@@ -31,8 +31,9 @@ Ports = Sequence[tuple[str, str, Sequence[int | str | None]]]
 def write_model(repo: Path, name: str, onnx_path: Path, labels: Sequence[str], *, version: int = 1, max_batch: int = 64) -> Path:
     """Add one version of an ONNX classifier to ``repo`` and return the model's directory.
 
-    The network must have a dynamic batch axis in front of every input and output; it may have several outputs, such as
-    probabilities and logits.  Other versions of the model stay; the configuration is written anew.
+    The network must have a dynamic batch axis in front of every input and output, or a batch fixed at 1 in front of all: it is then asked
+    for one image at a time, without the server's batching.  It may have several outputs, such as probabilities and logits.  Other
+    versions of the model stay; the configuration is written anew.
 
     Raises:
         ConfigError: the name, the labels or the network cannot be served.
@@ -53,27 +54,29 @@ def write_model(repo: Path, name: str, onnx_path: Path, labels: Sequence[str], *
 
 
 def _config(name: str, inputs: Ports, outputs: Ports, labels: Sequence[str], *, version: int, max_batch: int) -> str:
+    single = all(list(shape[:1]) == [1] for _, _, shape in (*inputs, *outputs))
     return Template(_resource("config.pbtxt")).substitute(
         name=name,
         version=version,
-        max_batch=max_batch,
-        inputs=",\n".join(_entry(port) for port in inputs),
-        outputs=",\n".join(_entry(port, len(labels)) for port in outputs),
+        max_batch=0 if single else max_batch,
+        inputs=",\n".join(_entry(port, single=single) for port in inputs),
+        outputs=",\n".join(_entry(port, len(labels), single=single) for port in outputs),
+        batching="" if single else _resource("batching.pbtxt"),
         labels=json.dumps(json.dumps(list(labels))),
     )
 
 
-def _entry(port: tuple[str, str, Sequence[int | str | None]], classes: int | None = None) -> str:
+def _entry(port: tuple[str, str, Sequence[int | str | None]], classes: int | None = None, *, single: bool = False) -> str:
     """One input or output of the configuration; an output with one number per class names the label file."""
     name, kind, shape = port
     if kind not in _TYPES:
         raise ConfigError(f"{name!r} of the ONNX model is a {kind}, which cannot be served; use one of {', '.join(sorted(_TYPES))}")
-    if not shape or isinstance(shape[0], int):
+    if not shape or (isinstance(shape[0], int) and not single):
         raise ConfigError(
             f"{name!r} of the ONNX model has no dynamic batch axis in front (shape {list(shape)}); export it with one"
         )
-    dims = [size if isinstance(size, int) else -1 for size in shape[1:]] or [1]
-    labels = ', label_filename: "labels.txt"' if dims == [classes] else ""
+    dims = [size if isinstance(size, int) else -1 for size in (shape if single else shape[1:])] or [1]
+    labels = ', label_filename: "labels.txt"' if dims[single:] == [classes] else ""
     return f'  {{ name: "{name}", data_type: {_TYPES[kind]}, dims: {dims}{labels} }}'
 
 

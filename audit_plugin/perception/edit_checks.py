@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter
 
 from audit_plugin.core.protocols import Images
 from audit_plugin.core.tree import Node, NodeKind
@@ -54,6 +53,8 @@ PRESENT, ABSENT = 0.6, 0.4
 
 def dissimilarity(first: Images, second: Images) -> NDArray[np.float64]:
     """``(n,)`` structural dissimilarity of images ``(n, 3, h, w)`` in [0, 1]."""
+    from scipy.ndimage import gaussian_filter
+
     a, b = (np.tensordot(_LUMA, images, axes=(0, 1)).astype(np.float64) for images in (first, second))
     window = (0, _WINDOW_PX, _WINDOW_PX)
     mean_a, mean_b = gaussian_filter(a, window), gaussian_filter(b, window)
@@ -66,6 +67,8 @@ def dissimilarity(first: Images, second: Images) -> NDArray[np.float64]:
 
 def outside_psnr(first: Images, second: Images, masks: NDArray[np.float32]) -> list[float | None]:
     """Per image the decibel between both outside the dilated mask ``(n, h, w)``; None where nothing is outside."""
+    from scipy.ndimage import maximum_filter
+
     size = max(1, round(DILATION_PX * masks.shape[-1] / 512))
     grown = maximum_filter(masks, size=(1, 2 * size + 1, 2 * size + 1)) > 0
     found: list[float | None] = []

@@ -161,6 +161,8 @@ def _figures(found: CounterfactualFigures, told: CounterfactualResult) -> Iterat
             f"{flips} that it was shown",
         ),
         ("Median distance (l1, of 1)", _number(found.median_l1, 4), flips),
+        ("Median distance (l2, root of a sum over pixels and channels)", _number(found.median_l2, 2), flips),
+        (f"Median perceptual distance ({found.perceptual})", _number(found.median_perceptual, 4), flips),
         ("Mean of 1 − p(target) (BKL)", _number(found.bounded_kl), asked),
         ("Concepts that change, the decision included (MNAC)", _number(found.changed_attributes, 2), flips),
         ("Correlation difference (CD)", _interval(found.correlation_difference), along),

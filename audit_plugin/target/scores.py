@@ -9,6 +9,10 @@ from audit_plugin.core.errors import TargetOutputError
 from audit_plugin.core.protocols import Scores
 from audit_plugin.target.options import Activation
 
+SMALLEST = 1e-300
+"""Probabilities below it are too small to be told: they become smaller ones that keep the order of their logits, and none becomes 0.  Else a
+very sure model has no runner-up."""
+
 
 def labels_only(datatype: str, shape: Sequence[int]) -> bool:
     """Whether an output of this type and shape (batch axis first) can only say which class, never how much.
@@ -46,8 +50,9 @@ def _activated(table: Scores, activation: Activation) -> Scores:
     if activation is Activation.SIGMOID:
         return np.exp(-np.logaddexp(0, -table))
     if activation is Activation.SOFTMAX:
-        powers = np.exp(table - table.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)
+        gaps = table - table.max(axis=1, keepdims=True)
+        powers = np.exp(gaps)
+        return np.asarray(np.maximum(powers / powers.sum(axis=1, keepdims=True), SMALLEST / (1 - gaps)), np.float64)
     return table
 
 

@@ -3,7 +3,7 @@
 Jeanneret, Simon, Jurie, "Adversarial counterfactual visual explanations" (CVPR 2023).  Followed: sign steps of 1/255 on the image, gradients
 through all n steps of the filter (noise the image to step n - 1 of the chain, denoise); the repainting keeps the original wherever the
 change is below a share of its largest, dilated.  Changed: losses are sums per image where the released code averages one of them over the batch,
-so that an image's result does not depend on its batch; the search stops at a flip of the filtered image with a margin.
+so that an image's result does not depend on its batch; weights of the distance are tried from heavy to none, the published one among them.
 """
 
 from collections.abc import Sequence

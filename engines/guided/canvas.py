@@ -1,5 +1,6 @@
 """A loaded pipeline as guided edits need it: images in and out, nothing asked for in words, a decoder with gradients."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -51,3 +52,18 @@ class Canvas:
         """Nothing in particular, for so many rows."""
         null = self.pipeline.null
         return self.pipeline.told(None, rows) if null is None else null.expand(rows)
+
+    def named(self, captions: Sequence[str]) -> Conditioning | None:
+        """What the network is told by captions; None where it takes none.  Raises CaptionTooLongError."""
+        return None if self.pipeline.wording is None else self.pipeline.told(captions)
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """Latents as images in [-1, 1] by the decoder's engine, for methods without gradients."""
+        with torch.no_grad():
+            return torch.cat([self.pipeline.codec.decode(some) for some in latents.split(self.pipeline.batch)])  # type: ignore[no-untyped-call]
+
+
+def whole_bytes(images: Pictures) -> Pictures:
+    """Images in [0, 1] at multiples of 1/255, as they are stored and sent."""
+    rounded: Pictures = np.rint(images * 255).astype(np.float32) / np.float32(255)
+    return rounded

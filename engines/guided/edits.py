@@ -147,9 +147,9 @@ def shown(decode: Decode, latents: Latents) -> Images:
 
 
 def stored(decode: Decode, latents: Latents) -> Images:
-    """Decoded and rounded to 8 bits: a flip that only holds before rounding is none."""
+    """Decoded and rounded to 8 bits: a flip that only holds before rounding is none.  What is no number, by a gradient that was none, is black."""
     with torch.no_grad():
-        return shown(decode, latents).mul(255).round() / 255
+        return shown(decode, latents).nan_to_num().mul(255).round() / 255
 
 
 def pixels(x: Latents) -> Images:

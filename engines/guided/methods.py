@@ -53,6 +53,8 @@ class Case:
     """sqrt(alpha_bar) where the edit starts."""
     robust: Judge | None = None
     """A classifier of the same classes whose gradients are perceptually aligned; for DVCE's cone."""
+    told: Conditioning | None = None
+    """What names each target to the network; for LDCE's consensus."""
 
     @property
     def depth(self) -> int:
@@ -76,6 +78,7 @@ class Case:
             x=self.x[at],
             target=self.target[at],
             cond=self.cond[at],
+            told=None if self.told is None else self.told[at],
             seeds=[self.seeds[row] for row in rows.tolist()],
             accept=accept,
             signal=signal,
@@ -100,7 +103,7 @@ def _edited(method: Callable[..., GuidedEdits], case: Case, options: object, **m
 
 
 def _dime(case: Case) -> GuidedEdits:
-    """As released, but for the chain, which is the plan's."""
+    """As released, but for the chain, which is the plan's, and without the perceptual distance, whose network is no part of this project."""
     scales = case.plan.scales or case.scaled(DIME.class_scales)
     return _edited(fastdime, case, replace(DIME, kept=case.plan.kept, depth=case.depth, class_scales=scales))
 
@@ -163,15 +166,26 @@ def _ace(case: Case) -> GuidedEdits:
 def _ldce(case: Case) -> GuidedEdits:
     plan = case.plan
     options = LdceOptions(kept=plan.kept, signal=case.signal, bisections=plan.bisections, confidence=plan.confidence)
-    return _edited(ldce, case, options)
+    return _edited(ldce, case, options, told=case.told)
+
+
+def of_ensemble(plan: ProposalPlan) -> EnsembleOptions:
+    """What a plan means for the ensemble."""
+    return EnsembleOptions(particles=plan.particles, last=2 * plan.particles)
+
+
+def of_evolution(plan: ProposalPlan) -> EvolutionOptions:
+    """What a plan means for evolution, which takes four individuals at least."""
+    population = max(4, plan.particles)
+    return EvolutionOptions(population=population, elites=population // 4)
 
 
 def _ensemble(editing: Editing, plan: ProposalPlan) -> list[Found]:
-    return ensemble(editing, EnsembleOptions(particles=plan.particles, last=2 * plan.particles))
+    return ensemble(editing, of_ensemble(plan))
 
 
 def _evolution(editing: Editing, plan: ProposalPlan) -> list[Found]:
-    return evolution(editing, EvolutionOptions(population=plan.particles, elites=max(1, plan.particles // 4)))
+    return evolution(editing, of_evolution(plan))
 
 
 EDITS: Mapping[Guided, Callable[[Case], GuidedEdits]] = {

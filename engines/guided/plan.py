@@ -32,7 +32,8 @@ class ProposalPlan:
     goal: float = 0.95
     """Probability that steps of Polyak's length aim for."""
     jpeg: int | None = 90
-    """Quality of the JPEG that a flip has to outlive as well; None asks about the stored bytes alone."""
+    """Quality of the JPEG that a flip by a gradient, and one that was trimmed, has to outlive as well; None asks about the stored bytes alone,
+    as searches by scores and variations that nobody guides do."""
     iterations: int = 50
     """Of ACE's attack."""
     particles: int = 16
@@ -42,8 +43,8 @@ class ProposalPlan:
     free_steps: int = 8
     """Network calls of a variation that nobody guides."""
     trims: tuple[float, ...] = (0.5, 0.35, 0.25, 0.15, 0.08)
-    """Shares of the largest change below which pixels may go back to the original, once an image has flipped: the first that keeps the flip
-    is taken.  One query each; none when empty."""
+    """Shares of the largest change below which pixels may go back to the original, once an image has flipped: of those that keep the flip the
+    one nearest to the original is taken.  A query each, two where ``jpeg`` has a say; none when empty."""
 
     def starts(self) -> tuple[float, ...]:
         """Where edits start, least noise first."""

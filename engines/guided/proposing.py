@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from engines.guided.asking import Ask, Counted
-from engines.guided.canvas import Canvas, Pictures
+from engines.guided.canvas import Canvas, Pictures, whole_bytes
 from engines.guided.chain import depth_at
 from engines.guided.edits import GuidedEdits, pixels
 from engines.guided.fastdime import unguided
@@ -61,11 +61,14 @@ class Proposer:
 
     pipeline: Pipeline
     plan: ProposalPlan
+    names: tuple[str, ...] = ()
+    """Captions of the model's classes, by which ``ldce`` names targets to an editor that takes words; none where it is to do without."""
 
     @cached_property
     def fingerprint(self) -> str:
         """Changes whenever a proposal for the same image and model would."""
-        return digest({"pipeline": self.pipeline.fingerprint, "proposals": VERSION, "plan": repr(self.plan)})
+        named = {"names": list(self.names)} if self.names else {}
+        return digest({"pipeline": self.pipeline.fingerprint, "proposals": VERSION, "plan": repr(self.plan), **named})
 
     @cached_property
     def _canvas(self) -> Canvas:
@@ -86,8 +89,7 @@ class Proposer:
         """Edit images (RGB in [0, 1], of the pipeline's size) until the deployed model calls each its target.
 
         ``ask`` has the last word on every try; ``judge`` is its gradient (for all methods but those that take scores alone); ``robust`` is for
-        dvce's cone; ``free``
-        unguided variations from each of two starts are asked first, and an image that they flip is left at that.
+        dvce's cone; ``free`` unguided variations from each of two starts are asked first, and an image that they flip is left at that.
         """
         if method not in METHODS or (judge is None) != (method in SCORED):
             raise ValueError(
@@ -110,21 +112,24 @@ class Proposer:
 
     def kept_class(self, images: Pictures, seeds: Sequence[int], signal: float) -> Pictures:
         """The same images, noised and denoised as deeply by the same noise, with nobody to guide them: the editor's floor."""
-        diffusion, kept = self.pipeline.diffusion, self.plan.kept
         made = unguided(
-            diffusion,
+            self.pipeline.diffusion,
             self._canvas.encoded(images),
             self._canvas.untold(len(images)),
             seeds,
             decode=self._canvas.decode,
-            options=FastDimeOptions(kept=kept, depth=depth_at(diffusion, kept, signal)),
+            options=FastDimeOptions(kept=self.plan.kept, depth=self.depth(signal)),
         )
         floor: Pictures = made.cpu().numpy().astype(np.float32)
         return floor
 
+    def depth(self, signal: float) -> int:
+        """Network rows of one image from a start."""
+        return depth_at(self.pipeline.diffusion, self.plan.kept, signal)
+
     def _unguided_first(self, some: "_Some", counted: Counted, free: int) -> Proposal:
         n = len(some.images)
-        original = np.rint(some.images * 255).astype(np.float32) / np.float32(255)
+        original = whole_bytes(some.images)
         nothing = Proposal(
             images=original,
             success=np.zeros(n, bool),
@@ -155,7 +160,7 @@ class Proposer:
             attempts=np.array([each.attempts for each in found]),
             network_rows=np.array([each.network_rows for each in found]),
             queries=np.zeros(len(found), np.int64),
-            floor=np.rint(some.images * 255).astype(np.float32) / np.float32(255),
+            floor=whole_bytes(some.images),
         )
 
     def _guided(self, method: Guided, some: "_Some", counted: Counted, judges: tuple[Judge, Judge | None]) -> Proposal:
@@ -167,13 +172,14 @@ class Proposer:
             seeds=some.seeds,
             judge=judges[0],
             robust=judges[1],
+            told=self._canvas.named([self.names[at] for at in some.goal.tolist()]) if method == "ldce" and self.names else None,
             accept=counted.accept(some.rows),
             decode=self._canvas.decode,
             batch=self.pipeline.batch,
             plan=self.plan,
             signal=self.plan.signal,
         )
-        original = np.rint(some.images * 255).astype(np.float32) / np.float32(255)
+        original = whole_bytes(some.images)
         found = _proposal(EDITS[method](whole), original)
         for signal in self.plan.starts()[1:] if method in FROM_SIGNAL else ():
             if not len(left := np.flatnonzero(~found.success)):
@@ -187,8 +193,7 @@ class Proposer:
         rows = np.flatnonzero(found.success)
         if not len(rows):
             return found
-        stored = np.rint(some.images * 255).astype(np.float32) / np.float32(255)
-        original, edited, floor = (torch.from_numpy(each[rows]) for each in (stored, found.images, found.floor))
+        original, edited, floor = (torch.from_numpy(each[rows]) for each in (whole_bytes(some.images), found.images, found.floor))
         tried = candidates(original, edited, floor, self.plan.trims, dilation=TRIMMED)
         shares = tried.shape[1]
         told = counted.accept(some.rows[rows])(
@@ -210,14 +215,9 @@ class Proposer:
             seeds=some.seeds,
             score=counted.score,
             rows=torch.from_numpy(some.rows),
-            decode=self._decoded if self._canvas.latent else pixels,
+            decode=self._canvas.decoded if self._canvas.latent else pixels,
             steps=steps,
         )
-
-    def _decoded(self, latents: Tensor) -> Tensor:
-        """By the decoder's engine, for methods without gradients."""
-        with torch.no_grad():
-            return torch.cat([self.pipeline.codec.decode(some) for some in latents.split(self.pipeline.batch)])  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, eq=False)

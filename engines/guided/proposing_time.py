@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch import Tensor
 
 from engines.conditioning import Conditioning
 from engines.guided.asking import Ask, Counted
-from engines.guided.canvas import Canvas, Pictures
+from engines.guided.canvas import Canvas, Pictures, whole_bytes
 from engines.guided.class_tokens import speaking
 from engines.guided.proposing import Proposal
 from engines.guided.text_inversion import TextInversionOptions, text_inversion
@@ -54,7 +53,7 @@ class TimeProposer:
         speaking(self.pipeline)
         counted, goal = Counted(ask, len(images)), np.asarray(targets)
         rows = np.arange(len(images))
-        whole = np.rint(images * 255).astype(np.float32) / np.float32(255)
+        whole = whole_bytes(images)
         np.add.at(counted.queries, rows, 1)
         given = ask(whole, rows).argmax(1) if len(images) else goal
         nothing = Proposal(
@@ -89,7 +88,7 @@ class TimeProposer:
             torch.from_numpy(classes[1][left]).to(self.pipeline.device),
             *(Conditioning.cat([told[column] for column in which[left].tolist()]) for which in classes),
             accept=counted.accept(left),
-            decode=self._decoded if canvas.latent else None,
+            decode=canvas.decoded if canvas.latent else None,
             options=self.options,
             batch=self.pipeline.batch,
         )
@@ -106,7 +105,3 @@ class TimeProposer:
         wording, sentence = speaking(self.pipeline), self.sentences.about_class(self.sentences.medium)
         with torch.no_grad():
             return {column: wording.encode([sentence], words.of(column)).to(self.pipeline.device) for column in words.classes}
-
-    def _decoded(self, latents: Tensor) -> Tensor:
-        with torch.no_grad():
-            return torch.cat([self.pipeline.codec.decode(some) for some in latents.split(self.pipeline.batch)])  # type: ignore[no-untyped-call]

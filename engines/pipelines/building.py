@@ -18,12 +18,13 @@ from engines.course import Course
 from engines.directory import Parts
 from engines.engine import Engine
 from engines.errors import PipelineError, UnsupportedPipelineError
+from engines.graphs.precision import HALVES
 from engines.network import Network
 from engines.networks import VaeDecode, VaeEncode, decoder_spec, denoiser_spec, network_shape
 from engines.parity import ROWS
 from engines.pipelines.codecs import KlCodec, PixelCodec
 from engines.pipelines.denoisers import denoiser_module
-from engines.pipelines.families import STABLE_DIFFUSION_3, STABLE_DIFFUSION_XL
+from engines.pipelines.families import EXPORTED, STABLE_DIFFUSION_3, STABLE_DIFFUSION_XL
 from engines.pipelines.outlines import KeptGraphs
 from engines.pipelines.probes import Probes
 from engines.pipelines.schedulers import Scheduler
@@ -177,6 +178,8 @@ def differentiable(module: nn.Module, device: torch.device, precision: Precision
 
 
 def _check_precision(parts: Parts, precision: Precision) -> None:
+    if parts.family is EXPORTED and precision in HALVES:
+        raise PipelineError(f"an exported network computes in what it was exported in, not in {precision}; use fp32 or tf32")
     if precision == "fp16" and parts.network.config.get("upcast_attention"):
         raise PipelineError(
             "the attention of this network overflows in fp16 (upcast_attention, as in Stable Diffusion 2.1); use bf16 or fp32"

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from engines.networks import UNetForward, mean_half
-from engines.pipelines.families import DDPM, DIT, STABLE_DIFFUSION, STABLE_DIFFUSION_3, STABLE_DIFFUSION_XL, Family
+from engines.pipelines.exported import ExportedForward
+from engines.pipelines.families import DDPM, DIT, EXPORTED, STABLE_DIFFUSION, STABLE_DIFFUSION_3, STABLE_DIFFUSION_XL, Family
 
 Sample = Float[Tensor, "n c h w"]
 Rows = Float[Tensor, " n"]
@@ -122,6 +123,7 @@ def denoiser_module(family: Family, network: Any) -> nn.Module:
         STABLE_DIFFUSION_3.name: Sd3Forward,
         DIT.name: DitForward,
         DDPM.name: ClassUNetForward if classes else PlainUNetForward,
+        EXPORTED.name: ExportedForward,
     }
     found: nn.Module = kinds[family.name](network)
     return found

@@ -23,7 +23,7 @@ class Family:
     @property
     def network(self) -> str:
         """The component that denoises."""
-        return "transformer" if "transformer" in self.models else "unet"
+        return next(name for name in ("transformer", "unet", "denoiser") if name in self.models)
 
     @property
     def latent(self) -> bool:
@@ -68,6 +68,8 @@ STABLE_DIFFUSION_3 = Family(
 )
 DIT = Family(name="dit", models={"transformer": ("DiTTransformer2DModel", "Transformer2DModel"), "vae": _KL})
 DDPM = Family(name="ddpm", models={"unet": ("UNet2DModel",)})
+EXPORTED = Family(name="exported", models={"denoiser": ("ONNX",)})
+"""No diffusers directory: :mod:`engines.pipelines.exported`."""
 
 _REFUSED = {
     "ControlNet": "a ControlNet is steered by a control image",

@@ -13,7 +13,7 @@ from engines.directory import Parts
 from engines.errors import PipelineError, UnsupportedPipelineError
 from engines.networks import TextForward
 from engines.pipelines.classes import Classes, Unconditional
-from engines.pipelines.families import DDPM, DIT, STABLE_DIFFUSION, STABLE_DIFFUSION_3, STABLE_DIFFUSION_XL
+from engines.pipelines.families import DDPM, DIT, EXPORTED, STABLE_DIFFUSION, STABLE_DIFFUSION_3, STABLE_DIFFUSION_XL
 from engines.protocols import Prompts
 from engines.text import Captions, EncodeTokens, Reader
 
@@ -30,6 +30,8 @@ def prompts_of(parts: Parts, image: tuple[int, int, int], strength: float, null_
     config = parts.network.config
     if parts.family is DIT:
         return Classes(int(config.num_embeds_ada_norm) + 1, int(config.num_embeds_ada_norm))
+    if parts.family is EXPORTED:
+        return Unconditional()
     if parts.family is DDPM:
         return _classes(config.num_class_embeds, null_class)
     captions = Captions(

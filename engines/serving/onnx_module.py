@@ -1,7 +1,7 @@
-"""A classifier's ONNX file as a torch module, so that gradients can be taken; float32, operators of ``onnx_operators`` only."""
+"""An ONNX file as a torch module, so that gradients can be taken; float32, operators of ``onnx_operators`` only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.errors import ExportError
-from engines.serving.onnx_operators import OPERATORS, Attributes
+from engines.serving.onnx_operators import OPERATORS, ROWS, Attributes
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,21 @@ class _Node:
 
 
 class OnnxModule(nn.Module):
-    """One input to one output of a graph.  Constants are folded when the graph is read, weights are buffers."""
+    """A graph's inputs to one of its outputs.  Constants are folded when the graph is read, weights are buffers.
 
-    def __init__(self, path: Path, output: str | None = None) -> None:
+    A graph whose batch is fixed at 1 takes any batch here, row by row the same; one that does not allow for that is refused.
+    """
+
+    def __init__(self, path: Path, output: str | None = None, *, inputs: int = 1) -> None:
+        """Of a classifier unless ``inputs`` says otherwise.  Raises ExportError."""
         super().__init__()
         model = _load(path)
         constants = {each.name: _tensor(each) for each in model.graph.initializer}
-        inputs = [_port(each) for each in model.graph.input if each.name not in constants]
-        if len(inputs) != 1:
-            raise ExportError(f"{path} has {len(inputs)} inputs; a classifier takes one batch of images")
-        self.source, self.outputs = inputs[0], tuple(_port(each) for each in model.graph.output)
+        self.sources = tuple(_port(each) for each in model.graph.input if each.name not in constants)
+        if len(self.sources) != inputs:
+            wanted = "a classifier takes one batch of images" if inputs == 1 else f"needed are {inputs}"
+            raise ExportError(f"{path} has {len(self.sources)} inputs; {wanted}")
+        self.source, self.outputs = self.sources[0], tuple(_port(each) for each in model.graph.output)
         self.output = output or self.outputs[0].name
         nodes = _needed([_node(each) for each in model.graph.node], self.output)
         if unknown := sorted({node.operator for node in nodes} - set(OPERATORS)):
@@ -49,15 +54,33 @@ class OnnxModule(nn.Module):
                 "from Python, or export it with other operators"
             )
         self.nodes = self._folded(nodes, constants)
+        if self.source.shape[:1] == (1,):
+            self.nodes = tuple(replace(node, attributes={**node.attributes, ROWS: True}) for node in self.nodes)
+            self._check_rows(path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images as the graph takes them -> the chosen output."""
-        values: dict[str, Any] = {"": None, self.source.name: x, **self.plain}
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Inputs as the graph takes them -> the chosen output."""
+        values: dict[str, Any] = {"": None, **self.plain}
+        values |= {port.name: value for port, value in zip(self.sources, inputs, strict=True)}
         values |= {name: getattr(self, f"w{i}") for i, name in enumerate(self.weights)}
         for node in self.nodes:
             values[node.output] = OPERATORS[node.operator](node.attributes, *(values[name] for name in node.inputs))
         result: Tensor = values[self.output]
         return result
+
+    def _check_rows(self, path: Path) -> None:
+        """Raise ExportError where rows of a batch are not what they are alone."""
+        shapes = [[size or 1 for size in port.shape[1:]] for port in self.sources]
+        rows = [torch.rand(3, *shape, generator=torch.Generator().manual_seed(0)) for shape in shapes]
+        with torch.no_grad():
+            try:
+                same = torch.allclose(
+                    self(*rows), torch.cat([self(*(each[i : i + 1] for each in rows)) for i in range(3)]), rtol=1e-4, atol=1e-4
+                )
+            except (RuntimeError, IndexError):
+                same = False
+        if not same:
+            raise ExportError(f"{path} takes one image at a time, and not several as it stands; export it with a free batch")
 
     def _folded(self, nodes: Sequence[_Node], constants: dict[str, Tensor]) -> tuple[_Node, ...]:
         """Nodes that depend on the images; what depends on constants alone is computed now."""

@@ -18,6 +18,9 @@ Operator = Callable[..., Any]
 TYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64}
 """ONNX element types that appear in Cast.  Whole numbers from 8 bits on are images' pixels, kept as they come."""
 
+ROWS = "rows"
+"""Attribute of our own, of nodes in graphs whose batch is fixed at 1: a leading 1 among their sizes stands for the batch."""
+
 
 def _unread(what: str) -> ExportError:
     return ExportError(f"the classifier's ONNX graph has a {what}, which is not read here; give its torch module from Python")
@@ -30,6 +33,19 @@ def convolution(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = 
     x, padding = _even(x, _pads(a, x, kernel, strides, dilations), 0.0)
     run = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
     return run(x, weight, bias, strides, padding, dilations, a.get("group", 1))
+
+
+def transposed_convolution(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """ConvTranspose with the same padding on both sides."""
+    axes = weight.ndim - 2
+    pads = a.get("pads", [0] * 2 * axes)
+    if a.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in a or pads[:axes] != pads[axes:]:
+        raise _unread("ConvTranspose with uneven or automatic padding")
+    run = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[axes - 1]
+    strides, dilations, more = (
+        a.get(name, [value] * axes) for name, value in (("strides", 1), ("dilations", 1), ("output_padding", 0))
+    )
+    return run(x, weight, bias, strides, pads[:axes], more, a.get("group", 1), dilations)
 
 
 def max_pool(a: Attributes, x: Tensor) -> Tensor:
@@ -91,8 +107,10 @@ def clip(a: Attributes, x: Tensor, low: float | None = None, high: float | None 
 
 
 def reshape(a: Attributes, x: Tensor, shape: Sizes) -> Tensor:
-    """Reshape to constants; 0 keeps a size, and a leading 1 that stood for the batch is refused where the graph is read."""
+    """Reshape to constants; 0 keeps a size."""
     sizes = [int(size) for size in shape]
+    if a.get(ROWS) and sizes[0] == 1:
+        sizes[0] = x.shape[0]
     return x.reshape([x.shape[place] if size == 0 and not a.get("allowzero") else size for place, size in enumerate(sizes)])
 
 
@@ -185,6 +203,8 @@ OPERATORS: Mapping[str, Operator] = {
     "Concat": lambda a, *parts: torch.cat(parts, a["axis"]),
     "Constant": lambda a: a["value"],
     "Conv": convolution,
+    "ConvTranspose": transposed_convolution,
+    "Cos": _plain(torch.cos),
     "Div": _plain(torch.div),
     "Dropout": lambda _, x, *__: x,
     "Elu": lambda a, x: F.elu(x, a.get("alpha", 1.0)),
@@ -215,6 +235,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Relu": _plain(torch.relu),
     "Reshape": reshape,
     "Sigmoid": _plain(torch.sigmoid),
+    "Sin": _plain(torch.sin),
     "Softmax": lambda a, x: x.softmax(a.get("axis", -1)),
     "Sqrt": _plain(torch.sqrt),
     "Squeeze": squeeze,

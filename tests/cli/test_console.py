@@ -40,8 +40,8 @@ def test_a_stage_that_comes_again(capsys):
 
 
 def test_long_stages_speak_now_and_then(capsys, monkeypatch):
-    """Once a minute where there is no terminal."""
-    seconds = iter(range(0, 3000, 25))
+    """Every ten seconds where there is no terminal."""
+    seconds = iter(range(0, 3000, 4))
     monkeypatch.setattr(console.time, "monotonic", lambda: next(seconds))
     with console.progress_bars() as progress:
         for done in range(9):

@@ -11,6 +11,7 @@ import yaml
 from engines.cache import BuildCache
 from engines.certificate import Certificate, certificate_note
 from tests.engines.conftest import write_pipeline
+from tests.fixtures.workers import across_workers
 
 COMMANDS = ["build", "bench", "selfcheck", "ls", "gc", "verify", "export-triton"]
 GOOD = Certificate(backend="ort", precision="fp32", error=1e-6, batch_error=0.0, batches=8)
@@ -28,6 +29,12 @@ def pipeline_directory(tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return write_pipeline(tmp_path_factory.mktemp("pipeline"))
+
+
+@pytest.fixture(scope="session")
+def graphs(tmp_path_factory):
+    """The build cache that tests of engines share between processes: exports take seconds."""
+    return across_workers(tmp_path_factory) / "graphs"
 
 
 @pytest.fixture
@@ -152,15 +159,14 @@ def test_a_backend_that_is_not_there_is_named_with_those_that_are(run, pipeline_
 
 
 @pytest.mark.slow
-def test_engines_become_models_of_a_server(run, pipeline_directory, tmp_path):
+def test_engines_become_models_of_a_server(run, pipeline_directory, graphs, tmp_path):
     """One directory a model, each with its configuration; what was built for it is in the cache, certified, under its name."""
-    common = ("--pipeline", pipeline_directory, "--cache", tmp_path / "cache", "-o", "json")
-    written = document(run("engines", "export-triton", "--repo", tmp_path / "repo", "--batches", "1,2", *common))
+    common = ("--pipeline", pipeline_directory, "--cache", graphs, "-o", "json")
+    written = document(run("engines", "export-triton", "--repo", tmp_path / "repo", "--batches", "1,2,4", *common))
     assert {"audit_unet", "audit_vae_decoder", "audit_sampler"} <= {row["model"] for row in written}
     assert all((tmp_path / "repo" / row["model"] / "config.pbtxt").is_file() for row in written)
-    listed = {row["network"]: row for row in document(run("engines", "ls", "--cache", tmp_path / "cache", "-o", "json"))}
-    assert "passed" in listed["unet"]["certificates"]
-    assert listed["unet"]["backend"] == "onnx"
+    listed = [row for row in document(run("engines", "ls", "--cache", graphs, "-o", "json")) if row["network"] == "unet"]
+    assert any("passed" in row["certificates"] and row["backend"] == "onnx" for row in listed)
 
 
 def test_selfcheck_proves_what_is_here(run):
@@ -172,12 +178,13 @@ def test_selfcheck_proves_what_is_here(run):
         assert verdicts["cuda", "probe"] == "refused"
 
 
-def test_built_graphs_are_kept_beside_the_weights(run, pipeline_directory, tmp_path):
-    """And another machine's build takes them."""
+def test_built_graphs_are_kept_beside_the_weights(run, pipeline_directory, graphs, tmp_path, monkeypatch):
+    """And another machine's build takes them, so that nothing is exported there."""
     copy = shutil.copytree(pipeline_directory, tmp_path / "pipeline")
     common = ("--pipeline", copy, "--backend", "ort", "-o", "json")
-    built = document(run("engines", "build", *common, "--cache", tmp_path / "here", "--keep-graphs"))
+    built = document(run("engines", "build", *common, "--cache", graphs, "--keep-graphs"))
     assert {path.name for path in (copy / "graphs").iterdir()} == {row["key"] for row in built}
+    for place in ("engines.pipelines.outlines.export", "engines.graphs.maker.export"):
+        monkeypatch.setattr(place, None)
     again = document(run("engines", "build", *common, "--cache", tmp_path / "there"))
     assert [row["key"] for row in again] == [row["key"] for row in built]
-    assert sum(row["seconds"] for row in again) < sum(row["seconds"] for row in built) / 2

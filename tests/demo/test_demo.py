@@ -26,10 +26,11 @@ from audit_plugin.studios import LOCK_NAME
 ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("audit-plugin")
 NAMES = {concept.name for concept in CONCEPTS}
+ROWS = 16
 
 
 def command(out):
-    return [COMMAND, "demo", "--out", str(out), "--rows", "24"]
+    return [COMMAND, "demo", "--out", str(out), "--rows", str(ROWS)]
 
 
 def processes_of(out):
@@ -85,7 +86,7 @@ def test_the_first_run_draws_audits_and_reports(first):
         assert all(low <= value <= high for value, low, high in model["importance"].values())
         assert set(model["true_importance"]) in (NAMES, set())
     assert summary["unet_evaluations"] > 0
-    assert summary["classifier_queries"] / 2 > summary["images"] + 24  # the concept tree's edits and some twins besides
+    assert summary["classifier_queries"] / 2 > summary["images"] + ROWS  # the concept tree's edits and some twins besides
     assert {"kit", "server", "build", "score", "estimate", "tree", "report", "alerts", "total"} <= set(summary["seconds"])
     assert (out / "report.html").stat().st_size > 10_000
     assert "shape_background_100" in said

@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import tritonclient.grpc as triton
+from onnx import TensorProto, helper
 
 from audit_plugin.core.errors import ConfigError
 from audit_plugin.demo import kit as kits
@@ -166,6 +168,17 @@ def test_models_that_cannot_be_written(tmp_path, name, labels, message):
     """Names that leave the repository and labels that are none are refused."""
     with pytest.raises(ConfigError, match=message):
         write_model(tmp_path, name, colour_network(tmp_path / "n.onnx"), labels)
+
+
+def test_a_network_of_one_image_at_a_time_is_served_without_batches(tmp_path):
+    """Its batch axis stays a part of its shape, and nothing is said of batching."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("x", [1, 3]), ("y", [1, 3])))
+    made = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "one", [x], [y])
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "n.onnx")
+    text = (write_model(tmp_path, "m", tmp_path / "n.onnx", LABELS) / "config.pbtxt").read_text()
+    assert "max_batch_size: 0" in text
+    assert "dims: [1, 3]" in text
+    assert "dynamic_batching" not in text
 
 
 def test_what_is_no_network_is_refused(tmp_path):

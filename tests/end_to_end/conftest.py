@@ -21,6 +21,7 @@ def planted(triton_kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     shutil.copytree(ROOT / "triton_repo", folder / "repository")
     with TritonServer(folder / "repository", kit=triton_kit, log_file=folder / "log") as server:
         yield server
+        server.kill()  # a polite end takes seconds
 
 
 @pytest.fixture(scope="session")

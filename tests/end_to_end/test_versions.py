@@ -20,6 +20,7 @@ def deployed(triton_kit, tmp_path):
     shutil.copytree(ROOT / "triton_repo" / MODEL, tmp_path / "repository" / MODEL)
     with TritonServer(tmp_path / "repository", kit=triton_kit, log_file=tmp_path / "log", load=[MODEL]) as server:
         yield server
+        server.kill()  # a polite end takes seconds
 
 
 def test_a_new_version_costs_queries_only(deployed, site):

@@ -19,7 +19,7 @@ DRY = ("--cpu-dry-run", "--backend", "torch")
 NETWORKS = [case for case in CASES if case.specified_floor_ms is not None]
 
 
-@pytest.mark.parametrize("make", {case.make for case in NETWORKS}, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", dict.fromkeys(case.make for case in NETWORKS), ids=lambda make: make.__name__)
 def test_small_architectures_are_what_their_specs_say(make):
     """Their inputs fit, and outputs have the shapes that real ones are bound at."""
     network = make(2, small=True)

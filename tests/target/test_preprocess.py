@@ -28,6 +28,16 @@ def test_normalisation_is_per_colour():
     np.testing.assert_allclose(to_input(IMAGES, options)[..., ::-1].transpose(0, 3, 1, 2), want, atol=1e-5)
 
 
+def test_grey_is_pillows():
+    """One channel, as a client that opens the picture in mode L sends it, normalised by one mean and std."""
+    options = PreprocessOptions(channels="GREY", scale=1.0, mean=(5.0,) * 3, std=(2.0,) * 3)
+    pillow = np.stack([np.asarray(Image.fromarray(each).convert("L"), np.float32) for each in quantise(IMAGES)])[:, None]
+    np.testing.assert_array_equal(to_input(IMAGES, options), (pillow - 5) / 2)
+    assert to_input(IMAGES, PreprocessOptions(channels="GREY", layout="NHWC", dtype="UINT8")).shape == (3, 10, 14, 1)
+    with pytest.raises(ValueError, match="one mean and one std"):
+        PreprocessOptions(channels="GREY", mean=(0.5, 0.4, 0.3))
+
+
 @pytest.mark.parametrize(("dtype", "kind"), [("FP32", np.float32), ("FP16", np.float16), ("UINT8", np.uint8)])
 def test_types(dtype, kind):
     """The array has the type that the model declares; UINT8 keeps 0..255."""

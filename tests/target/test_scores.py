@@ -13,8 +13,11 @@ def read(output, activation=Activation.NONE, labels=("a", "b", "c")):
 
 
 def test_softmax_survives_huge_logits():
-    """Logits of a thousand neither overflow nor leave the simplex."""
-    np.testing.assert_allclose(read([[1000.0, 0.0, 1000.0]], Activation.SOFTMAX), [[0.5, 0.0, 0.5]])
+    """Logits of thousands neither overflow nor leave the simplex, and a very sure model still has a runner-up."""
+    np.testing.assert_allclose(read([[1000.0, 0.0, 1000.0]], Activation.SOFTMAX), [[0.5, 0.0, 0.5]], atol=1e-299)
+    (sure,) = read([[-3000.0, 900.0, 4000.0, -1000.0, 3500.0]], Activation.SOFTMAX, labels=tuple("abcde"))
+    assert np.argsort(sure).tolist() == [0, 3, 1, 4, 2]
+    assert 0 < sure[0] < sure[4] < 1e-200
 
 
 def test_sigmoid_survives_huge_logits():

@@ -31,6 +31,7 @@ def server(triton_kit, tmp_path_factory):
     shutil.copytree(REPOSITORY, folder / "repository")  # a server leaves compiled files behind
     with TritonServer(folder / "repository", kit=triton_kit, log_file=folder / "log") as server:
         yield server
+        server.kill()  # a polite end takes seconds
 
 
 @pytest.fixture(scope="module")

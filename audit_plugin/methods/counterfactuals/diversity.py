@@ -33,6 +33,18 @@ def mean_difference(first: Images, second: Images) -> NDArray[np.float64]:
 PLAIN = Distance(name="l1", between=mean_difference)
 
 
+def perceptual_distances(studio: CounterfactualStudio, flips: Sequence[Made], distance: Distance) -> dict[str, float]:
+    """sha256 of flips -> how far each looks from its image; none by the plain distance, which is no network's."""
+    found: dict[str, float] = {}
+    for at in range(0, 0 if distance is PLAIN else len(flips), _IMAGES):
+        some = flips[at : at + _IMAGES]
+        before, after = (
+            to_float([studio.pixels(sha) for sha in shas]) for shas in ([one.before for one in some], [one.after for one in some])
+        )
+        found |= zip((one.after for one in some), distance.between(before, after).tolist(), strict=True)
+    return found
+
+
 def diversity_of(
     studio: CounterfactualStudio,
     runs: Sequence[Sequence[Made]],

@@ -25,15 +25,18 @@ def figures(
     seconds: float | None = None,
     couts: Sequence[float] = (),
     attributes: Attributes | None = None,
+    perceptual: str = "",
 ) -> CounterfactualFigures:
     """All figures; None where there is nothing to take one of.
 
     ``seconds`` is the time that making them took, in all; None where all pictures were there already.  ``couts`` are of the
-    images whose path was asked for.  Without ``attributes`` nothing is said of what changes along.
+    images whose path was asked for.  Without ``attributes`` nothing is said of what changes along.  ``perceptual`` names the items' own
+    distance, where they have one.
     """
     flips = [item for item in items if item.flipped]
     jpeg = [item for item in flips if item.jpeg is not None]
     witness = [item for item in flips if item.witness is not None]
+    looks = [item.perceptual for item in flips if item.perceptual is not None]
     found = None if attributes is None or why_no_gaps(items, attributes) else moves(items, attributes)
     difference = (
         None if found is None else correlation_difference(found.deltas, found.reference, found.query, centred=found.centred)
@@ -45,7 +48,10 @@ def figures(
         free_ratio=_share(items, np.array([item.free for item in items])),
         jpeg_ratio=_share(jpeg, np.array([bool(item.jpeg) for item in jpeg])),
         witness_ratio=_share(witness, np.array([bool(item.witness) for item in witness])),
-        median_l1=float(np.median([item.l1 for item in flips])) if flips else None,
+        median_l1=_median([item.l1 for item in flips]),
+        median_l2=_median([item.l2 for item in flips]),
+        median_perceptual=_median(looks),
+        perceptual=perceptual if looks else "",
         bounded_kl=_mean([1 - item.after for item in items]),
         changed_attributes=None if attributes is None else _changed(items, attributes),
         correlation_difference=None if found is None else _difference(found),
@@ -109,6 +115,10 @@ def _share(items: Sequence[Counterfactual], flags: Bool[np.ndarray, "n"]) -> Est
 
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if len(values) else None
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if len(values) else None
 
 
 def _estimate(found: Interval) -> Estimate:

@@ -33,6 +33,7 @@ def item_of(
     jpeg: Mapping[str, str],
     witness: bool | None,
     path: Scores | None,
+    perceptual: float | None = None,
 ) -> Counterfactual:
     """``scores``: sha256 -> the server's probabilities; ``jpeg``: sha256 of flips -> of the same after a JPEG round trip."""
     target = one.wish.target
@@ -53,6 +54,8 @@ def item_of(
         after=float(np.clip(scores[one.after][target], 0, 1)),
         free=one.free and flipped,
         l1=float(close.l1[0]),
+        l2=float(close.l2[0]),
+        perceptual=perceptual,
         changed=float(close.changed[0]),
         attempts=one.attempts,
         network_rows=one.network_rows,

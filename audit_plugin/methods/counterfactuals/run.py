@@ -12,7 +12,7 @@ from audit_plugin.bank.counterfactuals import Ask, CounterfactualStudio, Made, W
 from audit_plugin.core.counterfactual_results import CounterfactualResult, DiversityFigure
 from audit_plugin.core.protocols import Images, Scores
 from audit_plugin.methods.counterfactuals.attributes import why_no_gaps
-from audit_plugin.methods.counterfactuals.diversity import PLAIN, Distance, diversity_of
+from audit_plugin.methods.counterfactuals.diversity import PLAIN, Distance, diversity_of, perceptual_distances
 from audit_plugin.methods.counterfactuals.figures import figures, gaps
 from audit_plugin.methods.counterfactuals.items import Reader, attributes_of, item_of, spread
 from audit_plugin.methods.counterfactuals.sets import Networks, set_figures
@@ -62,7 +62,7 @@ class Further:
     runs: int = 1
     """Searches of every image and target, each with other noise; figures are of the first."""
     distance: Distance = PLAIN
-    """Between the pictures of two runs."""
+    """Between the pictures of two runs, and, unless it is the plain one, between images and flips."""
 
 
 def run_counterfactuals(
@@ -88,13 +88,14 @@ def run_counterfactuals(
     wishes = [Wish(images[aim.row], aim.target) for aim in aims]
     clock, fresh = monotonic(), studio.missing(wishes)
     made = studio.made(wishes, model.search)
-    seconds = monotonic() - clock if fresh else None
+    seconds = (monotonic() - clock) * len(made) / fresh if fresh else None  # of all, at the pace of those made now
     again = [studio.made([replace(wish, run=run) for wish in wishes], model.search) for run in range(1, further.runs)]
     scores |= model.answers({one.after for one in chain(made, *again)})
     flips = [one for one in made if int(scores[one.after].argmax()) == one.wish.target]
     jpeg = studio.jpeg([one.after for one in flips])
     scores |= model.answers(jpeg.values())
     seen = {} if further.witness is None else further.witness.sees(flips, model.labels)
+    looks = perceptual_distances(studio, flips, further.distance)
     walked, couts = _paths(studio, model, spread(studio, flips, further.paths), own)
     items = tuple(
         item_of(
@@ -107,13 +108,14 @@ def run_counterfactuals(
             jpeg=jpeg,
             witness=seen.get(one.after),
             path=walked.get(one.after),
+            perceptual=looks.get(one.after),
         )
         for one in made
     )
     reference = {sha: model.labels[int(scores[sha].argmax())] for sha in befores.values()}
     attributes = None if reader is None or not items else attributes_of(studio, reader, items, reference, model.positive)
     why, how = why_no_gaps(items, attributes), told()
-    found = figures(items, seconds=seconds, couts=couts, attributes=attributes)
+    found = figures(items, seconds=seconds, couts=couts, attributes=attributes, perceptual=further.distance.name)
     along = () if why or attributes is None else gaps(items, attributes)
     return CounterfactualResult(
         method=how.method,
@@ -151,7 +153,8 @@ def _paths(
     studio: CounterfactualStudio, model: Deployed, flips: Sequence[Made], own: Mapping[str, int]
 ) -> tuple[dict[str, Scores], list[float]]:
     """sha256 of pictures -> class scores on the way to them, and what COUT is of each."""
-    walked = studio.paths({one.after: one.before for one in flips}, model.id, model.predict)
+    answers = studio.paths({one.after: one.before for one in flips}, model.id, model.predict)
+    walked = {sha: np.clip(told, 0, 1) for sha, told in answers.items()}  # a server's rounding may leave [0, 1] by a little
     return walked, [
         cout(walked[one.after][:, own[one.image]], walked[one.after][:, one.wish.target], pixels=studio.size**2).value
         for one in flips

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from audit_plugin.core.protocols import Images
 from audit_plugin.core.values import Concept
@@ -54,7 +54,7 @@ def draw_values(n: int, rng: np.random.Generator, *, correlation: float = 0.0) -
     for first, second in COPIED:
         covariance[first, second] = covariance[second, first] = correlation
     latent = rng.multivariate_normal(np.zeros(len(NAMES)), covariance, size=n)
-    return np.asarray(latent < norm.ppf(PRESENCE), np.int64)
+    return np.asarray(latent < ndtri(PRESENCE), np.int64)
 
 
 def render(seed: int, values: Sequence[int], *, fade: float = 0.0) -> NDArray[np.uint8]:

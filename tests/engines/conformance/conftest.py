@@ -78,6 +78,7 @@ def served(triton_kit, shared_cache, tmp_path_factory):
     write_models(folder / "repository", models)
     with TritonServer(folder / "repository", kit=triton_kit, log_file=folder / "log") as server:
         yield TritonBackend(endpoint=Endpoint(url=server.grpc_url))
+        server.kill()  # a polite end takes seconds
 
 
 @pytest.fixture(scope="session", params=[*BACKENDS, pytest.param(SERVED, marks=pytest.mark.triton)])

@@ -24,7 +24,7 @@ def inverted(rule=RULES[1], steps=10, dtype=torch.float64, source=None, **option
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-@pytest.mark.parametrize("steps", [4, 10, 20, 50])
+@pytest.mark.parametrize("steps", [4, 10, 50])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_the_null_edit_is_exact(rule, steps, dtype, prediction):
@@ -39,7 +39,7 @@ def test_the_null_edit_is_exact(rule, steps, dtype, prediction):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-@pytest.mark.parametrize("steps", [4, 10, 20, 50])
+@pytest.mark.parametrize("steps", [4, 20])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("source", [0, 4])
 def test_a_term_that_says_what_the_source_says_changes_nothing(rule, steps, dtype, source):

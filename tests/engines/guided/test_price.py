@@ -1,5 +1,7 @@
 """No counterfactual costs more than was said before."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,3 +33,12 @@ def test_what_is_spent_is_within_what_was_said(pixels, method, stubborn):
     assert 0 < made.network_rows[0] <= said.network_rows
     if stubborn:
         assert made.network_rows[0] >= said.network_rows / 8  # no idle promise either
+
+
+def test_evolution_takes_exactly_what_was_said(pixels):
+    """To the last generation of the last start, and with no fewer than four individuals."""
+    plan = replace(PLAN, particles=2, trims=())
+    images = np.random.default_rng(0).random((1, *pixels.image_shape), np.float32)
+    made = Proposer(pipeline=pixels, plan=plan).propose("evolution", images, [1], [1], Server(stubborn=True))
+    said = most(plan, "evolution", free=0)
+    assert (made.queries[0], made.network_rows[0]) == (said.queries, said.network_rows) == (2 * 8 * 4, 2 * 8 * 4 * PLAN.steps)

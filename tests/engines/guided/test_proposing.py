@@ -120,3 +120,34 @@ def test_images_that_nothing_flips_from_the_usual_start_begin_deeper(pixels):
     assert plans[1].starts() == (0.9, 0.6)
     assert (twice.attempts == 2 * once.attempts).all()
     assert (twice.network_rows > 2 * once.network_rows).all()
+
+
+def test_an_editor_that_takes_words_is_told_the_targets_name(latents, pixels):
+    """LDCE then asks the network twice a step, and hears the class gradient where both agree; without words, or names, it does without."""
+    plan, made = ProposalPlan(kept=4, signal=0.6, deeper=(), bisections=0, trims=()), {}
+    for pipeline in (latents, pixels):
+        for names in ((), ("dark", "bright"), ("black", "bright")):
+            proposer = Proposer(pipeline=pipeline, plan=plan, names=names)
+            made[pipeline, names] = proposer.propose("ldce", images(pipeline, 1), [1], [1], Server(stubborn=True), judge=judge)
+    plain, named, other = (made[latents, names] for names in ((), ("dark", "bright"), ("black", "bright")))
+    assert named.network_rows == 2 * plain.network_rows
+    assert not np.array_equal(named.images, plain.images)
+    np.testing.assert_array_equal(named.images, other.images)  # another class goes by another name
+    np.testing.assert_array_equal(made[pixels, ("dark", "bright")].images, made[pixels, ()].images)
+
+
+@pytest.mark.parametrize("method", ["polyak", "dime", "dvce", "ldce"])
+def test_a_judge_whose_gradient_is_no_number_flips_nothing_and_stops_nobody(pixels, method):
+    """The square root of 0 has no slope; the deployed model is sent pictures all the same."""
+
+    def broken(shown):
+        return judge(shown) + (shown - shown.detach()).abs().sum((1, 2, 3)).sqrt()[:, None]
+
+    def ask(pictures, _rows):
+        assert np.isfinite(pictures).all()
+        return np.tile([0.9, 0.1], (len(pictures), 1))
+
+    plan = ProposalPlan(kept=4, signal=0.6, deeper=(), bisections=0, trims=())
+    made = Proposer(pipeline=pixels, plan=plan).propose(method, images(pixels), [1, 2], [1, 1], ask, judge=broken)
+    assert np.isfinite(made.images).all()
+    assert not made.success.any()

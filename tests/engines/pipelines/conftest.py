@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.pipelines import miniatures
+from tests.engines.pipelines import exported, miniatures
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,10 @@ def family_directory(tmp_path_factory):
     def get(name, **options):
         key = (name, *sorted(options.items()))
         if key not in made:
-            made[key] = miniatures.save(getattr(miniatures, name), tmp_path_factory.mktemp(name), **options)
+            folder = tmp_path_factory.mktemp(name)
+            made[key] = (
+                exported.save(folder) if name == "exported" else miniatures.save(getattr(miniatures, name), folder, **options)
+            )
         return made[key]
 
     return get

@@ -17,6 +17,7 @@ ASKED = {
     "stable_diffusion_3": CAPTIONS,
     "dit": [1, 500, 999],
     "ddpm": None,
+    "exported": None,
 }
 SEEDS = [5, 2**63 + 1, 7]
 

@@ -60,6 +60,7 @@ def server(triton_kit, repository, tmp_path_factory):
     log = tmp_path_factory.mktemp("served-log") / "log"
     with TritonServer(repository, kit=triton_kit, log_file=log) as server:
         yield server
+        server.kill()  # a polite end takes seconds
 
 
 @pytest.fixture(scope="module")

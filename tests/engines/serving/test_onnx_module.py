@@ -46,6 +46,10 @@ CASES = {
     "mean, counting padding": [
         helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1)
     ],
+    "transposed convolution": [
+        helper.make_node("ConvTranspose", ["x", "up"], ["y"], strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1])
+    ],
+    "waves": [helper.make_node("Sin", ["x"], ["s"]), helper.make_node("Cos", ["s"], ["y"])],
     "clipped": [helper.make_node("Clip", ["x", "low", "high"], ["y"])],
     "clipped from above": [helper.make_node("Clip", ["x", "", "high"], ["y"])],
     "transposed": [helper.make_node("Transpose", ["x"], ["y"], perm=[0, 2, 3, 1])],
@@ -57,12 +61,29 @@ CASES = {
 }
 CONSTANTS = {
     "w": CONV,
+    "up": CONV.reshape(3, 4, 3, 3),
     "low": np.float32(-0.3),
     "high": np.float32(0.4),
     "pads": np.array([0, 0, 1, 2, 0, 0, 0, 1]),
     "shape": np.array([0, -1]),
     "axes": np.array([2, 3]),
 }
+
+
+SINGLE = np.random.default_rng(4).normal(size=(243, 5)).astype(np.float32)
+
+
+def test_a_batch_fixed_at_one_is_free_here(tmp_path):
+    """Row by row what the runtime makes of one; a graph that mixes what stands for the batch is refused."""
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["y"])]
+    constants = {"shape": np.array([1, 243]), "w": SINGLE}
+    path, x = graph(tmp_path / "n.onnx", nodes, constants, (1, 3, 9, 9)), RNG.normal(size=(4, 3, 9, 9)).astype(np.float32)
+    wanted = np.concatenate([runtime(path, each[None]) for each in x])
+    np.testing.assert_allclose(OnnxModule(path)(torch.from_numpy(x)), wanted, atol=1e-4)
+    nodes[0] = helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)
+    mixing = graph(tmp_path / "m.onnx", nodes[:1], {"axes": np.array([0, 2, 3])}, (1, 3, 9, 9))
+    with pytest.raises(ExportError, match="one image at a time"):
+        OnnxModule(mixing)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -59,6 +59,7 @@ def repository(wave, tmp_path_factory):
 def server(triton_kit, repository, tmp_path_factory):
     with TritonServer(repository, kit=triton_kit, log_file=tmp_path_factory.mktemp("remote-log") / "log") as server:
         yield server
+        server.kill()  # a polite end takes seconds
 
 
 def backend(server, **options):

@@ -106,6 +106,20 @@ def test_images_that_flip_in_some_runs_only_are_left_out(tmp_path):
     assert result.diversity.value is None or result.diversity.value == pytest.approx(0.7)
 
 
+def test_flips_have_a_perceptual_distance_where_a_network_is_named(tmp_path):
+    """From their own image, called what its maker calls it; l1 and l2 they always have."""
+    plain = explained(tmp_path, Editor())
+    assert (plain.figures.median_perceptual, plain.figures.perceptual) == (None, "")
+    assert {item.perceptual for item in plain.items} == {None}
+    pixels = 3 * 8 * 8
+    assert all(item.l2 >= item.l1 * np.sqrt(pixels) > 0 for item in plain.items)  # of equal mean, even changes have the least norm
+    assert plain.figures.median_l2 == pytest.approx(np.median([item.l2 for item in plain.items]))
+    distance = Distance(name="squeeze", between=lambda a, b: 2 * np.abs(a - b).mean((1, 2, 3)))
+    found = explained(tmp_path, Editor(), distance=distance)
+    assert [item.perceptual for item in found.items] == pytest.approx([2 * item.l1 for item in found.items], rel=1e-5)
+    assert (found.figures.median_perceptual, found.figures.perceptual) == (pytest.approx(2 * found.figures.median_l1), "squeeze")
+
+
 def _seen(root):
     editor = Editor()
     explained(root, editor)

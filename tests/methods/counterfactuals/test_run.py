@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from audit_plugin.methods.counterfactuals import run
 from tests.methods.counterfactuals.editing import LABELS, TOLD, Editor, Lamps, Server, explained, scores
 
 
@@ -29,6 +30,16 @@ def test_pictures_that_are_there_are_counted_and_took_no_time(tmp_path):
     assert again.items == first.items
     assert again.figures.seconds is None
     assert (server.asked, server.searched) == asked
+
+
+def test_after_a_kill_the_pace_is_that_of_the_pictures_made_now(tmp_path, monkeypatch):
+    """Three of six pictures are there; the others take a second each by the clock, and so does every flip."""
+    with pytest.raises(KeyboardInterrupt):
+        explained(tmp_path, Editor(lives=1))
+    ticks = iter([100.0, 103.0])
+    monkeypatch.setattr(run, "monotonic", lambda: next(ticks))
+    found = explained(tmp_path, Editor()).figures
+    assert (found.flips, found.seconds) == (6, pytest.approx(1.0))
 
 
 def test_only_the_stored_bytes_count(tmp_path):
@@ -70,6 +81,13 @@ def test_paths_are_followed_for_the_nearest_and_the_farthest(tmp_path):
     assert all(item.path[0] == pytest.approx(item.before) and item.path[-1] == pytest.approx(item.after) for item in walked)
     assert result.figures.cout is not None
     assert explained(tmp_path / "none", Editor(), paths=0).figures.cout is None
+
+
+def test_paths_of_a_server_whose_rounding_exceeds_one_are_followed(tmp_path):
+    sure = Server(tells=lambda images: np.eye(3)[scores(images).argmax(1)] * (1 + 1e-7))
+    result = explained(tmp_path, Editor(), server=sure)
+    assert -1 <= result.figures.cout <= 1
+    assert all(0 <= p <= 1 for item in result.items for p in item.path)
 
 
 def test_what_changes_along_is_read_by_an_independent_judge(tmp_path):

@@ -9,7 +9,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def found():
-    return {one.name: summary(trials(one, 2, rows=100, resamples=60), one.gates) for one in STAND_INS}
+    """Two targets for those that must accuse nobody, one for those whose failure is all that must be noticed."""
+    return {one.name: summary(trials(one, 1 if one.gates else 2, rows=100, resamples=60), one.gates) for one in STAND_INS}
 
 
 @pytest.mark.parametrize("name", ["perfect", "weak", "leaky", "noisy", "fading"])

@@ -56,6 +56,7 @@ def test_gradients_are_those_of_the_network(tmp_path):
 @pytest.mark.parametrize("options", [
     {"resize": Resize.BILINEAR}, {"resize": Resize.BICUBIC}, {"resize": Resize.NEAREST}, {"fit": "center_crop"},
     {"fit": "center_crop", "shorter_px": 20}, {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25)}, {"channels": "BGR"}, {"layout": "NHWC"},
+    {"channels": "GREY", "mean": (0.5,) * 3, "std": (0.3,) * 3},
 ])  # fmt: skip
 @pytest.mark.parametrize("size", [(16, 16), (33, 40), (10, 12)])
 def test_pictures_are_prepared_as_clients_prepare_them(options, size):
