@@ -464,15 +464,24 @@ def parse(document: Mapping[str, Any], directory: Path) -> Loaded:
         raise ConfigError(f"server.{key}: {_unknown(key, _TARGET_KEYS)}")
     described = _concepts(config, directory)
     _check_shortcut(config, described.concept_set)
+    models = tuple(_model(config, at, directory) for at in range(len(config.models)))
+    _check_gradients(config.explain, [model.target.model for model in models])
     return Loaded(
         config=_rooted(config, directory),
         document=described,
-        models=tuple(_model(config, at, directory) for at in range(len(config.models))),
+        models=models,
         policy=_policy(config.policy, directory),
         text=yaml.safe_dump(
             masked(_adapter(Config).dump_python(config, mode="json", exclude_none=True)), sort_keys=False, allow_unicode=True
         ),
     )
+
+
+def _check_gradients(asked: ExplainConfig | None, models: Sequence[str]) -> None:
+    """Gradients are of audited models; of another, a file would be passed over without a word.  Raises ConfigError."""
+    for name in asked.gradients if asked else ():
+        if name not in models:
+            raise ConfigError(f"explain.gradients: {_none_of(name, models)}")
 
 
 def _check_shortcut(config: Config, concept_set: ConceptSet) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from audit_plugin.bank.class_words import ClassWordShelf
@@ -20,6 +21,7 @@ from audit_plugin.config import ExplainConfig
 from audit_plugin.core.errors import ConfigError, GradientError
 from audit_plugin.core.protocols import Images, Progress, Scores
 from audit_plugin.core.seeds import digest, seed
+from audit_plugin.methods.counterfactuals.price import COMPARED
 from audit_plugin.methods.counterfactuals.run import Told
 from audit_plugin.methods.counterfactuals.targets import TargetPolicy, targets
 from audit_plugin.sources.images import square, to_float
@@ -29,6 +31,8 @@ from audit_plugin.target.triton import TritonClassifier
 
 if TYPE_CHECKING:  # brings torch
     from audit_plugin.target.gradients import WatchedSurrogate
+
+LOG = structlog.get_logger(__name__)
 
 Lend = Callable[[], AbstractContextManager[Any]]
 """A pipeline for one thread, for as long as the context lasts."""
@@ -68,7 +72,7 @@ class Explaining:
     """Maps what engines raise."""
     progress: Progress
     references: Sequence[EditSource] = ()
-    """What words for classes are learned from; the images themselves when empty."""
+    """What words for classes are learned from, and stand-ins compared with the server on; the images themselves when empty."""
     spent: list[int] = field(default_factory=lambda: [0])
     """Forward rows of the denoising network so far, those of finding starts and of pictures for students included."""
 
@@ -78,18 +82,20 @@ class Explaining:
         from audit_plugin.target.gradients import guide
 
         options = self.asked.gradients.get(self.target.info.model, GradientOptions())
-        shown = self._pictures(self.sources[:64])
-        return guide(
+        found = guide(
             options,
             self.target,
-            shown,
+            self.shown(),
             pool=self._pool,
             on_step=lambda done, total: self.progress(done, total, "students of the model"),
         )
+        if options.file is not None and found.passed_over:
+            LOG.warning("the model's own file cannot guide", instead=found.rung.value, why=found.passed_over[0])
+        return found
 
     def shown(self) -> Images:
-        """Images that stand-ins are compared with the server on."""
-        return self._pictures(self.sources[:64])
+        """Images that stand-ins are compared with the server on: all audited ones may serve, since on a few another model says the same."""
+        return self._pictures((self.references or self.sources)[:COMPARED])
 
     @cached_property
     def method(self) -> str:
@@ -134,11 +140,11 @@ class Explaining:
     @property
     def wanted(self) -> TargetPolicy:
         """Which classes images are to be given.  Raises ConfigError for a class that the model does not have."""
-        labels, policy = self.target.info.labels, self.asked.targets or "runner_up"
+        info, policy = self.target.info, self.asked.targets or "runner_up"
         try:
-            targets(np.eye(len(labels)), labels, policy)
+            targets(np.eye(len(info.labels)), info.labels, policy)
         except ValueError as error:
-            raise ConfigError(f"explain.targets: {error}") from error
+            raise ConfigError(f"explain.targets: {error} (model {info.model!r})") from error
         return policy
 
     def told(self) -> Told:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import structlog
@@ -1060,16 +1060,69 @@ def export_vjp(
     loaded: Loaded, model: str, file: Path, repository: Path, *, platform: str, batches: Sequence[int], cache: Path | None
 ) -> Path:
     """Write the gradient of an audited model beside it; pictures are of the size of what edits.  Raises ConfigError, GradientError."""
-    found = next((each for each in loaded.models if each.target.model == model), None)
-    if found is None:
-        raise ConfigError(
-            f"no audited model is called {model!r}; there are {', '.join(each.target.model for each in loaded.models)}"
-        )
+    found = _audited(loaded, model)
     installation = Installation(loaded, lambda *_: None)
     asked = loaded.config.explain or ExplainConfig()
     with TritonClassifier.connect(found.target) as classifier:
         images = installation.explaining(classifier, asked).shown()
         return write_vjp(classifier, images, file, repository, platform=platform, batches=batches, cache=cache)
+
+
+def hidden_tensors(loaded: Loaded, model: str, file: Path) -> list[dict[str, object]]:
+    """What inside an audited model's ONNX file can be a feature, one row each; the server is not asked.  Raises ConfigError, ExportError."""
+    from engines.serving.hidden import survey
+
+    return [
+        {
+            "tensor": each.name,
+            "operator": each.operator,
+            "kind": each.kind,
+            "rank": each.rank,
+            "channels": each.channels,
+            "shape": "x".join(map(str, each.shape)),
+            "outputs": ", ".join(each.outputs),
+        }
+        for each in survey(file, _audited(loaded, model).target.preprocess.size).tensors
+    ]
+
+
+def export_hidden(
+    loaded: Loaded,
+    model: str,
+    file: Path,
+    repository: Path,
+    names: Sequence[str],
+    *,
+    platform: Literal["python", "onnxruntime"],
+    batch: int,
+) -> tuple[list[dict[str, object]], str]:
+    """Write an audited model with hidden units as further outputs beside it: a row per tensor, and how the result was checked.
+
+    Raises ConfigError, TargetError, EngineError.
+    """
+    from audit_plugin.target.hidden import IMAGES
+    from audit_plugin.target.hidden import export_hidden as write_hidden
+
+    found, source = _audited(loaded, model), Installation(loaded, lambda *_: None).source
+    with TritonClassifier.connect(found.target) as classifier:
+        side = max(classifier.contract.preprocess.size or (224,))  # of which the client makes what the model takes
+        images = replace(source, rows=source.rows[:IMAGES]).images(side)
+        written = write_hidden(classifier, images, file, repository, names, platform=platform, batch=batch)
+    rows: list[dict[str, object]] = [
+        {"model": written.directory.name, "tensor": each.name, "units": each.channels, "outputs": ", ".join(each.outputs)}
+        for each in written.tensors
+    ]
+    return rows, str(written.parity)
+
+
+def _audited(loaded: Loaded, model: str) -> AuditedModel:
+    """The configured model of that name.  Raises ConfigError."""
+    found = next((each for each in loaded.models if each.target.model == model), None)
+    if found is None:
+        raise ConfigError(
+            f"no audited model is called {model!r}; there are {', '.join(each.target.model for each in loaded.models)}"
+        )
+    return found
 
 
 def directory_digest(directory: Path) -> str:

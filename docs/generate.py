@@ -262,6 +262,18 @@ def _diffex(f: Mapping[str, float]) -> tuple[str, str, str]:
     )
 
 
+def _counterfactuals(f: Mapping[str, float]) -> tuple[str, str, str]:
+    return (
+        f"counterfactual images of 14 planted classifiers by the shipped diffusion over pixels, {f['images_gradient']:.0f} scenes",
+        f"a {f['dime_rows_over_ours']:.0f}th of DiME's network rows with a gradient; {f['queries_scores']:.0f} queries an image without",
+        (
+            f"{f['flip_rate_gradient']:.0%} flipped with a gradient, {f['flip_rate_scores']:.0%} of {f['images_scores']:.0f} from scores alone, at "
+            f"{f['l1_over_dime_gradient']:.2f} and {f['l1_over_dime_scores']:.2f} of DiME's change; {f['shortcuts_found']:.0f} of {f['shortcuts']:.0f} shortcuts "
+            f"change along with the decision, {f['idle_attributes_accused']:.0f} of {f['idle_attributes']:.0f} idle attributes do"
+        ),
+    )
+
+
 def _quality(f: Mapping[str, float]) -> tuple[str, str, str]:
     gates = sum(f[f"gates_{word}"] for word in ("pass", "warn", "fail"))
     return (
@@ -285,7 +297,13 @@ def _leaves(f: Mapping[str, float]) -> tuple[str, str, str]:
     )
 
 
-_FOUND = {"depict_planted": _planted, "diffex_planted": _diffex, "leaves": _leaves, "generator_quality": _quality}
+_FOUND = {
+    "depict_planted": _planted,
+    "diffex_planted": _diffex,
+    "counterfactuals_planted": _counterfactuals,
+    "leaves": _leaves,
+    "generator_quality": _quality,
+}
 
 
 def current(readme: str) -> str:

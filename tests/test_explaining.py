@@ -1,10 +1,12 @@
 """Counterfactuals of one model, from what is configured to pictures: the method that fits, where edits start, and errors that say what to do."""
 
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from audit_plugin.bank.counterfactuals import Wish
 from audit_plugin.bank.drafts import EditSource
@@ -16,7 +18,7 @@ from audit_plugin.explaining import SIGNALS, Explaining, deepest_start
 from audit_plugin.target.gradients import GradientOptions, Guide, Rung, StudentOptions, WatchedSurrogate, watched
 from engines.pipeline import load_pipeline
 from tests.engines.pipelines import miniatures
-from tests.fixtures.networks import BIAS, WEIGHT, colour_network
+from tests.fixtures.networks import BIAS, WEIGHT, colour_network, expected_probabilities
 from tests.target.gradients.deployed import Coarse
 
 SIDE = 8
@@ -93,6 +95,23 @@ def test_what_cannot_be_had_is_refused_with_its_reasons(tmp_path):
     with pytest.raises(GradientError, match="labels alone"):
         _ = students.guide
     assert lent == []
+
+
+def test_a_file_of_another_model_is_found_out_on_what_is_audited_and_said_at_once(tmp_path):
+    """Of the explained images both models say the same; of a white one, which is only audited, they do not."""
+
+    def other(images):
+        return np.where(images.mean((1, 2, 3))[:, None] > 0.99, [0.1, 0.2, 0.3, 0.4], expected_probabilities(images))
+
+    taken, _ = explaining(tmp_path, Coarse(EXACT, tells=other), gradients=twin(tmp_path))
+    assert taken.guide.rung is Rung.TWIN
+    white = EditSource(image="white", sha256=digest("white"), load=lambda: np.full((SIDE, SIDE, 3), 255, np.uint8))
+    refused = replace(taken, references=[*taken.sources, white])
+    with capture_logs() as logs:
+        assert refused.guide.rung is Rung.FREE
+    (said,) = logs
+    assert (said["log_level"], said["instead"]) == ("warning", "gradient_free")
+    assert "the twin is not the deployed model" in said["why"]
 
 
 def test_network_rows_are_counted_where_they_are_spent(tmp_path, pipeline):

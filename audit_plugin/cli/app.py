@@ -326,6 +326,7 @@ def explain(
     output: Output = Form.TABLE,
 ) -> int:
     """Make images that flip the audited models' decisions, and report what changes along; `explain` in the configuration says how."""
+    from audit_plugin.findings.counterfactuals import said_along
     from audit_plugin.wiring import Installation, open_store
 
     loaded = load(path)
@@ -348,7 +349,7 @@ def explain(
                 "rung": told.rung,
                 "flips": f"{told.figures.flips} of {len(told.items)}",
                 "median l1": told.figures.median_l1,
-                "changes along": ", ".join(gap.attribute for gap in told.gaps if gap.gap.low > 0) or "nothing surely",
+                "changes along": said_along(told),
             }
             for result in results
             if (told := result.counterfactuals) is not None

@@ -10,6 +10,7 @@ import typer
 from audit_plugin.cli.command import Output, command
 from audit_plugin.cli.console import ExitCode, Form, print_rows, progress_bars, say
 from audit_plugin.cli.engine_cache import CACHE_COMMANDS, CacheDirectory, engine_errors, opened_cache
+from audit_plugin.cli.hidden import engines_export_hidden
 from audit_plugin.config import GeneratorOptions, load
 from audit_plugin.core.errors import ConfigError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # loaded by the commands that need them
 engines_app = typer.Typer(no_args_is_help=True, help="Build, list, prove and time the engines that draw.")
 for _name, _function in CACHE_COMMANDS.items():
     engines_app.command(_name)(_function)
+engines_app.command("export-hidden")(engines_export_hidden)
 
 Configuration = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML configuration.", show_default=False)]
 PipelineDirectory = Annotated[

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.values import Role
 
+LEAST_FLIPS = 20
+"""Flips below which nothing is concluded from what changes along.  Simulated at 20 flips and as many reference images as 32, an unrelated attribute
+passed a bound of 0.2 in under 1 % of audits, and never twice the bound."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Counterfactual:

@@ -7,7 +7,7 @@ limit of the gap must exceed the bound, and the attribute must surely change alo
 from collections.abc import Iterator
 from dataclasses import replace
 
-from audit_plugin.core.counterfactual_results import AttributeGap, CounterfactualResult
+from audit_plugin.core.counterfactual_results import LEAST_FLIPS, AttributeGap, CounterfactualResult
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.results import AuditResult, Finding
 from audit_plugin.core.seeds import digest
@@ -37,6 +37,16 @@ def finding_metric(told: CounterfactualResult) -> str:
 def changes_along(gap: AttributeGap) -> bool:
     """Whether flips towards the class surely bring the attribute in; r lies at least as close to its limit as the gap does to its own."""
     return gap.r - (gap.gap.value - gap.gap.low) > 0
+
+
+def said_along(told: CounterfactualResult) -> str:
+    """The attributes that surely change along, and more than in the data, in a few words."""
+    if not told.gaps:
+        return "not known"
+    if told.gaps[0].towards + told.gaps[0].away < LEAST_FLIPS:
+        return f"too few flips (< {LEAST_FLIPS})"
+    ways = (way for one in told.gaps for way in directions(one))
+    return ", ".join(way.attribute for way in ways if way.gap.low > 0 and changes_along(way)) or "nothing surely"
 
 
 def counterfactual_findings(result: AuditResult, policy: Policy) -> Iterator[Finding]:

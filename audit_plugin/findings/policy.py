@@ -15,6 +15,7 @@ from typing import Literal
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from audit_plugin.core.counterfactual_results import LEAST_FLIPS
 from audit_plugin.core.errors import ConfigError
 from audit_plugin.core.results import FairnessFigure
 from audit_plugin.core.seeds import digest
@@ -25,9 +26,6 @@ LEAST_ROWS = 100
 """Of an estimate by permuted concepts, where a threshold says nothing else."""
 LEAST_IMAGES = 32
 """Of a node of the concept tree, whatever a threshold says: with fewer, its interval is not trusted."""
-LEAST_FLIPS = 20
-"""Of counterfactuals, whatever a threshold says.  Simulated at 20 flips and as many reference images as 32, an unrelated attribute passed a bound
-of 0.2 in under 1 % of audits, and never twice the bound."""
 Quantity = Literal["importance", "flip_rate_excess", "fairness", "semantic", "counterfactual"]
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from audit_plugin.core.counterfactual_results import (
+    LEAST_FLIPS,
     AttributeGap,
     Counterfactual,
     CounterfactualFigures,
@@ -33,6 +34,13 @@ SETS: Final = {
     "S3": "S3: mean cosine of what pictures show",
 }
 """Figures of sets in words."""
+RUNGS: Final = {
+    "twin": "of a copy of the file that the server runs",
+    "endpoint": "from a gradient model beside it on the server",
+    "surrogate": "of students that learned its answers",
+    "gradient_free": "none, guided by its scores alone",
+}
+"""How the gradient was had, in words."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 26, 10, 8, 18
 
 
@@ -80,6 +88,8 @@ class CounterfactualView:
     figures: tuple[tuple[str, str, str], ...]
     """What, its value, and the images that it is of."""
     rows: tuple[GapRow, ...]
+    few: str
+    """Why the rows are folded away; empty where they tell something."""
     scale: float
     flips: tuple[Shown, ...]
     failures: tuple[Shown, ...]
@@ -136,10 +146,18 @@ def _view(result: AuditResult, album: Album) -> CounterfactualView | None:
         result=told,
         figures=tuple(_figures(told.figures, told)),
         rows=tuple(_row(gap, found, scale) for gap in told.gaps),
+        few=_few(told),
         scale=scale,
         flips=tuple(_shown(item, place, album) for place, item in chosen(told.items)),
         failures=tuple(_shown(item, "not flipped", album) for item in failed(told.items)),
     )
+
+
+def _few(told: CounterfactualResult) -> str:
+    flips = told.gaps[0].towards + told.gaps[0].away if told.gaps else 0
+    if flips >= LEAST_FLIPS:
+        return ""
+    return f"{len(told.gaps)} attributes over {flips} flips, too few to conclude from ({LEAST_FLIPS} are needed)"
 
 
 def _figures(found: CounterfactualFigures, told: CounterfactualResult) -> Iterator[tuple[str, str, str]]:

@@ -108,7 +108,7 @@ def _environment() -> Environment:
     environment.globals |= {
         "marks": words.MARKS, "dagger": words.DAGGER_MEANING, "roles": words.ROLE_MEANINGS, "states": words.STATE_WORDS,
         "why": words.STATE_WHY, "gate_words": words.GATE_WORDS, "verdicts": words.VERDICT_WORDS, "limits_of_method": words.LIMITS, "tree_limits": words.TREE_LIMITS,
-        "effect_states": tree.STATES, "shortcut_verdicts": shortcuts.VERDICTS, "dose_size": (dose.WIDTH, dose.HEIGHT), "path_size": (counterfactuals.WIDTH, counterfactuals.HEIGHT), "effect_flags": tree.FLAGS, "check_names": tree.CHECK_NAMES, "synthetic": words.SYNTHETIC, "gain": GAIN, "find": find, "shared": shared, "figures": fairness.figures,
+        "effect_states": tree.STATES, "shortcut_verdicts": shortcuts.VERDICTS, "dose_size": (dose.WIDTH, dose.HEIGHT), "path_size": (counterfactuals.WIDTH, counterfactuals.HEIGHT), "rungs": counterfactuals.RUNGS, "effect_flags": tree.FLAGS, "check_names": tree.CHECK_NAMES, "synthetic": words.SYNTHETIC, "gain": GAIN, "find": find, "shared": shared, "figures": fairness.figures,
         "families": fairness.FAMILIES, "readings": fairness.READINGS,
         "estimate_columns": columns.ESTIMATES, "provenance_fields": columns.PROVENANCE,
     }  # fmt: skip

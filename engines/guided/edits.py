@@ -37,7 +37,10 @@ class GuidedEdits:
     latents: Latents
     """Before decoding, not clipped."""
     success: Bool[Tensor, " n"]
-    """Whether the target was accepted for ``images``; failures hold the result of the last strength."""
+    """Whether the target was accepted for ``images``; failures hold the result of the last strength, or of the last one for which the
+    target was at least the likeliest class."""
+    reached: Bool[Tensor, " n"]
+    """Whether it was the likeliest class, however likely."""
     probability: Float[Tensor, " n"]
     """Of the target, by whoever accepted."""
     attempts: Int[Tensor, " n"]
@@ -80,13 +83,13 @@ def search(
 ) -> GuidedEdits:
     """The first rung that flips each image, then halfway back ``bisections`` times, keeping the weakest flip.
 
-    ``batch`` attempts run at once, all when None.  A failure keeps the result of the last rung.  ``free_first``: the first rung pushes nothing,
-    so where it flips nothing weaker is looked for.
+    ``batch`` attempts run at once, all when None.  A failure keeps the result of the last rung, or of the last one for which the target was at
+    least the likeliest class.  ``free_first``: the first rung pushes nothing, so where it flips nothing weaker is looked for.
     """
     latents, mask = x.clone(), torch.ones_like(x[:, :1], dtype=torch.bool)
     images, attempts = stored(decode, x), torch.zeros_like(target)
     success, probability = torch.zeros_like(target, dtype=torch.bool), torch.zeros(len(x), device=x.device)
-    free = torch.zeros_like(success)
+    free, reached = torch.zeros_like(success), torch.zeros_like(success)
     searches, spent = [_Search() for _ in range(len(x))], 0
     while waiting := [row for row, state in enumerate(searches) if state.waiting][:batch]:
         rows = torch.tensor(waiting, device=x.device)
@@ -98,9 +101,10 @@ def search(
         attempts[rows] += 1
         for at, row in enumerate(waiting):
             flipped = float(told[at]) > 0 and float(told[at]) >= confidence
-            if flipped or not success[row]:  # a failed bisection leaves the flip that is there
+            likeliest = float(told[at]) > 0
+            if flipped or not (success[row] or (reached[row] and not likeliest)):  # a failure leaves what is better and there
                 latents[row], images[row], probability[row] = found[at], shown[at], told[at].abs()
-                success[row] = flipped
+                success[row], reached[row] = flipped, likeliest
                 free[row] = flipped and free_first and float(places[at]) <= 0
                 if allowed is not None:
                     mask[row] = allowed[at]
@@ -109,6 +113,7 @@ def search(
         images=images,
         latents=latents,
         success=success,
+        reached=reached,
         probability=probability,
         attempts=attempts,
         mask=mask,

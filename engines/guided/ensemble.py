@@ -103,7 +103,7 @@ def ensemble(editing: Editing, options: EnsembleOptions | None = None, attempts:
     """Edit each image until the classifier calls it its target, up the ladder of attempts (all of it when None).
 
     Pixels or latents, of any decoder and any engine: nothing is differentiated.  A row's result depends on its own x, target, conditioning and
-    seed.  An attempt costs at most particles * steps queries, and as many network rows.
+    seed.  An attempt costs at most particles * steps network rows, and as many queries besides those of ``probes``.
     """
     options = options or EnsembleOptions()
 
@@ -201,7 +201,7 @@ def _pushed(
         weights = options.temperature * torch.nn.functional.logsigmoid(odds)
         kept = torch.stack([resampled(weight, seed, step) for weight, seed in zip(weights, cloud.editing.seeds, strict=True)])
         eps, clean, odds = (torch.stack([a[b] for a, b in zip(each, kept, strict=True)]) for each in seen)
-    still = _still(odds, options)
+    still = _still(odds, options, told=rung.probes > 0)
     one, other = (direction(clean[:, half::2], odds[:, half::2]).flatten(1) for half in (0, 1))
     for goer, cosine, idle in zip(goers, torch.cosine_similarity(one, other).tolist(), still.tolist(), strict=True):
         goer.cosines.extend([] if idle else [cosine])
@@ -260,9 +260,10 @@ def _needed(
     return reach
 
 
-def _still(odds: Odds, options: EnsembleOptions) -> Bool[Tensor, " n"]:
-    """Images whose particles are not pushed: their scores are ties, or all of them are sure already."""
-    return (odds.std(1) <= max(3 * options.noise, TIE)) | (odds.sigmoid() >= options.stop).all(1)
+def _still(odds: Odds, options: EnsembleOptions, *, told: bool) -> Bool[Tensor, " n"]:
+    """Images whose particles are not pushed: all of them are sure already, or their scores are ties and no probe has ``told`` more."""
+    ties = (odds.std(1) <= max(3 * options.noise, TIE)) & (not told)
+    return ties | (odds.sigmoid() >= options.stop).all(1)
 
 
 def _unit(x: Particles) -> Particles:

@@ -180,12 +180,16 @@ class Proposer:
             signal=self.plan.signal,
         )
         original = whole_bytes(some.images)
-        found = _proposal(EDITS[method](whole), original)
+        made = EDITS[method](whole)
+        found, reached = _proposal(made, original), made.reached.cpu().numpy()
         for signal in self.plan.starts()[1:] if method in FROM_SIGNAL else ():
             if not len(left := np.flatnonzero(~found.success)):
                 break
-            deeper = whole.starting(signal, counted.accept(some.rows[left]), left)
-            found = _merged(found, _proposal(EDITS[method](deeper), original[left]), left)
+            made = EDITS[method](whole.starting(signal, counted.accept(some.rows[left]), left))
+            later, now = _proposal(made, original[left]), made.reached.cpu().numpy()
+            for row in np.flatnonzero(reached[left] & ~now):  # a deeper failure leaves what is better and there
+                later.images[row], later.floor[row] = found.images[left[row]], found.floor[left[row]]
+            found, reached[left] = _merged(found, later, left), reached[left] | now
         return found
 
     def _trimmed(self, found: Proposal, some: "_Some", counted: Counted) -> Proposal:

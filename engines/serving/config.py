@@ -25,9 +25,12 @@ TYPES: Mapping[str, str] = {
     "bool": "TYPE_BOOL",
     "float16": "TYPE_FP16",
     "float32": "TYPE_FP32",
+    "float64": "TYPE_FP64",
+    "int32": "TYPE_INT32",
     "int64": "TYPE_INT64",
     "string": "TYPE_STRING",
     "uint64": "TYPE_UINT64",
+    "uint8": "TYPE_UINT8",
 }
 GPU_DELAY_MICROSECONDS = 2000
 """Longest wait for a fuller batch; on a CPU waiting gains nothing."""
@@ -88,6 +91,30 @@ def loop_config(
         _tensors("input", map(_port, inputs)),
         _tensors("output", map(_port, outputs)),
         _instances(device, instances),
+        *_parameters({**parameters, "device": device, "written_by": WRITTEN_BY}),
+    )
+
+
+def classifier_config(
+    name: str,
+    platform: Platform,
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    device: Device,
+    *,
+    rows: int,
+    parameters: Mapping[str, str],
+) -> str:
+    """Configuration of a classifier's own graph: ``rows`` images at most, or 0 where its ports count the batch themselves."""
+    return _text(
+        f"# {name}: written by `audit-plugin engines export-hidden`, which also replaces it.",
+        f'name: "{name}"',
+        RUNNERS[platform],
+        f"max_batch_size: {rows}",
+        _tensors("input", (_batched(each.name, each.dtype, each.dims) for each in inputs)),
+        _tensors("output", (_batched(each.name, each.dtype, each.dims) for each in outputs)),
+        _instances(device, 1),
+        *(["dynamic_batching { }"] if rows else []),
         *_parameters({**parameters, "device": device, "written_by": WRITTEN_BY}),
     )
 

@@ -64,8 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             each: bench.outcomes(each, scenes, n, each.classifiers[1 if options.quick else 0], Say()) for each, n in wanted.items()
         }
         report.rows = _table(found, scenes)
-        report.figures = _figures(found, scenes)
-        report.tables = {"What changes along with the decision": _gap_table(bench, options.gaps or (42 if options.quick else 256))}
+        along = _gap_table(bench, options.gaps or (42 if options.quick else 256))
+        report.figures = _figures(found, scenes) | _gap_figures(along)
+        report.tables = {"What changes along with the decision": along}
         report.notes += [f"- students of {name} were not taken: {why}" for name, why in bench.refused.items()]
     report.notes += [
         "- network rows are forward rows of the denoising network; DVCE takes as many backward, twice, beside them",
@@ -142,13 +143,16 @@ def _figures(found: Mapping[Approach, Mapping[int, Outcome]], scenes: Scenes) ->
     spent = {each: float(np.mean([one.network_rows for one in found[each].values()])) for each in (dime, white, black)}
     shared = list(found[dime])
     return {
-        "flip rate, with a gradient": float(np.mean([one.flipped for one in found[white].values()])),
-        "network rows of DiME over ours": spent[dime] / spent[white],
-        "l1 over DiME's, with a gradient": _l1(scenes, found[white], shared) / _l1(scenes, found[dime], shared),
-        "flip rate, scores alone": float(np.mean([one.flipped for one in found[black].values()])),
-        "network rows, scores alone": spent[black],
-        "queries, scores alone": float(np.mean([one.queries for one in found[black].values()])),
-        "l1 over DiME's, scores alone": _l1(scenes, found[black], shared) / _l1(scenes, found[dime], shared),
+        "flip_rate_gradient": float(np.mean([one.flipped for one in found[white].values()])),
+        "dime_rows_over_ours": spent[dime] / spent[white],
+        "l1_over_dime_gradient": _l1(scenes, found[white], shared) / _l1(scenes, found[dime], shared),
+        "flip_rate_scores": float(np.mean([one.flipped for one in found[black].values()])),
+        "rows_scores": spent[black],
+        "queries_scores": float(np.mean([one.queries for one in found[black].values()])),
+        "l1_over_dime_scores": _l1(scenes, found[black], shared) / _l1(scenes, found[dime], shared),
+        "images_gradient": float(len(found[white])),
+        "images_scores": float(len(found[black])),
+        "images_dime": float(len(found[dime])),
     }
 
 
@@ -175,6 +179,17 @@ def _gap_table(bench: Bench, n: int) -> list[dict[str, Cell]]:
                 }
             )
     return rows
+
+
+def _gap_figures(rows: Sequence[Mapping[str, Cell]]) -> dict[str, float]:
+    planted = [row for row in rows if row["planted"]]
+    found = {str(row["classifier"]) for row in planted if row["changes along"]}
+    return {
+        "shortcuts": float(sum(bool(concept) for concept in GAPS.values())),
+        "shortcuts_found": float(len(found)),
+        "idle_attributes": float(len(rows) - len(planted)),
+        "idle_attributes_accused": float(sum(bool(row["changes along"]) for row in rows if not row["planted"])),
+    }
 
 
 def _gaps(bench: Bench, name: str, scenes: Scenes, found: Mapping[int, Outcome]) -> tuple[AttributeGap, ...]:

@@ -13,7 +13,7 @@ from engines.certificate import Certificate, certificate_note
 from tests.engines.conftest import write_pipeline
 from tests.fixtures.workers import across_workers
 
-COMMANDS = ["build", "bench", "selfcheck", "ls", "gc", "verify", "export-triton"]
+COMMANDS = ["build", "bench", "selfcheck", "ls", "gc", "verify", "export-triton", "export-hidden"]
 GOOD = Certificate(backend="ort", precision="fp32", error=1e-6, batch_error=0.0, batches=8)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from audit_plugin.methods.counterfactuals.targets import TargetPolicy
 
 COMPARED = 64
-"""Images that a stand-in is compared with the server on."""
+"""Most images that a stand-in is compared with the server on."""
 PATH = 52
 """Pictures along a path."""
 
@@ -42,7 +42,7 @@ def most_counterfactuals(
     Every image is asked about, every stored picture, and every flip's JPEG.
     """
     pictures = images * targets * runs
-    asked = images + 2 * min(images, COMPARED) + pictures * (each[0] + 1) + images * targets + min(paths, images * targets) * PATH
+    asked = images + 2 * COMPARED + pictures * (each[0] + 1) + images * targets + min(paths, images * targets) * PATH
     return MostCounterfactuals(
         pictures=pictures,
         queries=asked + sum(queries for queries, _ in before),

@@ -1,6 +1,6 @@
 """What a reader should know of a set of counterfactuals, in one sentence."""
 
-from audit_plugin.core.counterfactual_results import AttributeGap, CounterfactualFigures
+from audit_plugin.core.counterfactual_results import LEAST_FLIPS, AttributeGap, CounterfactualFigures
 from audit_plugin.core.values import Role
 
 
@@ -28,6 +28,8 @@ def _along(gaps: tuple[AttributeGap, ...], positive: str) -> str:
     known = [one for one in gaps if one.role is not Role.CORE]
     if not known:
         return "what changes along is not known"
+    if (flips := known[0].towards + known[0].away) < LEAST_FLIPS:
+        return f"{flips} flips to or from {positive!r} are too few to say what changes along ({LEAST_FLIPS} are needed)"
     most = max(known, key=lambda one: (abs(one.r), one.attribute) if one.opposite else (one.r, one.attribute))
     turned = bool(most.opposite) and most.r < 0
     name, sign = (most.opposite, -1) if turned else (most.attribute, 1)

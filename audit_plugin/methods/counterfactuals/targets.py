@@ -15,6 +15,9 @@ TargetPolicy = Literal["runner_up", "all"] | Mapping[str, str | Sequence[str]] |
 """``runner_up``; ``all`` other classes; a mapping from the class that the server says to one target or several, where images of other
 classes get the runner-up; or the classes of interest, all of which are targets of every image."""
 
+NAMED = 10
+"""Classes that an error lists."""
+
 
 @dataclass(frozen=True)
 class Aim:
@@ -89,6 +92,8 @@ def _several(names: str | Sequence[str], classes: Sequence[str]) -> tuple[int, .
 
 def _index(name: str, classes: Sequence[str]) -> int:
     if name not in classes:
-        close = difflib.get_close_matches(name, classes, n=1, cutoff=0.0)[0]
-        raise ValueError(f"the model has no class {name!r}, did you mean {close!r}?")
+        close = difflib.get_close_matches(name, classes, n=1)
+        listed = ", ".join([*classes[:NAMED], *(["..."] if len(classes) > NAMED else [])])
+        near = f"did you mean {close[0]!r}?" if close else f"it has {listed}"
+        raise ValueError(f"the model has no class {name!r}; {near}")
     return classes.index(name)

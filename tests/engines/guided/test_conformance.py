@@ -1,9 +1,10 @@
 """Numbers that the released samplers produce on a substrate known in closed form."""
 
+import numpy as np
 import pytest
 import torch
 
-from engines.guided.attempt import Task, attempt
+from engines.guided.attempt import Task, attempt, gradient, started, stepped
 from engines.guided.chain import Chain
 from engines.guided.options import FastDimeOptions
 from tests.engines.guided.vectors import (
@@ -40,11 +41,61 @@ VECTORS = {
 TOLERANCE = 2e-4
 
 
-def run(options, draw):
+def task(options, judge=judge):
     diffusion, options = gaussian(), FastDimeOptions(**options)
     chain = Chain.of(diffusion, options.kept, options.variance)
-    task = Task(diffusion, chain, X, TARGET, NOTHING, judge, lambda x: x, unlike, options, (X + 1) / 2)
-    return attempt(task, torch.full((2,), options.class_scales[0]), NOISE, draw)
+    return Task(diffusion, chain, X, TARGET, NOTHING, judge, lambda x: x, unlike, options, (X + 1) / 2)
+
+
+def run(options, draw, judge=judge):
+    one = task(options, judge)
+    return attempt(one, torch.full((2,), one.options.class_scales[0]), NOISE, draw)
+
+
+def begins(x, *known):
+    torch.testing.assert_close(x[0].flatten()[:4], torch.tensor(known), atol=1e-5, rtol=0)
+
+
+def test_the_first_step_is_the_released_one():
+    """Logits of the originals, start, estimate and mean at index 59, and where the second step begins in run B."""
+    torch.testing.assert_close(score(X), torch.tensor([-0.20539, 0.32138]), atol=1e-5, rtol=0)
+    seen = []
+
+    def watched(shown):
+        seen.append(2 * shown.detach() - 1)
+        return judge(shown)
+
+    one = task(DIME)
+    z = started(one.chain, X, NOISE, one.options)
+    begins(z, 0.65630, 0.35498, -0.19565, 1.09548)
+    clean = one.diffusion.x0(z, one.chain.at[59], NOTHING)
+    begins(clean, 0.23436, 0.16608, 0.04131, 0.33387)
+    mean = one.chain.mean(clean, z, 59)
+    begins(mean, 0.63769, 0.34641, -0.18587, 1.06223)
+    g = gradient(one, torch.full((2,), 8.0), X, z, 0)
+    begins(stepped(one.chain, mean - float(one.chain.variance[59]) * g, 59, silent), 0.76820, 0.38353, -0.29745, 0.96447)
+    run(DIME, silent, watched)
+    begins(seen[1], 0.26495, 0.17478, 0.01516, 0.31096)
+
+
+def test_a_respaced_chain_is_the_formula():
+    """To 1e-12, as float64: levels, betas and the posterior's weights and variances, of 200 of 1000 steps."""
+    bars = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[[round(k * 999 / 199) for k in range(200)]]
+    before = np.concatenate([[1.0], bars[:-1]])
+    beta = 1 - bars / before
+    small = beta * (1 - before) / (1 - bars)
+    small[0] = small[1]
+    known = {
+        "alpha_bars": bars,
+        "weight_clean": beta * np.sqrt(before) / (1 - bars),
+        "weight_noisy": (1 - before) * np.sqrt(1 - beta) / (1 - bars),
+    }
+    diffusion = gaussian(timesteps=1000)
+    for variance, wanted in (("small", small), ("middle", np.sqrt(small * beta)), ("large", beta)):
+        chain = Chain.of(diffusion, 200, variance)
+        for name, numbers in {**known, "variance": wanted}.items():
+            np.testing.assert_allclose(getattr(chain, name).numpy(), numbers, atol=1e-12, rtol=0, err_msg=f"{variance} {name}")
+    assert (chain.at[99], round(bars[99], 7), round(beta[:100].sum(), 2)) == (497, 0.0801878, 2.48)
 
 
 @pytest.mark.parametrize("name", VECTORS)

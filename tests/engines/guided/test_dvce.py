@@ -127,6 +127,21 @@ def test_the_length_of_a_gradient_says_nothing(factor):
     torch.testing.assert_close(run(task((0.3, 0.1), judge=louder)), run(one), atol=1e-6, rtol=0)
 
 
+def test_a_step_without_guidance_is_that_of_ddpm():
+    """By the other form of its mean (Ho et al. 2020, eq. 11), with the variance that the network learned."""
+    one = task((0.0, 0.0))
+    z = math.sqrt(float(one.chain.alpha_bars[99])) * X + math.sqrt(1 - float(one.chain.alpha_bars[99])) * scripted(1)
+    for index in range(99, 0, -1):
+        eps, variance = one.predict(z, index)
+        kept = float(one.chain.alpha_bars[index])
+        alpha = kept / float(one.chain.alpha_bars[index - 1])
+        mean = (z - (1 - alpha) / math.sqrt(1 - kept) * eps) / math.sqrt(alpha)
+        z = mean + variance.sqrt() * scripted(2 + 99 - index)
+    kept = float(one.chain.alpha_bars[0])
+    clean = (z - math.sqrt(1 - kept) * one.predict(z, 0)[0]) / math.sqrt(kept)
+    torch.testing.assert_close(run(one), (clean / 2 + 0.5).clamp(0, 1), atol=1e-5, rtol=0)
+
+
 def test_an_image_does_not_depend_on_its_batch():
     both = run(task(robust=ROBUST, views=4))
     for row in (slice(0, 1), slice(1, 2)):

@@ -151,3 +151,20 @@ def test_a_judge_whose_gradient_is_no_number_flips_nothing_and_stops_nobody(pixe
     made = Proposer(pipeline=pixels, plan=plan).propose(method, images(pixels), [1, 2], [1, 1], ask, judge=broken)
     assert np.isfinite(made.images).all()
     assert not made.success.any()
+
+
+@pytest.mark.parametrize("method", ["polyak", "fastdime"])
+def test_what_the_server_called_the_target_is_not_lost_to_a_later_failure(pixels, method):
+    """Of four classes one may be the likeliest at 0.4: stronger and deeper tries look for more, and where they find less the first stands."""
+    for nth in (0, 2):
+        sent = []
+
+        def ask(pictures, _rows, sent=sent, nth=nth):
+            sent.append(pictures[0])
+            return np.array([[0.2, 0.4, 0.2, 0.2] if len(sent) - 1 == nth else [0.4, 0.2, 0.2, 0.2]])
+
+        plan = ProposalPlan(kept=6, signal=0.8, deeper=(0.3,), bisections=0, jpeg=None, trims=())
+        made = Proposer(pipeline=pixels, plan=plan).propose(method, images(pixels, 1), [1], [1], ask, judge=judge)
+        assert not made.success[0]
+        assert len(sent) > 4
+        np.testing.assert_array_equal(made.images[0], sent[nth])

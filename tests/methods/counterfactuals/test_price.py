@@ -2,7 +2,7 @@
 
 import pytest
 
-from audit_plugin.methods.counterfactuals.price import PATH, most_counterfactuals, targets_at_most
+from audit_plugin.methods.counterfactuals.price import COMPARED, PATH, most_counterfactuals, targets_at_most
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,4 @@ def test_everything_is_counted():
     found = most_counterfactuals(images=10, targets=2, runs=3, paths=2, each=(5, 100), before=[(7, 70)])
     assert found.pictures == 60
     assert found.network_rows == 60 * 100 + 70
-    assert found.queries == 10 + 20 + 60 * 6 + 20 + 2 * PATH + 7
+    assert found.queries == 10 + 2 * COMPARED + 60 * 6 + 20 + 2 * PATH + 7

@@ -30,7 +30,8 @@ def test_of_two_classes_it_is_the_other(policy):
 @pytest.mark.parametrize(
     ("policy", "said"),
     [
-        ({"cat": "dgo"}, "no class 'dgo', did you mean 'dog'"),
+        ({"cat": "dgo"}, "no class 'dgo'; did you mean 'dog'"),
+        ({"cat": "zebu"}, "no class 'zebu'; it has cat, dog, fox"),
         ({"cat": "cat"}, "own target: cat"),
         ((), "at least one class"),
         ("second", "runner_up"),
