@@ -133,7 +133,7 @@ class Explaining:
             size=self.size,
             store=self.store,
             proposes=lambda: self._propose,
-            batch=self.batch,
+            batch=1 if self.method in SCORED else self.batch,  # particles fill the engine; a picture that is made is kept
             progress=self.progress,
         )
 

@@ -197,7 +197,7 @@ def test_pictures_are_made_whatever_the_server_tells(tmp_path, pipeline, decimal
     assert all(one.queries > 0 and one.network_rows > 0 for one in made)
     steps = 0 if decimals is None else 2  # how exact its answers are was seen on the images
     assert sum(one.queries for one in made) == target.asked - shown - steps
-    assert lent == [1]
+    assert lent == [1] * (1 if guided else 2)  # by scores one picture at a time, so that none is lost to an interruption
     nothing, unused = explaining(tmp_path, target, None, n=2, gradients=twin(tmp_path) if guided else {})
     assert nothing.studio.made([Wish("i0", 1), Wish("i1", 2)], None) == made
     assert unused == []

@@ -202,6 +202,7 @@ def summarise(results: Sequence[AuditResult], alerts: Alerts, seconds: Mapping[s
             "score": round(sum(one.seconds["score"] for one in spent), 2),
             "estimate": round(sum(one.seconds["estimate"] for one in spent), 2),
             "tree": round(sum(one.seconds.get("tree", 0.0) for one in spent), 2),
+            "flips": round(sum(one.seconds.get("counterfactuals", 0.0) for one in spent), 2),
             **seconds,
         },
     )
@@ -213,6 +214,16 @@ def _tree_lines(result: AuditResult) -> Iterator[str]:
         found = sorted((node for node in effects.nodes if node.state is EffectState.EFFECT), key=lambda node: -node.bound)
         named = ", ".join(f"{node.node} {effect_words(node.effect)}" for node in found[:4])
         yield f"{result.model}: {named or 'nothing moves the score'}"
+
+
+def _flip_lines(result: AuditResult) -> Iterator[str]:
+    """How many pictures were flipped, and by how little."""
+    if result.counterfactuals is not None and result.counterfactuals.figures.median_l1 is not None:
+        found = result.counterfactuals.figures
+        yield (
+            f"{result.model}: {found.flips} of {found.images} pictures, median change {found.median_l1:.3f} of full scale, "
+            f"{found.queries or 0:.0f} queries a picture"
+        )
 
 
 def _model_summary(result: AuditResult) -> ModelSummary:
@@ -235,6 +246,10 @@ def say(console: Console, results: Sequence[AuditResult], summary: Summary, repo
         console.print(f"[bold]{result.model}[/bold]: {result.state}. {result.headline}", highlight=False, soft_wrap=True)
     if told := [line for result in results for line in _tree_lines(result)]:
         console.print("\nChanged in the real pictures, in log-odds of the positive class:", highlight=False, soft_wrap=True)
+        for line in told:
+            console.print(f"  {line}", highlight=False, soft_wrap=True)
+    if told := [line for result in results for line in _flip_lines(result)]:
+        console.print("\nChanged until the server decides otherwise (pictures in the report):", highlight=False, soft_wrap=True)
         for line in told:
             console.print(f"  {line}", highlight=False, soft_wrap=True)
     console.print(f"\nAlerts, by {summary.alerts_evaluated_by}:", highlight=False, soft_wrap=True)

@@ -66,9 +66,7 @@ def open_perceptual(options: PerceptualOptions, *, threads: int = 0) -> Perceptu
     inputs, outputs = len(session.get_inputs()), len(session.get_outputs())
     if inputs == 2:
         if options.heads:
-            raise DetectorError(
-                f"{options.graph!r} takes two pictures and has its heads inside; leave `perceptual.heads` out"
-            )
+            raise DetectorError(f"{options.graph!r} takes two pictures and has its heads inside; leave `perceptual.heads` out")
         return PairGraph(graph, session)
     if inputs != 1:
         raise DetectorError(f"{options.graph!r} has {inputs} inputs; a perceptual distance takes one batch of pictures or two")
@@ -182,7 +180,5 @@ def _batches(first: Images, second: Images) -> list[tuple[Images, Images]]:
     if first.shape != second.shape or first.ndim != 4 or first.shape[1] != 3:
         raise DetectorError(f"need two batches of images (n, 3, h, w) of one size, got {first.shape} and {second.shape}")
     if min(first.shape[2:]) < _LEAST_PX:
-        raise DetectorError(
-            f"pictures of {first.shape[3]} x {first.shape[2]} px are too small for `perceptual`; leave it out"
-        )
+        raise DetectorError(f"pictures of {first.shape[3]} x {first.shape[2]} px are too small for `perceptual`; leave it out")
     return [(first[at : at + _BATCH], second[at : at + _BATCH]) for at in range(0, len(first), _BATCH)]
