@@ -19,7 +19,7 @@ from audit_plugin.core.seeds import digest, seed
 from audit_plugin.demo.planted import SUITE
 from audit_plugin.demo.truth import AuditRows, audit_rows, onnx_path
 from audit_plugin.sources.images import to_float
-from audit_plugin.sources.scenes import render_many
+from audit_plugin.sources.scenes import SceneLaw, draw_values, render_many
 from audit_plugin.target.gradients import SUFFIX, ServedGradients, check_transfer, distil, examine, read_network
 from audit_plugin.target.guidance import StudentOptions
 from audit_plugin.target.triton import TritonClassifier
@@ -82,6 +82,13 @@ class Scenes:
     def first(cls, n: int) -> "Scenes":
         """``n`` scenes of the audited law."""
         return cls(audit_rows(n, SEED))
+
+    @classmethod
+    def independent(cls, n: int) -> "Scenes":
+        """``n`` scenes in which no concept goes with another, nor with any label but through what the label is about."""
+        values = draw_values(n, SceneLaw(positive={}), np.random.default_rng(seed(SEED, "independent", n)))
+        names = tuple(f"independent-{at:05d}" for at in range(n))
+        return cls(AuditRows(names=names, values=values, seeds=tuple(seed(SEED, name, 0) for name in names)))
 
     @cached_property
     def images(self) -> Images:

@@ -1,8 +1,9 @@
 """What detectors read before and after, as the binary attributes of a Correlation Difference.
 
 A concept of two levels is one attribute, its second level; a concept of more is one attribute per level.  The queried attribute is no reading but the
-decision: 1 where the server says ``positive``.  So the reference, too, is what the server says of reference images, and what the
-detectors read there: both sides hold the same two sources of error.
+class: over flips the server's decision for ``positive``; over reference images their label, since a gap is to say what the model ties together
+and the data do not - by the model's own decisions a shortcut would be its own excuse.  Other attributes are read by the same detectors on
+both sides.
 """
 
 from collections.abc import Sequence
@@ -30,8 +31,8 @@ class Attributes:
     """Of its picture; rows of those that did not flip are not read."""
     reference: Int[np.ndarray, "m K"]
     """Of reference images, which nothing was done to."""
-    predicted: tuple[str, ...]
-    """The class that the server gave to each of them."""
+    classes: tuple[str, ...]
+    """The class of each of them: its label where that is known, else what the server says."""
     positive: str
     """The class whose decision is queried."""
 
@@ -41,9 +42,9 @@ class Attributes:
             raise ValueError(
                 f"need readings of {count} concepts before and after, got shapes {self.before.shape} and {self.after.shape}"
             )
-        if self.reference.shape != (len(self.predicted), count):
+        if self.reference.shape != (len(self.classes), count):
             raise ValueError(
-                f"need readings of {count} concepts and a class per reference image, got {self.reference.shape} and {len(self.predicted)}"
+                f"need readings of {count} concepts and a class per reference image, got {self.reference.shape} and {len(self.classes)}"
             )
 
     @property
@@ -106,7 +107,7 @@ def moves(items: Sequence[Counterfactual], attributes: Attributes) -> Moves:
     units = np.unique([items[row].image for row in at], return_inverse=True)[1]
     if len(np.unique(units)) < 2:
         raise ValueError(f"fewer than two images flip to or from {attributes.positive!r}")
-    said = np.array([name == attributes.positive for name in attributes.predicted])
+    said = np.array([name == attributes.positive for name in attributes.classes])
     if len(said) < LEAST_REFERENCE or said.all() or not said.any():
         raise ValueError(
             f"need {LEAST_REFERENCE} reference images or more, some that the model takes for {attributes.positive!r} and some that it does not"

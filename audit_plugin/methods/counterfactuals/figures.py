@@ -66,8 +66,8 @@ def figures(
     )
 
 
-def gaps(items: Sequence[Counterfactual], attributes: Attributes) -> tuple[AttributeGap, ...]:
-    """Per attribute r - ρ with a 95 % interval over images, largest lower limit first; none where :func:`why_no_gaps` says why.
+def gaps(items: Sequence[Counterfactual], attributes: Attributes, *, level: float = 0.95) -> tuple[AttributeGap, ...]:
+    """Per attribute r - ρ with a 95 % interval over images (or of another ``level``), largest lower limit first; none where :func:`why_no_gaps` says why.
 
     Flips between two other classes than the queried one do not enter.  Intervals hold for one attribute each: for an alarm over K
     of them correct the level (Bonferroni: 1 - 0.05/K), or ask for a second audit on other images, as findings do.
@@ -77,11 +77,17 @@ def gaps(items: Sequence[Counterfactual], attributes: Attributes) -> tuple[Attri
     found = moves(items, attributes)
     told = correlation_difference(found.deltas, found.reference, found.query, centred=found.centred)
     intervals = gap_intervals(
-        found.deltas, found.reference, found.query, _rng(found, "gaps"), centred=found.centred, units=found.units
+        found.deltas,
+        found.reference,
+        found.query,
+        _rng(found, "gaps"),
+        centred=found.centred,
+        units=found.units,
+        level=level,
     )
     along = co_change(found.deltas, found.query)
     made = []
-    for column, (at, level) in enumerate(attributes.columns):
+    for column, (at, value) in enumerate(attributes.columns):
         concept = attributes.concepts[at]
         made.append(
             AttributeGap(
@@ -92,7 +98,7 @@ def gaps(items: Sequence[Counterfactual], attributes: Attributes) -> tuple[Attri
                 gained=float(along.gained[column]) if along.n_gained else 0.0,
                 lost=float(along.lost[column]) if along.n_lost else 0.0,
                 concept=concept.name,
-                opposite=f"{concept.name}={concept.levels[1 - level]}" if len(concept.levels) == 2 else "",
+                opposite=f"{concept.name}={concept.levels[1 - value]}" if len(concept.levels) == 2 else "",
                 role=concept.role,
                 towards=along.n_gained,
                 away=along.n_lost,

@@ -85,7 +85,7 @@ def attributes_of(
     reference: Mapping[str, str],
     positive: str,
 ) -> Attributes:
-    """Readings before and after, and of the reference: sha256 of images that nothing was done to -> class that the server gives."""
+    """Readings before and after, and of the reference: sha256 of images that nothing was done to -> their class."""
     read = studio.readings(reader.detector, [*reference, *(item.after_sha256 for item in items)])
 
     def levels(shas: Sequence[str]) -> NDArray[np.int64]:
@@ -96,6 +96,6 @@ def attributes_of(
         before=levels([item.before_sha256 for item in items]),
         after=levels([item.after_sha256 for item in items]),
         reference=levels(list(reference)),
-        predicted=tuple(reference.values()),
+        classes=tuple(reference.values()),
         positive=positive,
     )

@@ -112,7 +112,10 @@ def run_counterfactuals(
         )
         for one in made
     )
-    reference = {sha: model.labels[int(scores[sha].argmax())] for sha in befores.values()}
+    reference = {
+        sha: label if (label := known.get(image, "")) in model.labels else model.labels[int(scores[sha].argmax())]
+        for image, sha in befores.items()
+    }
     attributes = None if reader is None or not items else attributes_of(studio, reader, items, reference, model.positive)
     why, how = why_no_gaps(items, attributes), told()
     found = figures(items, seconds=seconds, couts=couts, attributes=attributes, perceptual=further.distance.name)

@@ -48,7 +48,7 @@ def shortcut(images=60, *, one_way=False, share=0.9):
     reference = rng.integers(0, [2, 3, 2], (400, 3))
     predicted = tuple("square" if shape else "circle" for shape in reference[:, 2])
     attributes = Attributes(
-        concepts=CONCEPTS, before=before, after=after, reference=reference, predicted=predicted, positive="square"
+        concepts=CONCEPTS, before=before, after=after, reference=reference, classes=predicted, positive="square"
     )
     return items, attributes
 

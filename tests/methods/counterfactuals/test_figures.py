@@ -119,7 +119,7 @@ def test_what_did_not_flip_and_what_is_about_other_classes_stays_outside():
     ("change", "why"),
     [
         ({"before": np.zeros((0, 3), dtype=np.int64), "after": np.zeros((0, 3), dtype=np.int64)}, "fewer than two images flip"),
-        ({"predicted": ("circle",) * 400}, "reference images"),
+        ({"classes": ("circle",) * 400}, "reference images"),
     ],
 )
 def test_it_says_why_nothing_is_known_of_what_changes_along(change, why):
