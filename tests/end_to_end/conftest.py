@@ -24,28 +24,24 @@ def planted(triton_kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         server.kill()  # a polite end takes seconds
 
 
-@pytest.fixture(scope="session")
-def rendered() -> Iterator[None]:
-    """Pictures come from the renderer."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wiring, "EngineGenerator", RenderedGenerator)
-        yield
+@pytest.fixture(autouse=True)
+def rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures come from the renderer, in the tests of this folder."""
+    monkeypatch.setattr(wiring, "EngineGenerator", RenderedGenerator)
 
 
 @pytest.fixture(scope="session")
-def audited(
-    planted: TritonServer,
-    rendered: None,  # noqa: ARG001
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Site, Answer]:
+def audited(planted: TritonServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, Answer]:
     """An installation with 40 rows after its first audit, and what that audit said."""
     site = make_site(tmp_path_factory.mktemp("audited") / "site", 40, server={"url": planted.grpc_url})
     with_generator(site)
-    return site, site.run("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wiring, "EngineGenerator", RenderedGenerator)
+        return site, site.run("run")
 
 
 @pytest.fixture
-def site(tmp_path: Path, rendered: None) -> Site:  # noqa: ARG001
+def site(tmp_path: Path) -> Site:
     """Eight rows, nothing drawn yet, no server."""
     return with_generator(make_site(tmp_path / "site", 8))
 

@@ -9,6 +9,7 @@ import torch
 from onnx import numpy_helper
 from torch.nn import functional
 
+from audit_plugin import wiring
 from audit_plugin.bank.edit_store import edit_store
 from audit_plugin.config import load
 from audit_plugin.demo.repository import write_model
@@ -75,8 +76,9 @@ def test_gradients_are_those_of_the_published_network(target, rung):
     assert (target.predict(pictures()).argmax(1) == digits(16)[1]).mean() > 0.9
 
 
-def test_digits_are_explained(site, target):
+def test_digits_are_explained(site, target, real_engine, monkeypatch):
     """Four digits by the published diffusion; the report has pictures, and says of each what the server says of the stored one."""
+    monkeypatch.setattr(wiring, "EngineGenerator", real_engine)
     assert cli("run", str(site)).code == 0
     answer = cli("explain", str(site))
     assert answer.code == 0, answer.err
