@@ -33,7 +33,7 @@ class Counted:
             told = self._signed(pictures, asked, wanted)
             held = np.flatnonzero(told.numpy() > 0)
             if self.jpeg is not None and len(held):  # what does not flip need not be asked again
-                lossy = np.stack([_jpeg(pictures[at], self.jpeg) for at in held])
+                lossy = np.stack([after_jpeg(pictures[at], self.jpeg) for at in held])
                 told[held] = torch.minimum(told[held], self._signed(lossy, asked[held], wanted[held]))
             return told.float()
 
@@ -62,7 +62,8 @@ class Counted:
         return self.ask(pictures, rows)
 
 
-def _jpeg(picture: Float[np.ndarray, "3 h w"], quality: int) -> Float[np.ndarray, "3 h w"]:
+def after_jpeg(picture: Float[np.ndarray, "3 h w"], quality: int) -> Float[np.ndarray, "3 h w"]:
+    """A picture (RGB in [0, 1]) as a JPEG of this quality shows it."""
     held = io.BytesIO()
     Image.fromarray(np.rint(picture.transpose(1, 2, 0) * 255).astype(np.uint8)).save(held, "JPEG", quality=quality)
     read = np.asarray(Image.open(held).convert("RGB"), np.float32)

@@ -1,7 +1,6 @@
 """What the benchmark of counterfactuals compares, and how an approach is run: image by image, each kept on disk so that a cut run goes on."""
 
 import hashlib
-import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from audit_plugin.core.errors import GradientError
 from audit_plugin.core.seeds import digest, seed
@@ -23,6 +21,7 @@ from audit_plugin.sources.scenes import SceneLaw, draw_values, render_many
 from audit_plugin.target.gradients import SUFFIX, ServedGradients, check_transfer, distil, examine, read_network
 from audit_plugin.target.guidance import StudentOptions
 from audit_plugin.target.triton import TritonClassifier
+from engines.guided.asking import after_jpeg
 from engines.guided.proposing import VERSION, Method, ProposalPlan, Proposer
 from engines.pipeline import load_pipeline
 from tests.bench.scenes_bank import GENERATOR, Say
@@ -169,7 +168,7 @@ class Bench:
         )
         seconds = (time.monotonic() - started) / len(rows)
         flipped = target.predict(made.images).argmax(1) == goal
-        jpeg = target.predict(np.stack([_jpeg(each) for each in made.images])).argmax(1) == goal
+        jpeg = target.predict(np.stack([after_jpeg(each, _JPEG_QUALITY) for each in made.images])).argmax(1) == goal
         for at, row in enumerate(rows):
             files[row].parent.mkdir(parents=True, exist_ok=True)
             partial = files[row].with_suffix(".partial.npz")
@@ -230,12 +229,6 @@ class Bench:
 
 def _digest(image: Images) -> str:
     return hashlib.sha256(image.tobytes()).hexdigest()[:16]
-
-
-def _jpeg(image: Images) -> Images:
-    held = io.BytesIO()
-    Image.fromarray(np.rint(image.transpose(1, 2, 0) * 255).astype(np.uint8)).save(held, "JPEG", quality=_JPEG_QUALITY)
-    return np.asarray(Image.open(held).convert("RGB"), np.float32).transpose(2, 0, 1) / np.float32(255)
 
 
 def _read(file: Path) -> Outcome:
