@@ -50,6 +50,8 @@ class Approach:
     """Of a full run and of a quick one."""
     classifiers: tuple[int, int] = (len(SUITE), len(SUITE))
     """The same: the first so many classifiers, whose images are explained."""
+    slow: bool = False
+    """Whether an image takes about half a minute or more."""
     editor: str = "pixels"
     """``pixels``: the diffusion without words that ships for this; ``latents``: the generator of the audits."""
 
@@ -58,15 +60,17 @@ APPROACHES = (
     Approach(name="DiME, as released but for its perceptual loss", method="dime", rung="twin", plan=PAPER, images=(256, 8)),
     Approach(name="FastDiME, likewise", method="fastdime", rung="twin", plan=PAPER, images=(256, 24)),
     Approach(name="MaskDiME, as published", method="maskdime", rung="twin", plan=PAPER, images=(256, 16)),
-    Approach(name="DVCE, as published", method="dvce", rung="twin", plan=PAPER, images=(256, 4)),
+    Approach(name="DVCE, as published", method="dvce", rung="twin", plan=PAPER, images=(256, 4), slow=True),
     Approach(name="FastDiME, around it ours", method="fastdime", rung="twin", plan=OURS, images=(256, 24)),
     Approach(name="Polyak", method="polyak", rung="twin", plan=OURS, images=(256, 56)),
     Approach(name="Polyak", method="polyak", rung="endpoint", plan=OURS, images=(256, 14)),
     Approach(name="Polyak", method="polyak", rung="surrogate", plan=OURS, images=(256, 28), classifiers=(len(SUITE), 2)),
     Approach(name="ensemble", method="ensemble", rung="none", plan=OURS, free=4, images=(256, 28)),
     Approach(name="Polyak, latents", method="polyak", rung="twin", plan=OURS, images=(256, 14), editor="latents"),
-    Approach(name="ensemble, latents", method="ensemble", rung="none", plan=OURS, free=4, images=(256, 14), editor="latents"),
-    Approach(name="evolution", method="evolution", rung="none", plan=OURS, free=4, images=(64, 4)),
+    Approach(
+        name="ensemble, latents", method="ensemble", rung="none", plan=OURS, free=4, images=(256, 14), editor="latents", slow=True
+    ),
+    Approach(name="evolution", method="evolution", rung="none", plan=OURS, free=4, images=(64, 4), slow=True),
 )
 """In the order in which they are run: DiME first, since the others are held against its images."""
 
@@ -106,6 +110,8 @@ class Outcome:
     attempts: int
     network_rows: int
     queries: int
+    gradients: float
+    """Pictures whose gradient a server was asked for."""
     seconds: float
 
 
@@ -156,7 +162,7 @@ class Bench:
         target, shown = self.target(name), np.stack([images[row] for row in rows])
         goal = 1 - target.predict(shown).argmax(1)
         judge = None if approach.rung == "none" else self._judge(approach.rung, name)
-        started = time.monotonic()
+        started, asked = time.monotonic(), getattr(judge, "queries", 0)
         made = self._proposer(approach).propose(
             approach.method,
             shown,
@@ -180,6 +186,7 @@ class Bench:
                 attempts=made.attempts[at],
                 network_rows=made.network_rows[at],
                 queries=made.queries[at],
+                gradients=(getattr(judge, "queries", 0) - asked) / len(rows),
                 seconds=seconds,
             )
             partial.replace(files[row])
@@ -240,6 +247,7 @@ def _read(file: Path) -> Outcome:
             attempts=int(held["attempts"]),
             network_rows=int(held["network_rows"]),
             queries=int(held["queries"]),
+            gradients=float(held.get("gradients", 0.0)),
             seconds=float(held["seconds"]),
         )
 

@@ -6,6 +6,7 @@ For classifiers with a planted shortcut and for the clean one more scenes follow
 detector: which concepts change along with the decision more than the data say?  What was made is kept, so that a cut run goes on.
 """
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made = parser(__doc__)
     made.add_argument("--images", type=int, help="most images of every approach but DiME")
     made.add_argument("--dime", type=int, help="images of DiME, which takes minutes for each")
+    made.add_argument("--slow", type=int, help="most images of the approaches that take half a minute for each")
+    made.add_argument("--pool", type=int, help="pictures that students are taught with")
     made.add_argument("--gaps", type=int, help="images of each classifier whose side changes are read")
     options = made.parse_args(arguments)
     report = Report(
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench = Bench(
             folder=CACHE / "counterfactuals_planted",
             connect=lambda name: TritonClassifier.connect(TargetOptions(model=name, url=server.grpc_url)),
-            pool=600 if options.quick else 5000,
+            pool=options.pool or (600 if options.quick else 5000),
         )
         found = {
             each: bench.outcomes(each, scenes, n, each.classifiers[1 if options.quick else 0], Say()) for each, n in wanted.items()
@@ -82,10 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     publish(report, options)
 
 
-def _count(approach: Approach, options: object) -> int:
-    usual = approach.images[1 if getattr(options, "quick") else 0]  # noqa: B009
-    asked = getattr(options, "dime" if approach.method == "dime" else "images")
-    return min(usual, asked) if asked and approach.method != "dime" else asked or usual
+def _count(approach: Approach, options: argparse.Namespace) -> int:
+    usual: int = approach.images[1 if options.quick else 0]
+    if approach.method == "dime":
+        return options.dime or usual
+    return min(each for each in (usual, options.images, options.slow if approach.slow else None) if each)
 
 
 def _served(workdir: Path) -> TritonServer:
@@ -135,6 +139,9 @@ def _table(found: Mapping[Approach, Mapping[int, Outcome]], scenes: Scenes) -> l
                 "realism": float(plausible[1].mean() / plausible[0].mean()) if flips else None,
                 "network rows": float(np.mean([each.network_rows for each in outcomes.values()])),
                 "queries": float(np.mean([each.queries for each in outcomes.values()])),
+                "gradient queries": float(np.mean([each.gradients for each in outcomes.values()]))
+                if approach.rung == "endpoint"
+                else None,
                 "seconds a flip": sum(each.seconds for each in outcomes.values()) / max(1, len(flips)),
             }
         )
