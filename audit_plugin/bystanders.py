@@ -24,6 +24,7 @@ from audit_plugin.methods.counterfactuals.witness import Witness
 from audit_plugin.perception.features import FeatureNetwork, FeatureOptions, chosen_output, file_features
 from audit_plugin.perception.lpips import open_perceptual
 from audit_plugin.target.features import ServedRows
+from audit_plugin.target.one_class import Asked
 from audit_plugin.target.options import TargetOptions
 from audit_plugin.target.triton import TritonClassifier
 
@@ -33,7 +34,7 @@ class Bystanders:
     """Opens those that are configured."""
 
     asked: ExplainConfig
-    target: TritonClassifier
+    target: Asked
     """The audited model."""
     models: Sequence[TargetOptions]
     """How the models that are listed are asked."""

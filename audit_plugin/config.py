@@ -28,6 +28,7 @@ from audit_plugin.core.values import Role
 from audit_plugin.findings.policy import Policy, default_policy, load_policy, policy_from
 from audit_plugin.methods.depict import DepictOptions
 from audit_plugin.methods.diffex import DiffexLimits, DiffexOptions
+from audit_plugin.methods.diffexplainer.options import DiscoveryOptions
 from audit_plugin.methods.shortcut import ShortcutOptions
 from audit_plugin.perception.edit_checks import Validity
 from audit_plugin.perception.features import FeatureOptions
@@ -327,6 +328,40 @@ class ExplainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DiscoverConfig:
+    """What classes, and hidden units, respond to, found with no data: words that the generator draws (DiffExplainer)."""
+
+    mode: Literal["auto", "gradient", "scores"] = "auto"
+    """``auto``: by the gradient too where ``explain.gradients`` names the model's file, else by the server's answers alone."""
+    classes: tuple[str, ...] = ()
+    """Classes to ask about; all of the model, fifty at most, when empty."""
+    units: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Output of ``<model>_hidden`` (`audit-plugin engines export-hidden`) -> numbers of its units."""
+    captions: str = ""
+    """Text file with a caption a line, of the kind that the generator was trained on; what stands in one place there stands in for each other.
+    When empty ``captions.txt`` in the generator's directory, else the captions of the audited rows, else ``contexts``."""
+    contexts: tuple[str, ...] = ("a photo",)
+    """Prompts that words are put behind ("a photo of sand"), for generators that understand any sentence."""
+    named: bool = False
+    """Ask once more with the class's own name in the prompt; needs ``contexts``, and a generator that knows the classes."""
+    words: str = ""
+    """Text file with words to try, one a line, beside those of the concept tree, the captions and the generator's own vocabulary."""
+    objects: Mapping[str, str] = field(default_factory=dict)
+    """Class -> the word for what it is about.  Says what is core, where it is in the picture, and whether it is missing."""
+    tree: str = ""
+    """Concept tree that proposed nodes are written into; ``diffex.tree`` when empty, else ``discovered.yaml`` beside the bank."""
+    options: DiscoveryOptions = field(default_factory=DiscoveryOptions)
+    """Numbers of words, seeds and pictures."""
+    limits: DiffexLimits = field(default_factory=DiffexLimits)
+    """Most that one model's discovery may take."""
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    def __post_init__(self) -> None:
+        if not self.contexts:
+            raise ValueError("name at least one context, such as `a photo`")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServeOptions:
     """The long-running service."""
 
@@ -377,6 +412,8 @@ class Config:
     """Concepts to flip in the real images, one at a time (FastDiME's shortcut protocol); none when absent."""
     explain: ExplainConfig | None = None
     """Counterfactual images of the deployed models; none when absent."""
+    discover: DiscoverConfig | None = None
+    """What `audit-plugin discover` looks for; its defaults when absent."""
     policy: Mapping[str, Any] | str | None = None
     """Thresholds with owner, reason and date: inline, or a file; built-in defaults when absent."""
     store: str = "audit.sqlite"
@@ -458,8 +495,10 @@ def parse(document: Mapping[str, Any], directory: Path) -> Loaded:
         raise ConfigError(
             "generator: this key is required where there are concepts; name a diffusers directory as `generator.path`"
         )
-    if not config.concepts and config.diffex is None:
-        raise ConfigError("concepts: this key is required, unless `diffex` asks about a concept tree")
+    if not config.concepts and config.diffex is None and config.discover is None:
+        raise ConfigError(
+            "concepts: this key is required, unless `diffex` asks about a concept tree, or `discover` what matters at all"
+        )
     for key in config.server.keys() - _TARGET_KEYS:
         raise ConfigError(f"server.{key}: {_unknown(key, _TARGET_KEYS)}")
     described = _concepts(config, directory)
@@ -619,6 +658,13 @@ def _rooted(config: Config, directory: Path) -> Config:
                 model: replace(asked, file=asked.file and directory / asked.file)
                 for model, asked in config.explain.gradients.items()
             },
+        ),
+        discover=config.discover
+        and replace(
+            config.discover,
+            captions=at(config.discover.captions),
+            words=at(config.discover.words),
+            tree=at(config.discover.tree),
         ),
         store=at(config.store),
         report=at(config.report),

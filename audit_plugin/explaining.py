@@ -26,11 +26,11 @@ from audit_plugin.methods.counterfactuals.run import Told
 from audit_plugin.methods.counterfactuals.targets import TargetPolicy, targets
 from audit_plugin.sources.images import square, to_float
 from audit_plugin.target.guidance import GradientOptions, Rung
+from audit_plugin.target.one_class import Asked
 from audit_plugin.target.searching import SearchAnswers, resolution
-from audit_plugin.target.triton import TritonClassifier
 
 if TYPE_CHECKING:  # brings torch
-    from audit_plugin.target.gradients import WatchedSurrogate
+    from audit_plugin.target.gradients import Pooled, StudentShelf, WatchedSurrogate
 
 LOG = structlog.get_logger(__name__)
 
@@ -42,6 +42,10 @@ SIGNALS = (0.3, 0.45, 0.63, 0.78, 0.9)
 KEPT_CLASS = 0.95
 SCORED = ("ensemble", "evolution", "time")
 """Methods that need no gradient."""
+POOL_STARTS = (0.63, 0.78, 0.45, 0.9, 0.3)
+"""Of pictures that students are taught with, first ones first."""
+STUDENTS = "students"
+"""Directory of theirs, beside the bank."""
 TRIAL_IMAGES = 16
 """On which a start is found."""
 SEARCHES = "searches-2"
@@ -59,7 +63,7 @@ class Explaining:
 
     audit: str
     asked: ExplainConfig
-    target: TritonClassifier
+    target: Asked
     lend: Lend
     """The editor, loaded when it is first lent."""
     fingerprint: str
@@ -87,6 +91,7 @@ class Explaining:
             self.target,
             self.shown(),
             pool=self._pool,
+            shelf=self._shelf(options),
             on_step=lambda done, total: self.progress(done, total, "students of the model"),
         )
         if options.file is not None and found.passed_over:
@@ -298,10 +303,30 @@ class Explaining:
     def _pictures(self, sources: Sequence[EditSource]) -> Images:
         return to_float([square(source.load(), self.size) for source in sources])
 
-    def _pool(self, most: int) -> Images:
+    def _shelf(self, options: GradientOptions) -> "StudentShelf":
+        """Where students of this model version are, known by all that decides what they are taught with, which is not made for it."""
+        from audit_plugin.target.gradients import StudentShelf
+        from engines.guided.proposing import VERSION
+
+        asked = (
+            self.fingerprint,
+            self.audit,
+            str(self.size),
+            str(self.asked.kept),
+            VERSION,
+            repr(POOL_STARTS),
+            str(options.queries),
+        )
+        shown = [source.sha256 for source in (self.references or self.sources)[: options.queries]]
+        key = digest("students", self.target.info.id, repr(options.student), *asked, *shown)
+        return StudentShelf(file=self.store.root / STUDENTS / f"{key}.safetensors", key=key)
+
+    def _pool(self, most: int) -> "Pooled":
         """What students are taught with: images, and the same noised and denoised, as often as the budget allows."""
+        from audit_plugin.target.gradients import Pooled
+
         sources = (self.references or self.sources)[:most]
-        images, starts = self._pictures(sources), [0.63, 0.78, 0.45, 0.9, 0.3]
+        images, starts = self._pictures(sources), POOL_STARTS
         parts, made = [images], len(images)
         with self.errors(), self.lend() as pipeline:
             proposer = self._proposer(pipeline)
@@ -312,7 +337,7 @@ class Explaining:
                     parts.append(self._unguided(proposer, images[rows], seeds, starts[at]))
                     made += len(rows)
                     self.progress(made, len(images) + len(wanted), "pictures for students")
-        return np.concatenate(parts)
+        return Pooled(np.concatenate(parts), np.arange(made) >= len(images))
 
 
 def deepest_start(predict: Callable[[Images], Scores], images: Images, unguided: Callable[[float], Images]) -> float:
@@ -343,7 +368,7 @@ def plan_of(asked: ExplainConfig) -> Any:
 
 
 def export_vjp(
-    target: TritonClassifier,
+    target: Asked,
     images: Images,
     file: Path,
     repository: Path,

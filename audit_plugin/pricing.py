@@ -11,31 +11,40 @@ from audit_plugin.target.guidance import GradientOptions, Rung
 def price_of(asked: ExplainConfig, model: str, *, images: int, classes: int) -> MostCounterfactuals:
     """What explaining one model would take at most; nothing is loaded, and nobody asked.
 
-    Where ``auto`` is to choose, the dearer of what it may choose counts.  A model that answers labels alone is asked eight times as often.
+    Where ``auto`` is to choose, the dearer of what it may choose counts; with the file that the server runs that is guidance by its gradient, and
+    a file that turns out to be another model's costs more.  A model that answers labels alone is asked eight times as often.
     """
     from engines.guided.price import most
     from engines.guided.text_inversion import TextInversionOptions
 
-    plan, before = plan_of(asked), list[tuple[int, int]]()
+    plan, before, options = plan_of(asked), list[tuple[int, int]](), asked.gradients.get(model, GradientOptions())
     if asked.method == "time":
         rungs = len(TextInversionOptions().ladder)
         each = (rungs + 1, TextInversionOptions().network_rows(rungs))
         before.append((asked.references, 0))
     else:
-        methods: tuple[Any, ...] = ("polyak", "ensemble") if asked.method == "auto" else (asked.method,)
-        every = [most(plan, method, asked.free) for method in methods]
+        every = [most(plan, method, asked.free) for method in _methods(asked, options)]
         each = (max(one.queries for one in every), max(one.network_rows for one in every))
         if asked.signal is None:
             trial = min(images, TRIAL_IMAGES)
             before.append((trial * (1 + len(SIGNALS)), trial * len(SIGNALS) * asked.kept))
-    options = asked.gradients.get(model, GradientOptions())
     if options.rung is Rung.SURROGATE:
         before.append((options.queries, options.queries * asked.kept))
     return most_counterfactuals(
         images=images,
-        targets=targets_at_most(asked.targets or "runner_up", classes),
+        targets=targets_at_most(asked.targets or "runner_up", 2 if options.of_class else classes),
         runs=asked.runs,
         paths=asked.paths,
         each=each,
         before=before,
     )
+
+
+def _methods(asked: ExplainConfig, options: GradientOptions) -> tuple[Any, ...]:
+    """What may search.  Students may be given up for a search by scores."""
+    if asked.method != "auto":
+        return (asked.method,)
+    if options.rung is Rung.FREE:
+        return ("ensemble",)
+    certain = options.rung in {Rung.TWIN, Rung.ENDPOINT} or (options.rung is None and options.file is not None)
+    return ("polyak",) if certain else ("polyak", "ensemble")

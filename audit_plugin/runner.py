@@ -17,6 +17,7 @@ from audit_plugin.bank.score import ScoreReport, score
 from audit_plugin.bank.store import ProbeBank
 from audit_plugin.core.counterfactual_results import CounterfactualResult
 from audit_plugin.core.diffex_results import DiffexResult, EffectState
+from audit_plugin.core.discovery_results import Discovery
 from audit_plugin.core.protocols import Classifier, Progress
 from audit_plugin.core.results import AuditResult, EngineCheck, EngineUse, Provenance, RunState
 from audit_plugin.core.seeds import digest
@@ -131,10 +132,12 @@ def audit_model(
     explain: Explain | None = None,
     suspect: Suspect | None = None,
     flip: Flip | None = None,
+    discovery: Discovery | None = None,
 ) -> AuditResult:
     """Audit one model version and commit the result.
 
-    With ``explain`` its concept tree belongs to it, with ``suspect`` its shortcuts, with ``flip`` its counterfactuals.
+    With ``explain`` its concept tree belongs to it, with ``suspect`` its shortcuts, with ``flip`` its counterfactuals;
+    a ``discovery`` that was made before is told with it.
 
     Killed in between, it goes on from the scores it has: each picture is asked about once per model version.
     """
@@ -160,6 +163,7 @@ def audit_model(
     seconds = {"build": evidence.built.seconds, "score": between - clock, "estimate": time.monotonic() - between}
     result = _result(report, evidence, info, question, check, scored=scored, seconds=seconds, started=started)
     result = _with_shortcuts(_with_tree(result, classifier, explain), classifier, suspect)
+    result = replace(result, discovery=discovery)
     return _committed(_with_counterfactuals(result, flip), question, store)
 
 
@@ -171,6 +175,7 @@ def audit_tree(
     explain: Explain,
     *,
     flip: Flip | None = None,
+    discovery: Discovery | None = None,
 ) -> AuditResult:
     """Audit one model version by a concept tree alone, and commit the result; with ``flip`` its counterfactuals belong to it.
 
@@ -234,7 +239,7 @@ def audit_tree(
     if explained is None:
         raise ValueError("a tree was asked about, and nothing was told")
     images = max((one.images_estimate for one in explained.classes), default=0)
-    told = replace(told, headline=tree_headline(explained), n_rows=images, state=_tree_state(explained))
+    told = replace(told, headline=tree_headline(explained), n_rows=images, state=_tree_state(explained), discovery=discovery)
     return _committed(_with_counterfactuals(told, flip), question, store)
 
 

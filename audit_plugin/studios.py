@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from audit_plugin.bank.asks import Asking, concept_nodes, with_nodes
+from audit_plugin.bank.asks import PHRASE, Asking, concept_nodes, with_nodes
 from audit_plugin.bank.drafts import Drafting, EditSource, exact
 from audit_plugin.bank.edit_store import edit_store
 from audit_plugin.bank.judging import Judging
@@ -23,6 +23,7 @@ from audit_plugin.bank.pictures import storage
 from audit_plugin.bank.pilot import Limit, Pilot, keep_pilot, known_pilot, pilot_key, run_pilot
 from audit_plugin.bank.studio import Studio
 from audit_plugin.concepts.default_tree import default_tree
+from audit_plugin.concepts.phrasing import CaptionForms
 from audit_plugin.concepts.questions import VisionAnswers
 from audit_plugin.concepts.schema import ConceptSet
 from audit_plugin.concepts.tree_io import read_tree
@@ -31,6 +32,7 @@ from audit_plugin.core.editing import EditAsk, EditedImages, Editor, Original
 from audit_plugin.core.protocols import ConceptDetector, Images, Progress
 from audit_plugin.core.seeds import digest
 from audit_plugin.core.tree import ConceptTree, Node, NodeKind
+from audit_plugin.discovered import discovered_file, phrasing_of_generator, with_probes
 from audit_plugin.perception.image_text import ImageTextJudge, prompts_of
 from audit_plugin.perception.image_text_models import open_image_text
 from audit_plugin.perception.lpips import open_perceptual
@@ -247,6 +249,8 @@ def audited_tree(loaded: Loaded, classes: Sequence[str], *, generative: bool) ->
         default = default_tree(tree.domain, classes)
         holders = {part for node in default.nodes if exact(node) for part in _above(node.path)}
         tree = with_nodes(tree, [node for node in default.nodes if exact(node) or (node.path in holders and not node.editable)])
+    if generative and (found := discovered_file(loaded)).is_file():
+        tree = with_nodes(tree, read_tree(found).nodes)
     return tree
 
 
@@ -288,7 +292,18 @@ def plain_studio(
     concept_set: ConceptSet | None = loaded.document.concept_set if loaded.described else None
     tree = audited_tree(loaded, classes, generative=editor is not None)
     panel = open_panel(options, tree, tasks or [classes]) if editor is not None else Panel()
-    asking = Asking(concept_set, tree.base_caption, sentences=panel.sentences is not None, questions=panel.questions is not None)
+    detector, probed = with_probes(detector, loaded, tree) if editor is not None else (detector, {})
+    own = {} if concept_set is None else {concept.name: concept.levels for concept in concept_set.concepts}
+    placed = editor is not None and any(PHRASE in node.params for node in tree.editable)
+    forms = phrasing_of_generator(loaded, ()) if placed else None
+    asking = Asking(
+        concept_set,
+        tree.base_caption,
+        readable={**own, **probed} if probed else None,
+        sentences=panel.sentences is not None,
+        questions=panel.questions is not None,
+        forms=forms if isinstance(forms, CaptionForms) else None,
+    )
     return Studio(
         drafting=Drafting(
             audit=config.audit,

@@ -35,6 +35,7 @@ from audit_plugin.concepts.captions import caption
 from audit_plugin.config import AuditedModel, ExplainConfig, GeneratorOptions, LearnFrom, Loaded, control_of, options_of
 from audit_plugin.core.confirm import ToConfirm
 from audit_plugin.core.diffex_results import ScoreKind
+from audit_plugin.core.discovery_results import Discovery
 from audit_plugin.core.editing import Editor
 from audit_plugin.core.edits import EditRow
 from audit_plugin.core.errors import AuditError, BankError, CaptionError, ConfigError, GeneratorError
@@ -42,6 +43,8 @@ from audit_plugin.core.protocols import Classifier, Images, Progress, ScoreTable
 from audit_plugin.core.results import AuditResult, EngineUse
 from audit_plugin.core.seeds import digest, seed
 from audit_plugin.core.values import DrawnImage
+from audit_plugin.discovered import known_discovery
+from audit_plugin.discovering import attached
 from audit_plugin.explaining import Explaining
 from audit_plugin.explaining import export_vjp as write_vjp
 from audit_plugin.methods.counterfactuals.items import Reader
@@ -49,6 +52,7 @@ from audit_plugin.methods.counterfactuals.price import MostCounterfactuals
 from audit_plugin.methods.counterfactuals.run import Deployed, run_counterfactuals
 from audit_plugin.methods.depict import check_task
 from audit_plugin.methods.diffex import Budget, DiffexOptions, MostEdits, most_edits, row_file, row_file_name, run_diffex
+from audit_plugin.methods.diffexplainer.word_bank import plain
 from audit_plugin.methods.shortcut import Known, Suspicion, run_shortcut
 from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.perception.detectors import OnnxConceptDetector
@@ -62,6 +66,7 @@ from audit_plugin.store.store import Store
 from audit_plugin.studios import (
     PipelineEditor,
     PipelineFlips,
+    audited_tree,
     concept_kinds,
     known_editor,
     known_strengths,
@@ -71,10 +76,12 @@ from audit_plugin.studios import (
     remembered_editor,
     sources_of,
 )
+from audit_plugin.target.guidance import GradientOptions
+from audit_plugin.target.one_class import OneClass, asked_about
 from audit_plugin.target.triton import TritonClassifier
 from audit_plugin.versions import version_drift
 from engines.editing.costs import most_rows
-from engines.pipelines.files import OUTLINES, SOLVERS
+from engines.pipelines.files import CAPTIONS, OUTLINES, SOLVERS
 
 LOG = structlog.get_logger(__name__)
 COMPLETE = "the bank was complete, nothing was drawn"
@@ -431,8 +438,8 @@ class Installation:
         nodes = [node for node in drafting.tree.editable if not drafting.refusal(node)]
         asked = asked_of(options.options, self.loaded, labels_only=False)
         every, queries = list[MostEdits](), 0
-        for label, models in Counter(model.label for model in self._models(only)).items():
-            model = next(model for model in self._models(only) if model.label == label)
+        for label, models in Counter(model.label for model in self.models(only)).items():
+            model = next(model for model in self.models(only) if model.label == label)
             classes_of = {row.id: row.labels.get(label, "") for row in self.source.rows if row.id in studio.sources}
             classes = self._told_classes(model, sorted(set(classes_of.values())))
             most = most_edits(
@@ -458,7 +465,10 @@ class Installation:
         return cost, queries
 
     def price_counterfactuals(self, only: str | None = None) -> MostCounterfactuals | None:
-        """What `explain` would take at most, over all models; None where it is not configured.  Pictures that are there are not taken off."""
+        """What `explain` would take at most, over all models; None where it is not configured.
+
+        Pictures that are there are not taken off: which they are depends on the version that is served, and the server is not asked.
+        """
         asked = self.loaded.config.explain
         if asked is None:
             return None
@@ -470,7 +480,7 @@ class Installation:
                 images=images,
                 classes=max(2, len({row.labels.get(model.label, "") for row in self.source.rows})),
             )
-            for model in self._models(only)
+            for model in self.models(only)
         ]
         return MostCounterfactuals(
             pictures=sum(one.pictures for one in every),
@@ -484,7 +494,7 @@ class Installation:
         A model that cannot be audited does not keep the others from it: its error comes in place of its result.  When none can,
         the first error is raised before anything is drawn.
         """
-        models = self._models(only)
+        models = self.models(only)
         refusals = [self.refusal(model) for model in models]
         if refusals[0] is not None and all(refusals):
             raise refusals[0]
@@ -509,6 +519,7 @@ class Installation:
                         explain=self._explain(model, store),
                         suspect=self._suspect(model, store),
                         flip=self._flip(model, classifier, store),
+                        discovery=self._discovered(classifier),
                     )
             except AuditError as error:
                 yield error
@@ -530,9 +541,21 @@ class Installation:
                     raise ConfigError("diffex: this key is required where there are no concepts")
                 with TritonClassifier.connect(model.target) as classifier:
                     flip = self._flip(model, classifier, store)
-                    yield audit_tree(about, classifier, self._question(model), store, explain, flip=flip)
+                    yield audit_tree(
+                        about, classifier, self._question(model), store, explain, flip=flip, discovery=self._discovered(classifier)
+                    )
             except AuditError as error:
                 yield error
+
+    def _discovered(self, classifier: Classifier) -> Discovery | None:
+        """What was found for this version before, pointing at the tree as it is now."""
+        found = known_discovery(self.loaded, classifier.info.model, classifier.info.version)
+        if found is None or self.loaded.config.diffex is None:
+            return found
+        tree = audited_tree(
+            self.loaded, sorted({name for row in self.source.rows for name in row.labels.values()}), generative=True
+        )
+        return attached(found, {plain(node.prompt_add): node for node in tree.editable if node.prompt_add})
 
     def _explain(self, model: AuditedModel, store: Store) -> Explain | None:
         """How to ask this model about the configured tree; None where there is none."""
@@ -665,22 +688,24 @@ class Installation:
         def flip() -> Flipped:
             before = classifier.counts.images
             explaining = self.explaining(classifier, asked)
-            labels, positive = classifier.info.labels, model.positive
+            target = explaining.target
+            labels, positive = target.info.labels, None if isinstance(target, OneClass) else model.positive
             deployed = Deployed(
-                id=classifier.info.id,
+                id=target.info.id,
                 labels=labels,
                 positive=positive if positive is not None else labels[-1],
                 answers=lambda shas: answers(
-                    classifier, store.scores, explaining.store.pictures.pixels, shas, sent=[0], progress=self.progress
+                    target, store.scores, explaining.store.pictures.pixels, shas, sent=[0], progress=self.progress
                 ),
                 search=explaining.ask,
-                predict=classifier.predict,
+                predict=target.predict,
             )
+            said = target.label if isinstance(target, OneClass) else str
             described = self.loaded.described
             concepts = tuple(self.loaded.document.concept_set.concepts) if described else ()
             bystanders = Bystanders(
                 asked=asked,
-                target=classifier,
+                target=target,
                 models=[one.target for one in self.loaded.models],
                 store=explaining.store,
                 scores=store.scores,
@@ -692,7 +717,7 @@ class Installation:
                     deployed,
                     explaining.told,
                     wanted=explaining.wanted,
-                    known={row.id: row.labels.get(model.label, "") for row in self.source.rows},
+                    known={row.id: said(row.labels.get(model.label, "")) for row in self.source.rows},
                     reader=Reader(detector=self.detector, concepts=concepts) if described else None,
                     further=bystanders.further(opened),
                 )
@@ -707,7 +732,7 @@ class Installation:
         """
         if self.loaded.config.explain is None:
             raise ConfigError("explain: this key is required; `explain: {}` takes its defaults (docs/counterfactuals.md)")
-        for model in self._models(only):
+        for model in self.models(only):
             name, known = model.target.model, last.get(model.target.model)
             with TritonClassifier.connect(model.target) as classifier:
                 if known is None or known.version != classifier.info.version:
@@ -732,7 +757,7 @@ class Installation:
         return Explaining(
             audit=config.audit,
             asked=asked,
-            target=classifier,
+            target=asked_about(classifier, asked.gradients.get(classifier.info.model, GradientOptions()).of_class),
             lend=partial(self._editor_lent, None if own else path),
             fingerprint=digest(_weights(self.loaded)) if own else directory_digest(path),
             sources=ordered[: asked.images],
@@ -779,7 +804,7 @@ class Installation:
             maker=lambda: PipelineFlips(self.generator.lend, Path(asked.guide), guide.card.size, asked, engine_errors),
             guide=guide,
             oracle=self.detector,
-            size=self._editor_size(),
+            size=self.picture_size(),
             store=edit_store(config.bank.path, config.bank.images),
             batch=self.loaded.generator.batch,
             progress=self.progress,
@@ -835,7 +860,7 @@ class Installation:
             sources_of(self.source.rows, dict(self.real.by_row), described=self.loaded.described),
             sorted({name for row in self.source.rows for name in row.labels.values()}),
             editor=editor,
-            size=None if editor is None else self._editor_size(),
+            size=None if editor is None else self.picture_size(),
             detector=detector,
             progress=self.progress,
             tasks=[
@@ -866,7 +891,7 @@ class Installation:
             shelf_bytes=int(options.inversions_gb * 1e9),
         )
 
-    def _editor_size(self) -> int:
+    def picture_size(self) -> int:
         """Side of the pictures that the generator makes, as its directory says; found out without loading it."""
         with engine_errors():
             from engines.directory import picture_side
@@ -899,7 +924,8 @@ class Installation:
             )
         check_task(self.source.rows, label=model.label, classes=classifier.info.labels, positive=model.positive)
 
-    def _models(self, only: str | None) -> tuple[AuditedModel, ...]:
+    def models(self, only: str | None) -> tuple[AuditedModel, ...]:
+        """The configured ones, or the one of that name.  Raises ConfigError."""
         found = tuple(model for model in self.loaded.models if only is None or model.target.model == only)
         if not found:
             names = ", ".join(model.target.model for model in self.loaded.models)
@@ -1064,8 +1090,8 @@ def export_vjp(
     installation = Installation(loaded, lambda *_: None)
     asked = loaded.config.explain or ExplainConfig()
     with TritonClassifier.connect(found.target) as classifier:
-        images = installation.explaining(classifier, asked).shown()
-        return write_vjp(classifier, images, file, repository, platform=platform, batches=batches, cache=cache)
+        explaining = installation.explaining(classifier, asked)
+        return write_vjp(explaining.target, explaining.shown(), file, repository, platform=platform, batches=batches, cache=cache)
 
 
 def hidden_tensors(loaded: Loaded, model: str, file: Path) -> list[dict[str, object]]:
@@ -1125,8 +1151,13 @@ def _audited(loaded: Loaded, model: str) -> AuditedModel:
     return found
 
 
+def generator_digest(loaded: Loaded) -> str:
+    """Of the configured generator's files and settings: all that decides a picture of a prompt.  Raises GeneratorError."""
+    return digest("generator", _settings(loaded), _weights(loaded))
+
+
 def directory_digest(directory: Path) -> str:
-    """SHA-256 over names and bytes of a directory's files but its solvers and graphs, which change no picture unless they are asked for.
+    """SHA-256 over names and bytes of a directory's files but its solvers, graphs and captions, which change no picture unless they are asked for.
 
     Raises GeneratorError when it is not there.
     """
@@ -1142,7 +1173,12 @@ def directory_digest(directory: Path) -> str:
 
 def _beside(file: Path) -> bool:
     """Whether a generator's file is none of its weights or settings; what is being written begins with a dot."""
-    return file.name.startswith(SOLVERS) or file.parts[0] == OUTLINES or file.parts[0].startswith(f".{OUTLINES}")
+    return (
+        file.name.startswith(SOLVERS)
+        or file.as_posix() == CAPTIONS
+        or file.parts[0] == OUTLINES
+        or file.parts[0].startswith(f".{OUTLINES}")
+    )
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from audit_plugin.config import (
     Config,
     DetectorOptions,
     DiffexConfig,
+    DiscoverConfig,
     ExplainConfig,
     GeneratorOptions,
     JudgeOptions,
@@ -37,6 +38,7 @@ from audit_plugin.methods.diffex import DiffexLimits, DiffexOptions
 from audit_plugin.methods.diffex.combine import CombineOptions
 from audit_plugin.methods.diffex.estimate import EstimateOptions
 from audit_plugin.methods.diffex.racing import RaceOptions
+from audit_plugin.methods.diffexplainer.options import DiscoveryOptions
 from audit_plugin.methods.shortcut import ShortcutOptions
 from audit_plugin.metrics.names import SPECS
 from audit_plugin.perception.edit_checks import Validity
@@ -71,7 +73,7 @@ SECTIONS: Mapping[str, type] = {
     "analysis.gates": GateOptions,
     "diffex": DiffexConfig,
     "diffex.validity": Validity,
-    "diffex.limits": DiffexLimits,
+    "diffex.limits, discover.limits": DiffexLimits,
     "diffex.judge": JudgeOptions,
     "diffex.vision": VisionOptions,
     "diffex.perceptual, explain.perceptual": PerceptualOptions,
@@ -86,6 +88,8 @@ SECTIONS: Mapping[str, type] = {
     "explain.features, explain.faces, explain.likeness": FeatureOptions,
     "explain.gradients.<model>": GradientOptions,
     "explain.gradients.<model>.student": StudentOptions,
+    "discover": DiscoverConfig,
+    "discover.options": DiscoveryOptions,
     "policy": Policy,
     "policy.thresholds[]": Threshold,
     "serve": ServeOptions,

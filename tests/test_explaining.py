@@ -15,10 +15,12 @@ from audit_plugin.config import ExplainConfig
 from audit_plugin.core.errors import ConfigError, GradientError
 from audit_plugin.core.seeds import digest
 from audit_plugin.explaining import SIGNALS, Explaining, deepest_start
+from audit_plugin.sources.images import to_float
 from audit_plugin.target.gradients import GradientOptions, Guide, Rung, StudentOptions, WatchedSurrogate, watched
+from audit_plugin.target.one_class import OneClass
 from engines.pipeline import load_pipeline
 from tests.engines.pipelines import miniatures
-from tests.fixtures.networks import BIAS, WEIGHT, colour_network, expected_probabilities
+from tests.fixtures.networks import BIAS, WEIGHT, colour_network, expected_logits, expected_probabilities, sigmoid_network
 from tests.target.gradients.deployed import Coarse
 
 SIDE = 8
@@ -203,6 +205,25 @@ def test_pictures_are_made_whatever_the_server_tells(tmp_path, pipeline, decimal
     assert unused == []
 
 
+def test_one_class_of_independent_ones_is_flipped_by_its_own_gradient(tmp_path, pipeline):
+    """Its presence and its absence are targets of each other, whatever the other classes do."""
+
+    def sigmoids(images):
+        return 1 / (1 + np.exp(-expected_logits(images)))
+
+    target = OneClass(Coarse(EXACT, tells=sigmoids), "green")
+    given = {"colours": GradientOptions(file=sigmoid_network(tmp_path / "sigmoid.onnx"), of_class="green")}
+    found, _ = explaining(tmp_path, target, pipeline, n=2, gradients=given, free=0)
+    assert (found.guide.rung, found.method, found.wanted) == (Rung.TWIN, GUIDED, "runner_up")
+    shown = found.shown()
+    before = target.predict(shown)
+    wishes = [Wish(f"i{at}", int(1 - row.argmax())) for at, row in enumerate(before)]
+    made = found.studio.made(wishes, found.ask)
+    after = target.predict(to_float([found.studio.pixels(one.after) for one in made]))
+    for at, wish in enumerate(wishes):
+        assert after[at, wish.target] > before[at, wish.target]
+
+
 def test_only_what_changes_pictures_makes_them_anew(tmp_path):
     keys = [
         explaining(tmp_path, Coarse(EXACT), **asked)[0].studio.key
@@ -236,9 +257,6 @@ def test_students_whose_flips_do_not_transfer_are_replaced_by_the_server(tmp_pat
 
     class Wrong:
         """Students that see every target in everything, and are never any better."""
-
-        def __init__(self):
-            self.pictures = np.zeros((0, 3, SIDE, SIDE), np.float32)
 
         def __call__(self, images):
             return images.mean((1, 2, 3))[:, None] * torch.tensor([0.0, 1e-3, 0, 0]) + torch.tensor([0.0, 5.0, 0, 0])
@@ -274,6 +292,12 @@ def test_students_are_taught_with_all_images_there_are_and_what_the_editor_makes
     more = tuple(EditSource(image=f"r{at}", sha256=digest("r", str(at)), load=lambda at=at: picture(at)) for at in range(20))
     object.__setattr__(found, "references", more)
     judge = found.guide.judge
-    assert len(judge.surrogate.pictures) + len(judge.surrogate.held_out) == 60
+    lesson = judge.surrogate.lesson()
+    assert len(lesson.pictures) + len(lesson.held_out) == 60
+    assert 0 < lesson.drawn.sum() < len(lesson.held_out)
     assert ("pictures for students", 60, 60) in {(what, done, total) for done, total, what in told}
-    assert target.asked == 60 + 3 * len(judge.surrogate.held_out)
+    assert target.asked == 60 + 3 * len(lesson.held_out)
+    later, lent = explaining(tmp_path, target, n=2, gradients=found.asked.gradients)
+    object.__setattr__(later, "references", more)
+    assert later.guide.rung is Rung.SURROGATE
+    assert (lent, target.asked) == ([], 60 + 3 * len(lesson.held_out))  # read back from beside the bank

@@ -100,6 +100,25 @@ ALERTS: tuple[Alert, ...] = (
         ),
     ),
     Alert(
+        name="AuditPluginDiscoveredCue",
+        any_of=(Compare("discovered_cue_breach", "==", 1),),
+        summary="Model {model} says {class} where {word} is drawn",
+        description=(
+            "Version {version}, task {task}: with {word} in the prompt surely more of the pictures drawn under the same seeds are taken for {class} "
+            "than the policy allows, and nothing says that it belongs to the class (part: {part}). Found with no data; edits of real images are "
+            "the next step."
+        ),
+    ),
+    Alert(
+        name="AuditPluginClassObjectAbsent",
+        any_of=(Compare("class_object_absent_breach", "==", 1),),
+        summary="Model {model} says {class} of pictures without its object",
+        description=(
+            "Version {version}, task {task}: of the drawn pictures that are taken for {class}, surely a larger share than the policy allows does not "
+            "show its object. Found with no data."
+        ),
+    ),
+    Alert(
         name="AuditPluginEffectsUntrustworthy",
         any_of=(Compare("semantic_untrustworthy", "==", 1),),
         summary="The concept tree of model {model} cannot be relied on",

@@ -8,6 +8,7 @@ from typing import Protocol
 from audit_plugin.bank.panel import QUESTION, UNANSWERED
 from audit_plugin.bank.store import pictured
 from audit_plugin.concepts.captions import caption
+from audit_plugin.concepts.phrasing import CaptionForms
 from audit_plugin.concepts.schema import ConceptSet
 from audit_plugin.concepts.tree import slug
 from audit_plugin.core.editing import EditAsk
@@ -16,6 +17,8 @@ from audit_plugin.core.tree import ConceptTree, Node, NodeKind
 from audit_plugin.perception.edit_checks import ABSENT, PRESENT
 from audit_plugin.perception.image_text import SENTENCES
 
+PHRASE = "phrase"
+"""Parameter of a node: words that captions of the generator's form have a place for."""
 CAPTION_SCALE = 1.0
 """Strength of a change from one whole caption to another: the network's own answer."""
 PLACEBOS = ("photo", "image", "picture")
@@ -67,13 +70,16 @@ class Asking:
     """Whether an image-text model holds pictures against the nodes' sentences."""
     questions: bool = False
     """Whether a vision model answers the nodes' questions."""
+    forms: CaptionForms | None = None
+    """Where such captions have phrases of nodes that are no levels of the concept set."""
 
     @property
     def digest(self) -> str:
         """Identity of all that decides what is said, but for what each image shows."""
         said = "" if self.concept_set is None else pictured(self.concept_set)
         levels = None if self.readable is None else sorted((name, list(levels)) for name, levels in self.readable.items())
-        return digest("asking", said, self.base_caption, json.dumps(levels))
+        placed = [] if self.forms is None else [digest("forms", *self.forms.contexts)]
+        return digest("asking", said, self.base_caption, json.dumps(levels), *placed)
 
     def undescribed(self, source: Described, nodes: Sequence[Node | None]) -> bool:
         """Whether captions are needed (None: for a placebo) that nobody can write, because it is not known what the image shows."""
@@ -97,13 +103,15 @@ class Asking:
             values[concept] = level if sign > 0 else self._other(source, concept, level)
             target = caption(self.concept_set, values, source.rest)
             return EditAsk(node=node, target=target, source=self.caption(source))
+        if (whole := self._placed(node, source)) is not None:
+            return EditAsk(node=node, target=whole, source=self.caption(source), sign=sign)
         if sign < 0 and node.prompt_remove:
             return EditAsk(node=node, target=node.prompt_remove, source=self.base_caption)
         return EditAsk(node=node, target=node.prompt_add or node.name, source=self.base_caption, sign=sign)
 
     def captioned(self, node: Node) -> bool:
         """Whether the node is asked for by a whole caption, beside that of the image as it is: such a change needs little strength."""
-        return self._levels(node) is not None
+        return self._levels(node) is not None or (self.forms is not None and PHRASE in node.params)
 
     def captioned_placebo(self, source: Described) -> bool:
         """Whether a placebo of the image is asked for by a whole caption."""
@@ -156,6 +164,16 @@ class Asking:
             return first
         sides = [p >= PRESENT if p >= PRESENT or p <= ABSENT else None for p in (said.classified, said.sentences)]
         return first if sides[0] == sides[1] else UNANSWERED
+
+    def _placed(self, node: Node, source: Described) -> str | None:
+        """The image's caption with the node's phrase where such captions have it; None where that cannot be said.
+
+        Also what an edit goes away from: nobody wrote down whether the image shows it, so that its caption does not say it either.
+        """
+        phrase = str(node.params.get(PHRASE, ""))
+        if self.forms is None or not phrase or source.values is None or self.concept_set is None:
+            return None
+        return self.forms.add(self.caption(source), [phrase])
 
     def _levels(self, node: Node) -> tuple[int, int] | None:
         """(concept, level) positions in the concept set, for nodes that are levels of it."""

@@ -158,11 +158,12 @@ class CounterfactualStudio:
         judge = f"path {target}"
         known = self.store.readings(judge, pairs)
         found = {sha: np.array([known[sha][str(at)] for at in range(len(known[sha]))]) for sha in known}
-        for done, sha in enumerate(sorted(set(pairs) - set(found)), 1):
+        todo = sorted(set(pairs) - set(found))
+        for done, sha in enumerate(todo, 1):
             before, after = (self._planes(each) for each in (pairs[sha], sha))
             found[sha] = ask(composites(before, after).astype(np.float32) / np.float32(255))
             self.store.add_readings(judge, {sha: {str(at): row.tolist() for at, row in enumerate(found[sha])}})
-            self.progress(done, len(pairs), "paths of counterfactuals")
+            self.progress(done, len(todo), "paths of counterfactuals")
         return found
 
     def pixels(self, sha: str) -> Pixels:

@@ -26,6 +26,7 @@ from audit_plugin.cli.console import (
     progress_bars,
     say,
 )
+from audit_plugin.cli.discover import discover
 from audit_plugin.cli.engines import engines_app
 from audit_plugin.cli.generator_import import generator_import
 from audit_plugin.config import Loaded, load, schema
@@ -48,6 +49,7 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, help="Look at a configuration.")
 bank_app = typer.Typer(no_args_is_help=True, help="Build and check the probe bank.")
 generator_app = typer.Typer(no_args_is_help=True, help="Make a generator of your own domain.")
+app.command()(discover)
 app.add_typer(config_app, name="config")
 app.add_typer(bank_app, name="bank")
 app.add_typer(generator_app, name="generator")
@@ -290,6 +292,7 @@ def _price(loaded: Loaded, output: Form) -> int:
 def _flips_priced(most: "MostCounterfactuals") -> dict[str, object]:
     return {
         "counterfactuals": most.pictures,
+        "counterfactuals_in_bank": "not taken off: which are there is known once the server says which version it serves",
         "counterfactual_network_rows_at_most": most.network_rows,
         "counterfactual_queries_at_most": most.queries,
     }

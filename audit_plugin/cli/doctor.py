@@ -1,15 +1,20 @@
 """``audit-plugin doctor``: is everything there that an audit needs?  Each check says what to do when it fails."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
+from audit_plugin.cli import doctor_explain
 from audit_plugin.config import Loaded
 from audit_plugin.core.errors import AuditError
 from audit_plugin.perception.detectors import read_card
 from audit_plugin.store.store import Store
 from audit_plugin.studios import audited_tree
+from audit_plugin.target.contract import Contract, read_contract
 from audit_plugin.target.health import check_target
+from audit_plugin.target.options import TargetOptions
+from audit_plugin.target.wire import Wire
 from audit_plugin.wiring import Installation, directory_digest, generator_directory
 
 
@@ -36,12 +41,37 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     if loaded.config.diffex is not None:
         yield _tried("concept tree", "nodes", lambda: _tree(loaded))
     yield _tried("store", "database", lambda: _store(loaded))
+    side = yield from _explained(loaded)
     for model in loaded.models:
         subject, checks = f"model {model.target.model}", check_target(model.target)
         yield from (Finding(subject, check.check, check.ok, check.detail) for check in checks)
         if source.ok and all(check.ok for check in checks):
             refusal = installation.refusal(model)
             yield Finding(subject, "classes", refusal is None, str(refusal or f"those of the table's column {model.label}"))
+        if loaded.config.explain is not None:
+            contract = _contract(model.target) if all(check.ok for check in checks) else None
+            for check, work in doctor_explain.classifiers(loaded.config.explain, model.target.model, contract, side):
+                yield _tried(f"explain {model.target.model}", check, work)
+
+
+def _explained(loaded: Loaded) -> Generator[Finding, None, int]:
+    """Checks of what edits and compares counterfactuals; the side of the editor's pictures."""
+    asked = loaded.config.explain
+    if asked is None:
+        return doctor_explain.SIDE
+    yield _tried("explain", "editor", lambda: doctor_explain.editor(loaded, asked))
+    side, models = doctor_explain.drawn_side(loaded, asked), tuple(model.target.model for model in loaded.models)
+    works = chain(doctor_explain.networks(asked, side), doctor_explain.unknown_models(asked, models))
+    yield from (_tried("explain", check, work) for check, work in works)
+    return side
+
+
+def _contract(options: TargetOptions) -> Contract | None:
+    try:
+        with Wire(replace(options, retries=0)) as wire:
+            return read_contract(wire)
+    except AuditError:
+        return None
 
 
 def _tried(subject: str, check: str, work: Callable[[], str]) -> Finding:

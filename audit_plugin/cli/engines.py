@@ -194,7 +194,10 @@ def engines_export_vjp(
     cache: CacheDirectory = None,
     output: Output = Form.TABLE,
 ) -> int:
-    """Write the gradient of an audited classifier as a model of its server, <model>_vjp; nothing is written for another model's file."""
+    """Write the gradient of an audited classifier as a model of its server, <model>_vjp; nothing is written for another model's file.
+
+    It is used once the server has loaded it.
+    """
     from audit_plugin.wiring import export_vjp
 
     with engine_errors(), progress_bars() as progress:
@@ -202,6 +205,10 @@ def engines_export_vjp(
         folder = export_vjp(load(config), model, file, repo, platform=platform, batches=_sizes(batches), cache=cache)
         progress(1, 1, "gradient model")
     print_rows([{"model": folder.name, "directory": str(folder)}], output)
+    say(
+        f"the server has to load {folder.name} before it is used: with --model-control-mode=explicit by --load-model={folder.name} or "
+        f"POST /v2/repository/models/{folder.name}/load, with poll by itself, with none (the default) when it starts again"
+    )
     return ExitCode.CLEAN
 
 

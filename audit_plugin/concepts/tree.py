@@ -27,6 +27,7 @@ MAX_TEXT = 500
 """Characters of a name, prompt or sentence."""
 MAX_ID = 60
 DETECTED = {"concept", "level"}
+PLACED = {"phrase"}
 """Parameters of a node that a prompt edits: the configured concept and its level by which a detector sees the attribute."""
 Embed = Callable[[Sequence[str]], NDArray[Any]]
 """Texts to vectors ``(n, d)``, of any length but zero."""
@@ -225,15 +226,15 @@ def _edit_refusal(node: Node) -> str | None:
     """Why an editable node could not be edited or not be checked."""
     if node.operator == "deterministic":
         return parameter_refusal(node.params)
-    detected = node.operator == "diffusion" and node.params.keys() == DETECTED
+    detected = node.operator == "diffusion" and node.params.keys() - PLACED == DETECTED
     if not (node.question or (node.present and node.absent) or detected):
         return "no verifier could tell whether an edit worked; give `present` and `absent` sentences or a `vlm_question`"
     if node.operator == "attribute":
         attribute, value = node.params.get("attr"), node.params.get("value")
         fits = isinstance(attribute, int) and not isinstance(attribute, bool) and attribute >= 0 and value in {0, 1}
         return None if fits else "an attribute node needs `params: {attr: <entry of the condition, from 0>, value: <0 or 1>}`"
-    if node.params and not detected:
-        name = next((key for key in node.params if key not in DETECTED), next(iter(node.params)))
+    if node.params.keys() - PLACED and not detected:
+        name = next((key for key in node.params if key not in DETECTED | PLACED), next(iter(node.params)))
         meant = " (it names a deterministic operator: set `operator: deterministic`)" if node.params.get("op") in OPERATORS else ""
         return f"a node that a prompt edits takes the parameters `concept` and `level` together, or none, not {name!r}{meant}"
     return None if node.prompt_add or node.prompt_remove else "it has neither `prompt_add` nor `editable: false`"

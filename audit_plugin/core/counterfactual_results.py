@@ -108,7 +108,7 @@ class CounterfactualFigures:
     changed_attributes: float | None
     """Mean number of attributes that change in a flip, the queried one included (MNAC)."""
     correlation_difference: Estimate | None
-    """CD over the flips; None without detectors or flips."""
+    """CD over the flips; None without detectors, and of fewer than :data:`LEAST_FLIPS` flips, as what it is judged by is then."""
     no_side_change: float | None
     """What CD would be of edits that change nothing but the queried attribute."""
     noise_floor: float | None
@@ -125,6 +125,8 @@ class CounterfactualFigures:
     """Mean per flip; None where all pictures were there already."""
     adversarial_ratio: Estimate | None = None
     """Of the flips that an independent model was shown, those that neither it sees nor a JPEG round trip keeps."""
+    turning_flips: int | None = None
+    """Flips to or from the queried class, which CD is of; None where none are enough to know what changes along, or nobody counted them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,3 +196,13 @@ class CounterfactualResult:
     """The independent model that flips were shown to; empty where there was none."""
     summary: str = ""
     """One sentence: method, rung, flip ratio, distance, and what changes along most."""
+
+    @property
+    def turning(self) -> int:
+        """Flips to or from ``positive``, as far as it is known what changes along with them."""
+        return self.gaps[0].towards + self.gaps[0].away if self.gaps else 0
+
+    @property
+    def correlation_difference(self) -> Estimate | None:
+        """CD where there are flips enough; results of older versions hold one of fewer, too."""
+        return self.figures.correlation_difference if self.turning >= LEAST_FLIPS else None

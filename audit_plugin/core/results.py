@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from audit_plugin.core.counterfactual_results import CounterfactualResult
 from audit_plugin.core.diffex_results import DiffexResult
+from audit_plugin.core.discovery_results import Discovery
 from audit_plugin.core.errors import StoreError
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.shortcut_results import ShortcutResult
@@ -172,7 +173,8 @@ class Finding:
 
     id: str
     kind: str
-    """"reliance" (a concept that must not matter does), "fairness", or "audit_broken"."""
+    """"reliance" (a concept that must not matter does), "fairness", "semantic", "counterfactual", "discovered_cue", "object_absent", or
+    "audit_broken"."""
     model: str
     concept: str
     metric: str
@@ -199,8 +201,13 @@ class Finding:
 
     @property
     def confirmed(self) -> bool:
-        """Whether the finding alerts: seen on two different samples of rows in a row, or strong, or a broken audit."""
-        return self.strong or self.breach_runs >= 2 or self.kind == "audit_broken"
+        """Whether the finding alerts: seen on two different samples of rows in a row, or strong, or of a kind that needs one audit alone."""
+        return self.strong or self.breach_runs >= 2 or self.at_once
+
+    @property
+    def at_once(self) -> bool:
+        """Whether one audit is enough: a broken one, or what was found with no data and tested under fresh seeds."""
+        return self.kind in {"audit_broken", "discovered_cue", "object_absent"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,6 +337,8 @@ class AuditResult:
     """Suspected concepts, flipped in real images; empty where none was named."""
     counterfactuals: CounterfactualResult | None = None
     """What changes flip the model's decisions; None where that was not asked."""
+    discovery: Discovery | None = None
+    """What its classes respond to, found with no data; None where nobody looked."""
     schema_version: int = SCHEMA_VERSION
 
 

@@ -43,8 +43,8 @@ def said_along(told: CounterfactualResult) -> str:
     """The attributes that surely change along, and more than in the data, in a few words."""
     if not told.gaps:
         return "not known"
-    if told.gaps[0].towards + told.gaps[0].away < LEAST_FLIPS:
-        return f"too few flips (< {LEAST_FLIPS})"
+    if told.turning < LEAST_FLIPS:
+        return f"too few flips: {told.turning}, {LEAST_FLIPS} are needed"
     ways = (way for one in told.gaps for way in directions(one))
     return ", ".join(way.attribute for way in ways if way.gap.low > 0 and changes_along(way)) or "nothing surely"
 

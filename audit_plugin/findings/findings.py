@@ -21,6 +21,7 @@ from audit_plugin.core.results import (
 from audit_plugin.core.seeds import digest
 from audit_plugin.core.values import Role
 from audit_plugin.findings.counterfactuals import counterfactual_findings
+from audit_plugin.findings.discovery import discovery_findings
 from audit_plugin.findings.history import History, assessed, breach_runs, evidence
 from audit_plugin.findings.policy import Policy, Quantity, Threshold
 from audit_plugin.findings.semantic import semantic_findings
@@ -47,6 +48,7 @@ def find(result: AuditResult, policy: Policy, history: History = ()) -> tuple[Fi
         *_fairness(result, policy),
         *semantic_findings(result, policy),
         *counterfactual_findings(result, policy),
+        *discovery_findings(result, policy),
     ]
     return tuple(replace(one, breach_runs=breach_runs(one.id, evidence(result), history)) for one in found)
 
@@ -99,7 +101,7 @@ def _reliance(result: AuditResult, policy: Policy) -> Iterator[Finding]:
         decided: set[Quantity] = set()
         for threshold in policy.thresholds:
             if (
-                threshold.metric in {"fairness", "semantic", "counterfactual"}
+                threshold.metric not in {"importance", "flip_rate_excess"}
                 or threshold.metric in decided
                 or not threshold.covers(concept.concept, concept.role)
             ):

@@ -26,7 +26,9 @@ LEAST_ROWS = 100
 """Of an estimate by permuted concepts, where a threshold says nothing else."""
 LEAST_IMAGES = 32
 """Of a node of the concept tree, whatever a threshold says: with fewer, its interval is not trusted."""
-Quantity = Literal["importance", "flip_rate_excess", "fairness", "semantic", "counterfactual"]
+LEAST_PAIRS = 20
+"""Of pictures with and without a word that was found with no data, whatever a threshold says."""
+Quantity = Literal["importance", "flip_rate_excess", "fairness", "semantic", "counterfactual", "cue", "object_absent"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +46,18 @@ class Threshold:
     metric: Quantity = "importance"
     """Which estimate is held against the bound.  ``importance`` additionally needs the verdict ``relies``; ``semantic`` is the spuriousness
     score of a node of the concept tree, or of a protected node the interval limit of its effect that is nearest to zero; ``counterfactual`` is
-    how much more than in the data an attribute changes along with flips of the decision (difference of correlations)."""
+    how much more than in the data an attribute changes along with flips of the decision (difference of correlations); ``cue`` is by how much a
+    word in the prompt raises the share of drawn pictures that are taken for a class, ``object_absent`` the share of pictures taken for a class
+    that do not show its object."""
     threshold: float = 0.0
     """Bound that the lower limit of the 95 % interval must exceed (``side: below``: that the upper limit must undercut)."""
     minimum_n: int | None = None
     """Fewest rows on which the bound may be called exceeded; 100 when absent, for ``semantic`` 32 images of the node, for
-    ``counterfactual`` 20 flips (never fewer)."""
+    ``counterfactual`` 20 flips, for ``cue`` 20 pairs of pictures (never fewer)."""
     roles: tuple[Role, ...] = ()
     """Concept roles it applies to.  With neither roles nor concepts: nuisance, protected and artefact."""
     concepts: tuple[str, ...] = ()
-    """Concepts it applies to by name, whatever their role."""
+    """Concepts it applies to by name, whatever their role; of ``cue`` words, of ``object_absent`` classes."""
     figures: tuple[str, ...] = ("*",)
     """Fairness only: names of the figures it applies to; ``*`` and ``?`` are wildcards."""
     families: tuple[Literal["interventional", "observational"], ...] = ("interventional",)
@@ -61,11 +65,13 @@ class Threshold:
     side: Literal["above", "below"] = "above"
     """Fairness only: whether being above (distance from zero) or below the bound is of concern."""
     kinds: tuple[NodeKind, ...] = ()
-    """Concept trees only: kinds of node it applies to; all but core when empty."""
+    """Concept trees and ``cue`` only: kinds of node it applies to; all but core when empty."""
     nodes: tuple[str, ...] = ()
-    """Concept trees only: paths of nodes it applies to, with all that is below them."""
+    """Concept trees and ``cue`` only: paths of nodes it applies to, with all that is below them."""
     severity: Literal["info", "warning", "critical"] = "warning"
     """Copied to the finding."""
+    critical: float | None = None
+    """``cue`` and ``object_absent`` only: bound from which on the finding is critical, whatever ``severity`` says; none when absent."""
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     def __post_init__(self) -> None:
@@ -75,11 +81,13 @@ class Threshold:
 
     @property
     def least(self) -> int:
-        """Rows, or images of a node, or flips, from which on the bound may be called exceeded."""
+        """Rows, or images of a node, or flips, or pairs, from which on the bound may be called exceeded."""
         if self.metric == "semantic":
             return max(LEAST_IMAGES, self.minimum_n or 0)
         if self.metric == "counterfactual":
             return max(LEAST_FLIPS, self.minimum_n or 0)
+        if self.metric == "cue":
+            return max(LEAST_PAIRS, self.minimum_n or 0)
         return LEAST_ROWS if self.minimum_n is None else self.minimum_n
 
     def covers(self, concept: str, role: Role) -> bool:
@@ -224,6 +232,33 @@ def default_policy() -> Policy:
                 threshold=0.2,
                 owner="audit_plugin defaults",
                 reason="a nuisance or an artefact changes with flipped decisions by a correlation that exceeds the data's by more than 0.2",
+                date=dt.date(2026, 11, 28),
+            ),
+            Threshold(
+                name="discovered-protected-cue",
+                metric="cue",
+                kinds=(NodeKind.PROTECTED,),
+                threshold=0.2,
+                owner="audit_plugin defaults",
+                reason="a word for a protected attribute turns more than a fifth of drawn pictures into the class",
+                date=dt.date(2026, 11, 28),
+                severity="critical",
+            ),
+            Threshold(
+                name="discovered-cue",
+                metric="cue",
+                threshold=0.2,
+                critical=0.5,
+                owner="audit_plugin defaults",
+                reason="a word that is no part of the class turns more than a fifth of drawn pictures into it",
+                date=dt.date(2026, 11, 28),
+            ),
+            Threshold(
+                name="object-absent",
+                metric="object_absent",
+                threshold=0.5,
+                owner="audit_plugin defaults",
+                reason="most of the pictures that a class responds to do not show its object",
                 date=dt.date(2026, 11, 28),
             ),
         ),

@@ -37,7 +37,7 @@ def counterfactual_samples(result: AuditResult) -> Iterator[Sample]:
     yield Sample("counterfactual_images", labels, found.images)
     yield Sample("counterfactual_flips", labels, found.flips)
     yield from _sets(told, labels)
-    intervals = {"counterfactual_flip": found.flip_ratio, "counterfactual_correlation_difference": found.correlation_difference}
+    intervals = {"counterfactual_flip": found.flip_ratio, "counterfactual_correlation_difference": told.correlation_difference}
     for stem, estimate in intervals.items():
         if estimate is not None:
             yield Sample(f"{stem}_ratio", labels, estimate.value)

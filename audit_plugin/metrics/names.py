@@ -16,6 +16,8 @@ DRIFT = (*NODE, "previous")
 SHORTCUT = (*AUDIT, "concept")
 FLIPS = (*AUDIT, "method", "rung")
 ATTRIBUTE = (*FLIPS, "class", "attribute", "role")
+FOUND = (*AUDIT, "class")
+CUE = (*FOUND, "word", "part")
 ENGINE = (*AUDIT, "engine", "backend", "precision")
 PREFIX = "audit_plugin_"
 
@@ -42,6 +44,11 @@ def _shortcut(name: str, help_text: str, unit: str = "ratio", labels: tuple[str,
 
 
 def _flips(name: str, help_text: str, unit: str = "ratio", labels: tuple[str, ...] = FLIPS) -> MetricSpec:
+    cached = f"{help_text}; cached from the last working audit."
+    return MetricSpec(name=PREFIX + name, kind="gauge", help=cached, labels=labels, unit=unit)
+
+
+def _found(name: str, help_text: str, unit: str = "ratio", labels: tuple[str, ...] = FOUND) -> MetricSpec:
     cached = f"{help_text}; cached from the last working audit."
     return MetricSpec(name=PREFIX + name, kind="gauge", help=cached, labels=labels, unit=unit)
 
@@ -166,6 +173,31 @@ SPECS: tuple[MetricSpec, ...] = (
     _flips(
         "counterfactual_breach_strong", "1 when the bound is exceeded twice over in one audit, else 0", unit="", labels=ATTRIBUTE
     ),
+    # What classes respond to, found with no data
+    _found("class_object_absent_ratio", "Share of drawn pictures taken for the class that do not show its object"),
+    _found("class_object_absent_low_ratio", "Lower limit of the 95 % interval of the share without the object"),
+    _found("class_object_absent_breach", "1 when that share exceeds the policy's bound with its whole interval, else 0", unit=""),
+    _found(
+        "activation_score_ratio",
+        "Share of drawn pictures that are taken for the class: by its best prompt (`cue`), and without any of the words (`base`)",
+        labels=(*FOUND, "prompt"),
+    ),
+    _found("activation_score_low_ratio", "Lower limit of the 95 % interval of the activation score", labels=(*FOUND, "prompt")),
+    _found("cue_uplift_ratio", "Rise of the activation score by saying the word, under the same seeds", labels=CUE),
+    _found("cue_uplift_low_ratio", "Lower limit of its 95 % interval, for all words of the class together", labels=CUE),
+    _found(
+        "discovered_cue_breach", "1 when the rise exceeds the policy's bound and the word is not core, else 0", unit="", labels=CUE
+    ),
+    _found("discovery_stability_ratio", "Jaccard index of the words that independent restarts found, mean over pairs"),
+    _found(
+        "discovered_words",
+        "Words that proved to act, over all classes, by whether they belong to the class (core, spurious, mixed, unknown)",
+        unit="",
+        labels=(*AUDIT, "part"),
+    ),
+    _found("discovery_domain_fit", "1 when the generator draws what the model was made for, else 0", unit="", labels=AUDIT),
+    _found("discovery_queries", "Drawn pictures that the audited server was asked about", unit="", labels=AUDIT),
+    _found("discovery_network_rows", "Rows that the denoising network evaluated for them", unit="", labels=AUDIT),
     # Concept tree on real images
     _node("semantic_effect_logodds", "Change of the class's log-odds by the presence of the node in real images"),
     _node("semantic_effect_low_logodds", "Lower limit of the 95 % interval of the effect"),
@@ -285,7 +317,7 @@ SPECS: tuple[MetricSpec, ...] = (
     _audit("audit_interval_seconds", "Configured time between two audits", "seconds"),
     _audit("control_missed", "Planted models only: 1 when a planted reliance was not found, else 0"),
     _audit("control_false_alarm", "Planted models only: 1 when a reliance was found where none is planted, else 0"),
-    _audit("series_dropped", "Series of concepts, nodes, attributes and fairness figures left out by the series cap"),
+    _audit("series_dropped", "Series of concepts, nodes, attributes, words and fairness figures left out by the series cap"),
     # This process
     _process("build_info", "Version of the plug-in", kind="info", labels=("plugin_version",)),
     _process("target_up", "1 when the audited server answered the last time this process asked, else 0"),

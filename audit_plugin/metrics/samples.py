@@ -9,6 +9,7 @@ from audit_plugin.core.results import AuditResult, ConceptResult, FairnessFigure
 from audit_plugin.findings.findings import fairness_metric
 from audit_plugin.findings.policy import side_of
 from audit_plugin.metrics.counterfactuals import counterfactual_bundles, counterfactual_samples
+from audit_plugin.metrics.discovery import discovery_bundles, discovery_samples
 from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.metrics.sample import Sample
 from audit_plugin.metrics.shortcuts import shortcut_samples
@@ -149,6 +150,7 @@ def _working(result: AuditResult) -> Iterator[Sample]:
         yield from tree_samples(result, result.diffex)
     yield from shortcut_samples(result)
     yield from counterfactual_samples(result)
+    yield from discovery_samples(result)
     if result.truth:
         planted = [(one, result.truth[one.concept]) for one in result.concepts if one.concept in result.truth]
         missed = any(truth > 2 * one.margin + one.mde80 and one.verdict is not Verdict.RELIES for one, truth in planted)
@@ -168,6 +170,7 @@ def _bundles(result: AuditResult) -> Iterator[_Bundle]:
     if result.diffex is not None:
         yield from (_Bundle(_key(result), rank, tuple(_unique(samples))) for rank, samples in tree_bundles(result, result.diffex))
     yield from (_Bundle(_key(result), rank, tuple(_unique(samples))) for rank, samples in counterfactual_bundles(result))
+    yield from (_Bundle(_key(result), rank, tuple(_unique(samples))) for rank, samples in discovery_bundles(result))
     for figure in result.fairness:
         finding = found.get(("fairness", figure.concept, fairness_metric(figure)))
         if figure.estimate is not None and (finding is not None or _exported(figure)):

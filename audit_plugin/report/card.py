@@ -5,8 +5,12 @@ from typing import Final
 
 import yaml
 
+from audit_plugin.core.discovery_results import Discovery
 from audit_plugin.core.results import AuditResult, GateStatus
+from audit_plugin.report.discovery import PARTS, how_found
+from audit_plugin.report.discovery_chain import chain
 from audit_plugin.report.ranking import find, order, suppressed
+from audit_plugin.report.tree import effect_words
 from audit_plugin.report.tree_words import above_bound
 from audit_plugin.report.words import (
     LIMITS,
@@ -17,6 +21,7 @@ from audit_plugin.report.words import (
     interval,
     metric_name,
     number,
+    sentence,
     thousands,
 )
 
@@ -25,7 +30,7 @@ _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>()#|~!])")
 
 def model_card(result: AuditResult) -> str:
     """The fragment for one audited model."""
-    sections = [_metadata(result), _verdict(result), _concepts(result), _findings(result), _limits(result)]
+    sections = [_metadata(result), _verdict(result), _concepts(result), _discovery(result), _findings(result), _limits(result)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -83,6 +88,31 @@ def _concepts(result: AuditResult) -> str:
     return "\n".join(lines)
 
 
+def _discovery(result: AuditResult) -> str:
+    """Words that act, each with what came of it."""
+    told = result.discovery
+    if told is None:
+        return ""
+    lines = ["### What the classes respond to, with no data", "", f"{_plain(how_found(told))}. {_plain(_fits(told))}"]
+    rows = [
+        (
+            _plain(subject.name), _plain(link.word.word), f"{link.word.without.value:.0%} → {link.word.with_word.value:.0%}",
+            _plain(effect_words(link.word.effect)), PARTS[link.word.part][1], _plain(link.verdict),
+        )
+        for subject in told.subjects
+        for link in chain(result, subject)
+    ]  # fmt: skip
+    if not rows:
+        return "\n".join([*lines, "", "No word proved to act."])
+    head = ["", "| class | word | without → with | effect [95 %] | part | verdict |", "| --- | --- | --- | --- | --- | --- |"]
+    return "\n".join([*lines, *head, *("| " + " | ".join(cells) + " |" for cells in rows)])
+
+
+def _fits(told: Discovery) -> str:
+    doubt = "" if told.fit.fits else "The generator does not draw what the model was made for. "
+    return f"{doubt}{sentence(told.fit.said)}"
+
+
 def _findings(result: AuditResult) -> str:
     if result.findings:
         lines = (
@@ -92,6 +122,8 @@ def _findings(result: AuditResult) -> str:
         return "### Findings\n\n" + "\n".join(lines)
     if result.state.broken:
         return ""
+    if not result.concepts:
+        return "### Findings\n\nNo finding at these thresholds."
     return (
         f"### Findings\n\nNo finding at these thresholds. The smallest effect this run could detect with 80 % power was "
         f"{detectable(result)}, depending on the concept."

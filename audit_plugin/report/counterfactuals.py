@@ -154,10 +154,9 @@ def _view(result: AuditResult, album: Album) -> CounterfactualView | None:
 
 
 def _few(told: CounterfactualResult) -> str:
-    flips = told.gaps[0].towards + told.gaps[0].away if told.gaps else 0
-    if flips >= LEAST_FLIPS:
+    if told.turning >= LEAST_FLIPS:
         return ""
-    return f"{len(told.gaps)} attributes over {flips} flips, too few to conclude from ({LEAST_FLIPS} are needed)"
+    return f"{len(told.gaps)} attributes over {told.turning} flips, too few to conclude from ({LEAST_FLIPS} are needed)"
 
 
 def _figures(found: CounterfactualFigures, told: CounterfactualResult) -> Iterator[tuple[str, str, str]]:
@@ -183,10 +182,7 @@ def _figures(found: CounterfactualFigures, told: CounterfactualResult) -> Iterat
         (f"Median perceptual distance ({found.perceptual})", _number(found.median_perceptual, 4), flips),
         ("Mean of 1 − p(target) (BKL)", _number(found.bounded_kl), asked),
         ("Concepts that change, the decision included (MNAC)", _number(found.changed_attributes, 2), flips),
-        ("Correlation difference (CD)", _interval(found.correlation_difference), along),
-        ("CD of edits without side changes", _number(found.no_side_change), "the reference images"),
-        ("CD that chance alone makes, about", _number(found.noise_floor), along),
-        ("Chance of a CD as large with unrelated side changes", None if found.chance is None else p_value(found.chance), along),
+        *_correlation(told, along),
         ("COUT, −1 to 1: few pixels carry the flip", _number(found.cout), "images whose path was followed"),
         ("Network rows an image", _number(found.network_rows, 0), asked),
         ("Queries an image", _number(found.queries, 0), asked),
@@ -196,6 +192,20 @@ def _figures(found: CounterfactualFigures, told: CounterfactualResult) -> Iterat
     yield from (_set_row(one) for one in told.sets)
     if told.diversity is not None:
         yield _diversity_row(told.diversity)
+
+
+def _correlation(told: CounterfactualResult, along: str) -> tuple[tuple[str, str | None, str], ...]:
+    """CD with what it is judged by; of too few flips their count alone."""
+    what, found = "Correlation difference (CD)", told.figures
+    if told.correlation_difference is None:
+        few = f"too few flips: {told.turning}, {LEAST_FLIPS} are needed"
+        return ((what, few if told.gaps else None, along),)
+    return (
+        (what, interval(told.correlation_difference), along),
+        ("CD of edits without side changes", _number(found.no_side_change), "the reference images"),
+        ("CD that chance alone makes, about", _number(found.noise_floor), along),
+        ("Chance of a CD as large with unrelated side changes", None if found.chance is None else p_value(found.chance), along),
+    )
 
 
 def _set_row(one: SetFigure) -> tuple[str, str, str]:

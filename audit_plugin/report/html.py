@@ -15,10 +15,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from audit_plugin.core.results import AuditResult
-from audit_plugin.report import columns, counterfactuals, dose, fairness, gates, shortcuts, tree, tree_words, words
+from audit_plugin.report import columns, counterfactuals, discovery, dose, fairness, gates, shortcuts, tree, tree_words, words
 from audit_plugin.report.changes import Changes, changes
 from audit_plugin.report.chart import chart
 from audit_plugin.report.grids import grids
+from audit_plugin.report.method_words import METHODS
 from audit_plugin.report.pictures import GAIN, Album
 from audit_plugin.report.ranking import find, order, suppressed
 
@@ -51,10 +52,13 @@ def _view(results: Sequence[AuditResult], album: Album, history: Sequence[AuditR
     return {
         "has_concepts": not results
         or any(result.concepts for result in results)
-        or all(result.diffex is None and result.counterfactuals is None for result in results),
+        or all(result.diffex is None and result.counterfactuals is None and result.discovery is None for result in results),
         "trees": tree.trees(results, album),
         "shortcuts": shortcuts.shortcuts(results, album),
         "counterfactuals": counterfactuals.counterfactuals(results, album),
+        "discoveries": discovery.discoveries(results, album),
+        "only_discovery": any(result.discovery for result in results)
+        and all(not result.concepts and result.diffex is None and result.counterfactuals is None for result in results),
         "untestable": tree.untestable(results),
         "models": tuple(_model(result, results, history) for result in results),
         "order": order(results),
@@ -101,14 +105,14 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "number": words.number, "signed": words.signed, "interval": words.interval, "limits": words.limits,
-        "thousands": words.thousands, "metric": words.metric_name, "mark": words.mark, "importance": words.importance_words,
+        "thousands": words.thousands, "metric": words.metric_name, "mark": words.mark, "importance": words.importance_words, "sentence": words.sentence,
         "leaks_into": words.leaks_into, "is_weak": words.is_weak, "detectable": words.detectable, "confirmation": words.confirmation,
         "p_value": words.p_value, "gate_figure": gates.figure, "missed_words": tree_words.missed_words, "too_few": tree_words.too_few, "above_bound": tree_words.above_bound, "effect_words": tree.effect_words, "effect_bar": tree.bar, "drifts": tree.drifts, "edit_failures": tree.failures, "dose_chart": dose.dose_chart, "detectors": gates.detectors, "concept_of": find, "apply": _apply,
     }  # fmt: skip
     environment.globals |= {
         "marks": words.MARKS, "dagger": words.DAGGER_MEANING, "roles": words.ROLE_MEANINGS, "states": words.STATE_WORDS,
         "why": words.STATE_WHY, "gate_words": words.GATE_WORDS, "verdicts": words.VERDICT_WORDS, "limits_of_method": words.LIMITS, "tree_limits": words.TREE_LIMITS,
-        "effect_states": tree.STATES, "shortcut_verdicts": shortcuts.VERDICTS, "dose_size": (dose.WIDTH, dose.HEIGHT), "path_size": (counterfactuals.WIDTH, counterfactuals.HEIGHT), "rungs": counterfactuals.RUNGS, "effect_flags": tree.FLAGS, "check_names": tree.CHECK_NAMES, "synthetic": words.SYNTHETIC, "gain": GAIN, "find": find, "shared": shared, "figures": fairness.figures,
+        "effect_states": tree.STATES, "shortcut_verdicts": shortcuts.VERDICTS, "dose_size": (dose.WIDTH, dose.HEIGHT), "path_size": (counterfactuals.WIDTH, counterfactuals.HEIGHT), "rungs": counterfactuals.RUNGS, "methods": METHODS, "word_parts": discovery.PARTS, "deciders": discovery.DECIDERS, "dots_size": (discovery.WIDTH, discovery.HEIGHT), "scored": discovery.scored, "discovery_limits": words.DISCOVERY_LIMITS, "effect_flags": tree.FLAGS, "check_names": tree.CHECK_NAMES, "synthetic": words.SYNTHETIC, "gain": GAIN, "find": find, "shared": shared, "figures": fairness.figures,
         "families": fairness.FAMILIES, "readings": fairness.READINGS,
         "estimate_columns": columns.ESTIMATES, "provenance_fields": columns.PROVENANCE,
     }  # fmt: skip

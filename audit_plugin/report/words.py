@@ -88,6 +88,14 @@ TREE_LIMITS: Final = (
 )
 """The same for audits of a concept tree alone."""
 
+DISCOVERY_LIMITS: Final = (
+    "Only words of the bank, and what prompts came upon by themselves, were tested. A cue that no prompt names stays invisible.",
+    "All pictures are drawn. What the generator cannot draw, or draws together, cannot be told apart.",
+    "A word that acts says what the model can respond to, not how often that decides in the field.",
+    "Nothing here shows the absence of bias.",
+)
+"""The same for what was found with no data alone."""
+
 SYNTHETIC: Final = "synthetic image"
 """The visible caption of every generated picture."""
 
@@ -102,8 +110,11 @@ def mark(concept: ConceptResult) -> str:
 METRIC_NAMES: Final = {"auroc": "AUROC", "brier": "Brier score", "log_loss": "log-loss"}
 
 
-OF_CLASS: Final = {"effect": "effect on the log-odds", "spuriousness": "spuriousness score", "attribute_gap": "attribute gap"}
-"""What a finding about a node of the concept tree, or about an attribute of counterfactuals, holds against its bound, before the colon and the class."""
+OF_CLASS: Final = {
+    "effect": "effect on the log-odds", "spuriousness": "spuriousness score", "attribute_gap": "attribute gap",
+    "cue_effect": "effect of saying the word", "object_absent": "share of pictures without the object",
+}  # fmt: skip
+"""What a finding about a class holds against its bound, before the colon and the class."""
 
 
 def metric_name(metric: str) -> str:
@@ -152,6 +163,15 @@ def interval(estimate: Estimate | None, digits: int = 3) -> str:
     return f"{number(estimate.value, digits)} {limits(estimate, digits)}"
 
 
+def sentence(text: str) -> str:
+    """With a capital and one full stop; empty stays empty.
+
+    >>> sentence("two of three"), sentence("Done."), sentence("")
+    ('Two of three.', 'Done.', '')
+    """
+    return f"{text[:1].upper()}{text[1:].rstrip('. ')}." if text.strip() else ""
+
+
 def p_value(p: float) -> str:
     """A p-value without false precision.
 
@@ -190,6 +210,8 @@ def confirmation(finding: Finding) -> str:
     """Whether the finding alerts, and why."""
     if finding.kind == "audit_broken":
         return "Alerts: the audit itself needs attention."
+    if finding.at_once:
+        return "Alerts: it was tested under seeds that did not choose it, and its limits hold for all that was tested, so one audit is enough."
     if finding.breach_runs >= 2:
         return f"Confirmed: found in {finding.breach_runs} audits in a row, on different rows."
     if finding.strong:

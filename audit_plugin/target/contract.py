@@ -48,6 +48,8 @@ class Contract:
     """0 where priorities have no effect and none is sent."""
     labels_only: bool
     """The endpoint tells classes, not scores: scores are one-hot."""
+    column: int | None = None
+    """Of independent classes the one that is asked about alone."""
 
 
 def read_contract(wire: Wire) -> Contract:

@@ -61,5 +61,7 @@ class GradientOptions:
     """Largest difference of a probability: 0.001 for a float32 engine, 0.02 where the server runs FP16 or INT8."""
     queries: int = 5000
     """Most pictures that students are taught with, each asked once."""
+    of_class: str = ""
+    """Of a model of independent classes (sigmoid) the class whose presence is to be flipped, decided at one half; the likeliest class when empty."""
     student: StudentOptions = field(default_factory=StudentOptions)
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}

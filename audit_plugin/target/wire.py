@@ -30,6 +30,11 @@ _TRANSIENT = {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
 _UNKNOWN_MODEL = re.compile(r"unknown model|model .*not found|not found.*model|no available versions", re.IGNORECASE)
 
 
+_LEAVING = re.compile(r"not at ready state|server is (stopping|shutting down|exiting)|shutting down", re.IGNORECASE)
+"""What Triton says of a model that it is unloading, which it does with all of them before it ends."""
+RESUME = "what was answered is kept, and the same command goes on from where it stopped"
+
+
 class TransientError(TargetUnreachableError):
     """The server may answer if it is asked again."""
 
@@ -81,7 +86,7 @@ class Wire:
                 *arguments, headers=headers, client_timeout=self.options.deadline_seconds, **options
             )
         except InferenceServerException as error:
-            raise _mapped(error, self.options) from error
+            raise _mapped(error, self.options, midway=method == "infer") from error
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """The same, asking again with growing pauses while the server is away or overloaded."""
@@ -138,16 +143,33 @@ def _read(path: Path, option: str) -> bytes:
         ) from error
 
 
-def _mapped(error: InferenceServerException, options: TargetOptions) -> TargetError:
-    """Our error for the vendor's, by gRPC status."""
+def _mapped(error: InferenceServerException, options: TargetOptions, *, midway: bool = False) -> TargetError:
+    """Our error for the vendor's, by gRPC status; ``midway`` when the model had been ready."""
     status = str(error.status()).removeprefix("StatusCode.")
     said = f"{options.url} says {status}: {error.message()}"
     if "restricted" in str(error.message()) or status in {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
         return RefusedError(f"{said}; the operator restricts this call: check `token_file`, `restricted_key` and `tls`")
     if status == "UNIMPLEMENTED":
         return RefusedError(f"{said}; this server does not offer the call")
+    if midway and (left := _left(error, status, said, options)) is not None:
+        return left
     if status == "NOT_FOUND" or _UNKNOWN_MODEL.search(str(error.message())):
         return UnknownModelError(f"{said}; check `model` and `version` of this target against the server's repository")
     if status in _TRANSIENT:
-        return TransientError(f"{said}; check that the server runs and `url` is its gRPC endpoint, or raise `deadline_seconds`")
+        more = f"; {RESUME}" if midway else ""
+        return TransientError(
+            f"{said}; check that the server runs and `url` is its gRPC endpoint, or raise `deadline_seconds`{more}"
+        )
     return TargetError(f"{said}; look into the server's log for model {options.model!r}")
+
+
+def _left(error: InferenceServerException, status: str, said: str, options: TargetOptions) -> TargetError | None:
+    """What became of a model that had been ready; None where it is still there."""
+    if _LEAVING.search(str(error.message())):
+        return TransientError(
+            f"{options.url} was shut down, or model {options.model!r} unloaded, while it was asked ({error.message()}); start the server, or "
+            f"load the model, again: {RESUME}"
+        )
+    if status == "NOT_FOUND" or _UNKNOWN_MODEL.search(str(error.message())):
+        return UnknownModelError(f"{said}; the model was there and is no longer: load it again; {RESUME}")
+    return None

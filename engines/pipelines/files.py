@@ -15,6 +15,8 @@ SOLVERS = "solvers.json"
 """Fitted solvers (:mod:`engines.pipelines.solvers`).  No part of a directory's digest: unless asked for they change no picture."""
 OUTLINES = "graphs"
 """Folder of graphs without weights (:mod:`engines.pipelines.outlines`).  No part of a directory's digest either."""
+CAPTIONS = "captions.txt"
+"""Captions of the kind that a generator was trained on, a line each: the words that it understands, where they stand.  No part of a digest."""
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 _STANDARD = ("diffusion_pytorch_model", "model")

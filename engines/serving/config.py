@@ -79,6 +79,11 @@ def graph_config(
     )
 
 
+def renamed(config: str, plain: str, name: str) -> str:
+    """The configuration of a gradient that goes by a name of its own, which `audit-plugin engines export-vjp` writes."""
+    return config.replace(plain, name).replace("engines export-triton`", "engines export-vjp`")
+
+
 def loop_config(
     name: str, inputs: Sequence[Port], outputs: Sequence[Port], device: Device, *, instances: int, parameters: Mapping[str, str]
 ) -> str:

@@ -8,7 +8,7 @@ from torch import nn
 
 from engines.cache import BuildCache, default_root
 from engines.serving.classifier import read_classifier
-from engines.serving.config import RUNNERS, Device, Platform
+from engines.serving.config import RUNNERS, Device, Platform, renamed
 from engines.serving.graphs import Serving, graph_model
 from engines.serving.identity import served_name
 from engines.serving.loops import COUNTERFACTUAL, SAMPLER, Audited, counterfactual_model, sampler_model
@@ -79,7 +79,7 @@ def export_classifier(
     refuse_strangers(repository / (name or plain))  # before the work, not after it
     model = graph_model(network, serving)
     if name is not None:
-        model = replace(model, name=name, config=model.config.replace(plain, name))
+        model = replace(model, name=name, config=renamed(model.config, plain, name))
     return write_models(repository, [model])
 
 

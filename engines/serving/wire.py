@@ -15,6 +15,8 @@ _CHANNEL = [
     ("grpc.use_local_subchannel_pool", 1),  # else a new connection inherits the pauses of the one that failed
 ]
 _ABSENT = ("unknown model", "not found", "no available versions", "not at ready state")
+_LEAVING = ("not at ready state", "server is stopping", "shutting down")
+"""Of a model that is being unloaded, as all are before a server ends."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Wire:
         try:
             return getattr(self._client, method)(*filter(None, [model]), *arguments, **common, **options)
         except InferenceServerException as error:
-            raise _mapped(error, endpoint.url, model) from error
+            raise _mapped(error, endpoint.url, model, midway=method == "infer") from error
 
     def infer(
         self, model: str, version: str, feeds: Mapping[str, NDArray[Any]], outputs: tuple[str, ...]
@@ -79,8 +81,13 @@ class Wire:
         self._client = self._triton.InferenceServerClient(endpoint.url, creds=endpoint.credentials, channel_args=_CHANNEL)
 
 
-def _mapped(error: Any, url: str, model: str) -> BackendError:
+def _mapped(error: Any, url: str, model: str, *, midway: bool) -> BackendError:
     status, said = str(error.status()).removeprefix("StatusCode."), str(error.message())
+    if midway and any(part in said.lower() for part in _LEAVING):
+        return ServerError(
+            f"the server at {url} was shut down, or model {model!r} unloaded, while it was asked ({said}); start the server, or load the model, "
+            "again: what was drawn is kept, and the same command goes on from where it stopped"
+        )
     if model and (status == "NOT_FOUND" or any(part in said.lower() for part in _ABSENT)):
         return ServedModelError(
             f"the server at {url} does not serve model {model!r}: {said}; write it with `audit-plugin engines export-triton`, "

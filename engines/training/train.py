@@ -84,7 +84,7 @@ def train_pipeline(
     )
     trained = Trained(autoencoder=autoencoder, text_encoder=text_encoder, unet=unet, tokenizer=tokenizer)
     with quiet():
-        write_pipeline(out, recipe, trained, _card(data, recipe, spent))
+        write_pipeline(out, recipe, trained, _card(data, recipe, spent), [variants[0] for variants in data.captions])
     return spent
 
 

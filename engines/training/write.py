@@ -1,14 +1,16 @@
 """A trained pipeline as a diffusers directory of the Stable Diffusion 1.x class, whole or not at all."""
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engines.pipelines.files import CAPTIONS
 from engines.training.diffusion import build_schedule
 from engines.training.errors import TrainingError
 from engines.training.options import Recipe
@@ -43,8 +45,15 @@ def check_writable(out: Path) -> None:
         raise TrainingError(f"{out} exists and is not a pipeline that was trained here; choose a new directory")
 
 
-def write_pipeline(out: Path, recipe: Recipe, trained: Trained, card: Mapping[str, Any]) -> None:
-    """Save in half precision, with the sampler settings in ``audit.json`` and the model card in ``training.json`` and ``README.md``."""
+MOST_CAPTIONS = 500
+"""That are kept beside the weights."""
+
+
+def write_pipeline(out: Path, recipe: Recipe, trained: Trained, card: Mapping[str, Any], captions: Sequence[str] = ()) -> None:
+    """Save in half precision, with the sampler settings in ``audit.json`` and the model card in ``training.json`` and ``README.md``.
+
+    Some of the captions go into ``captions.txt``, for whoever asks later what the generator understands.
+    """
     check_writable(out)
     with placed(out) as partial:
         for name, module in (("vae", trained.autoencoder), ("text_encoder", trained.text_encoder), ("unet", trained.unet)):
@@ -54,7 +63,15 @@ def write_pipeline(out: Path, recipe: Recipe, trained: Trained, card: Mapping[st
         sampling = {"steps": recipe.sampling_steps, "guidance": recipe.guidance}
         for name, content in (("model_index.json", _INDEX), ("audit.json", sampling), ("training.json", card)):
             (partial / name).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        if kept := sample_captions(captions):
+            (partial / CAPTIONS).write_text("\n".join(kept) + "\n", encoding="utf-8")
         (partial / "README.md").write_text(_readme(recipe, card), encoding="utf-8")
+
+
+def sample_captions(captions: Sequence[str], most: int = MOST_CAPTIONS) -> list[str]:
+    """So many different ones, in alphabetical order; chosen by hash, since every n-th of an ordered list may miss a word."""
+    every = {" ".join(caption.split()) for caption in captions} - {""}
+    return sorted(sorted(every, key=lambda text: hashlib.sha256(text.encode()).hexdigest())[:most])
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from audit_plugin.metrics.names import METRICS
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "alertmanager" / "alertmanager.yml").read_text())
 TREE = ["AuditPluginSpuriousFeature", "AuditPluginSpuriousHit", "AuditPluginVersionDrift", "AuditPluginProtectedAttributeEffect"]
-BIAS = ["AuditPluginReliesOnSpuriousConcept", "AuditPluginFairnessGap", "AuditPluginCounterfactualAttributeGap", *TREE]
+NO_DATA = ["AuditPluginDiscoveredCue", "AuditPluginClassObjectAbsent"]
+BIAS = ["AuditPluginReliesOnSpuriousConcept", "AuditPluginFairnessGap", "AuditPluginCounterfactualAttributeGap", *NO_DATA, *TREE]
 MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 
 
@@ -75,6 +76,8 @@ def test_equal_labels_are_on_both_sides():
         "semantic_version_drift_breach",
         "semantic_untrustworthy",
         "counterfactual_breach_runs",
+        "discovered_cue_breach",
+        "class_object_absent_breach",
         "audit_broken",
     ):
         assert {"model", "task"} <= set(METRICS[metric].labels)

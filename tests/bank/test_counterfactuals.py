@@ -96,6 +96,16 @@ def test_paths_are_walked_once_and_end_at_the_picture(tmp_path):
     assert len(asked) == 4
 
 
+def test_what_is_told_of_paths_ends_where_some_are_there(tmp_path):
+    """Of two paths one is known; the other is all there is to do."""
+    said = []
+    studio = new_studio(tmp_path, Editor(), progress=lambda done, total, what: said.append((done, total, what)))
+    first, second = studio.made(WISHES[:2], ask)
+    studio.paths({first.after: first.before}, "m@1", scores)
+    studio.paths({one.after: one.before for one in (first, second)}, "m@1", scores)
+    assert [(done, total) for done, total, what in said if what == "paths of counterfactuals"] == [(1, 1), (1, 1)]
+
+
 def test_judges_read_each_picture_once(tmp_path):
     studio, lamps = new_studio(tmp_path, Editor()), Lamps()
     shas = list(studio.originals().values())

@@ -1,5 +1,6 @@
 """Counterfactuals from the command line: a real server, a miniature editor of 8 pixels, an installation that was audited before."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -60,6 +61,19 @@ def test_explain_reports_counterfactuals_of_the_last_run(copy):
     assert len(copy.scores()) == scores
 
 
+def test_one_class_is_explained_by_its_presence_and_absence(copy):
+    """Whatever else the model answers; `doctor` looks at what is configured."""
+    copy.change(explain={**SMALL, "gradients": {MODEL: {"rung": "gradient_free", "of_class": "positive"}}})
+    assert copy.run("explain", "--model", MODEL).code == 0
+    (result,) = read_report(copy.folder / "report").results
+    told = result.counterfactuals
+    assert told.positive == "positive"
+    assert [{item.original, item.target} for item in told.items] == [{"not positive", "positive"}]
+    checks = json.loads(copy.run("doctor", "--output", "json").out)
+    found = {(check["subject"], check["check"]): check["ok"] for check in checks if check["subject"].startswith("explain")}
+    assert found == {("explain", "editor"): True, (f"explain {MODEL}", "class"): True}
+
+
 def test_explain_says_what_is_missing(copy, tmp_path):
     """Nothing configured, a class that there is not, a model that was not audited; each in one line, with 2."""
     answer = copy.change(explain=None).run("explain")
@@ -90,6 +104,7 @@ def test_a_gradient_model_is_written_beside_the_classifier(copy, tmp_path, monke
     answer = copy.run("engines", "export-vjp", *options, "--file", str(ASSETS / "planted" / f"{MODEL}.onnx"))
     assert answer.code == 0, answer.err
     assert f"{MODEL}_vjp" in answer.out
+    assert f"--load-model={MODEL}_vjp" in answer.err
     ((network, repository, settings),) = written
     assert (repository, settings["image"], settings["buckets"]) == (tmp_path / "models", (3, 8, 8), (1, 4))
     assert network(torch.zeros(1, 3, 8, 8)).shape == (1, 2)

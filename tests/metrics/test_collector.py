@@ -18,6 +18,7 @@ from audit_plugin.metrics.names import METRICS
 from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.store.store import Store
 from tests.findings.examples import gap, result
+from tests.findings.found import discovery, subject, word
 from tests.findings.trees import node, tree
 from tests.methods.counterfactuals.flips import told
 from tests.methods.shortcut.told import judged
@@ -32,7 +33,12 @@ HEALTH = ProcessHealth(
 def path(tmp_path):
     store = Store.open(tmp_path / "audit.db", migrate=True)
     whole = result(
-        fairness=(gap(),), truth={"watermark": 0.08}, diffex=tree(node()), shortcuts=(judged(0.3),), counterfactuals=told(40)
+        fairness=(gap(),),
+        truth={"watermark": 0.08},
+        diffex=tree(node()),
+        shortcuts=(judged(0.3),),
+        counterfactuals=told(40),
+        discovery=discovery(subject(word())),
     )
     store.save(conclude(whole, default_policy()))
     store.save(conclude(result(run="b", model="broken", state=RunState.FAILED), default_policy()))

@@ -63,6 +63,12 @@ def test_attributes_in_breach_are_the_last_to_be_left_out(known):
     assert len(gaps) < 7
 
 
+def test_of_too_few_flips_there_is_no_correlation_difference(known):
+    """Also where an older version computed one."""
+    few = replace(known, gaps=tuple(replace(gap, towards=7, away=3) for gap in known.gaps))
+    assert not [name for name, _ in samples(few) if "correlation_difference" in name]
+
+
 def test_what_was_not_measured_has_no_series(known):
     bare = replace(
         known.figures,

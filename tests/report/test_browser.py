@@ -10,7 +10,7 @@ import pytest
 
 from audit_plugin.report.html import render
 from tests.methods.counterfactuals.flips import told
-from tests.report import factory, woods
+from tests.report import factory, finds, woods
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -35,7 +35,7 @@ def page(tmp_path_factory) -> Path:
     file.write_text(
         render(
             [
-                factory.planted(gallery, diffex=woods.grown(gallery), counterfactuals=told(20)),
+                factory.planted(gallery, diffex=woods.grown(gallery), counterfactuals=told(20), discovery=finds.found(gallery)),
                 factory.clean(gallery),
                 factory.broken(gallery),
             ],

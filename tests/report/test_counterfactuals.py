@@ -2,16 +2,19 @@
 
 import re
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from audit_plugin.config import ExplainConfig
 from audit_plugin.core.results import from_json, to_json
 from audit_plugin.findings.findings import conclude
 from audit_plugin.findings.policy import default_policy
 from audit_plugin.report.counterfactuals import chosen, failed, path_chart
 from audit_plugin.report.differences import BRIGHTER, DARKER, NEUTRAL, changed_mask, signed_difference
 from audit_plugin.report.html import render
+from audit_plugin.report.method_words import METHODS
 from tests.methods.counterfactuals.flips import flip, told
 from tests.report import factory
 
@@ -52,6 +55,20 @@ def test_flips_failures_gradient_and_caution_are_shown(gallery, known):
     assert "best of 3 attempts" in page
     assert "circle → square" in page
     assert "p(square) 0.10 → 0.90" in page
+
+
+def test_of_too_few_flips_the_report_says_how_many_there_are(gallery, known):
+    """A correlation difference that an older version computed of them is not shown."""
+    few = replace(known, gaps=tuple(replace(gap, towards=7, away=3) for gap in known.gaps))
+    page = page_of(gallery, few)
+    assert 'Correlation difference (CD)</th><td class="num">too few flips: 10, 20 are needed</td>' in page
+    assert "CD that chance" not in page
+
+
+def test_the_method_is_told_in_a_sentence_with_its_source(gallery, known):
+    """Of every name that a configuration may give, but ``auto``, which is none."""
+    assert "FastDiME: Weng et al., ECCV 2024)." in page_of(gallery, known)
+    assert set(METHODS) | {"auto"} == set(get_args(ExplainConfig.__dataclass_fields__["method"].type))
 
 
 def test_every_figure_names_its_images(gallery, known):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from grpc import StatusCode
 
-from audit_plugin.core.errors import ConfigError, TargetError, TargetOutputError, TargetUnreachableError
+from audit_plugin.core.errors import ConfigError, TargetError, TargetOutputError, TargetUnreachableError, UnknownModelError
 from audit_plugin.target.options import TargetOptions
 from audit_plugin.target.triton import TritonClassifier
 from audit_plugin.target.wire import RefusedError
@@ -54,6 +54,23 @@ def test_patience_ends(fake):
     assert len(fake.requests) == 2
 
 
+LEAVING = "Request for unknown model: 'fake' version 1 is not at ready state"
+"""What Triton answers while it unloads a model, as it does with all before it ends."""
+
+
+def test_a_server_that_is_shut_down_midway_is_said_to_be(fake):
+    """And what to do; it is asked again first, since a model that is loaded anew is back soon."""
+    fake.behaviours = [fail(StatusCode.UNAVAILABLE, LEAVING)]
+    with connect(fake) as target:
+        assert len(target.predict(IMAGES[:1])) == 1
+        fake.behaviours = [fail(StatusCode.UNAVAILABLE, LEAVING)] * 9
+        with pytest.raises(TargetUnreachableError) as caught:
+            target.predict(IMAGES[:1])
+    assert "was shut down, or model 'fake' unloaded, while it was asked" in str(caught.value)
+    assert "start the server, or load the model, again" in str(caught.value)
+    assert "the same command goes on from where it stopped" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("behaviour", "error", "message"),
     [
@@ -62,6 +79,11 @@ def test_patience_ends(fake):
         (lie(version="7"), TargetOutputError, "version 1 was asked but 7 answered"),
         (empty, TargetOutputError, "no output 'y'"),
         (fail(StatusCode.INVALID_ARGUMENT), TargetError, "server's log"),
+        (
+            fail(StatusCode.NOT_FOUND, "Request for unknown model: 'fake' is not found"),
+            UnknownModelError,
+            "is no longer: load it again",
+        ),
         (fail(StatusCode.UNAUTHENTICATED), RefusedError, "token_file"),
         (fail(StatusCode.UNAVAILABLE, "This protocol is restricted"), RefusedError, "restricted_key"),
     ],

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool
 
-from audit_plugin.core.counterfactual_results import AttributeGap, Counterfactual, CounterfactualFigures
+from audit_plugin.core.counterfactual_results import LEAST_FLIPS, AttributeGap, Counterfactual, CounterfactualFigures
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.seeds import seed
 from audit_plugin.methods.counterfactuals.attributes import Attributes, Moves, moves, why_no_gaps
@@ -38,8 +38,9 @@ def figures(
     witness = [item for item in flips if item.witness is not None]
     looks = [item.perceptual for item in flips if item.perceptual is not None]
     found = None if attributes is None or why_no_gaps(items, attributes) else moves(items, attributes)
+    enough = found if found is not None and len(found.deltas) >= LEAST_FLIPS else None
     difference = (
-        None if found is None else correlation_difference(found.deltas, found.reference, found.query, centred=found.centred)
+        None if enough is None else correlation_difference(enough.deltas, enough.reference, enough.query, centred=enough.centred)
     )
     return CounterfactualFigures(
         images=len(_images(items)),
@@ -54,15 +55,16 @@ def figures(
         perceptual=perceptual if looks else "",
         bounded_kl=_mean([1 - item.after for item in items]),
         changed_attributes=None if attributes is None else _changed(items, attributes),
-        correlation_difference=None if found is None else _difference(found),
+        correlation_difference=None if enough is None else _difference(enough),
         no_side_change=None if difference is None else difference.no_side_change,
         noise_floor=None if difference is None else difference.noise_floor,
-        chance=None if found is None else _chance(found),
+        chance=None if enough is None else _chance(enough),
         cout=_mean(couts),
         network_rows=_mean([item.network_rows for item in items]),
         queries=_mean([item.queries for item in items]),
         seconds=None if seconds is None or not flips else seconds / len(flips),
         adversarial_ratio=_share(witness, np.array([not item.witness and not item.jpeg for item in witness])),
+        turning_flips=None if found is None else len(found.deltas),
     )
 
 

@@ -36,7 +36,7 @@ class RaceOptions:
     n_start: int = 4
     """Images of the first round; doubled from round to round."""
     keep: int = 20
-    """Nodes that come out, protected ones beside them."""
+    """Nodes that come out, protected ones and those that were found without data beside them."""
     bound: float = 0.1
     """A node is dropped early where its upper bound of level 1 - bound/alive is below the lower bound of the last that would stay."""
     beam: int = 8
@@ -100,7 +100,7 @@ def racing(
 ) -> Race:
     """Successive halving with doubling images; ``images`` in one fixed shuffled order, the same for all nodes."""
     tally = _Tally(ask, nodes)
-    protected = {node.path for node in nodes if node.kind is NodeKind.PROTECTED}
+    protected = {node.path for node in nodes if node.kind is NodeKind.PROTECTED or node.source == "diffexplainer"}
     alive, rounds, done = [node.path for node in nodes], list[SearchRound](), 0
     while alive and images and not halted():
         goal = min(max(options.n_start, 2 * done), len(images))

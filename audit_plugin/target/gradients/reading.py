@@ -87,7 +87,8 @@ def read_network(path: Path, contract: Contract) -> Reading:
     preprocess = replace(contract.preprocess, dtype="UINT8") if contract.input.datatype == "UINT8" else contract.preprocess
     for parameter in network.parameters():
         parameter.requires_grad = False
-    return Reading(network, preprocess, contract.activation, logits=logits)
+    reading = Reading(network, preprocess, contract.activation, logits=logits)
+    return reading if contract.column is None else reading.of_class(contract.column)
 
 
 def _onnx(path: Path, contract: Contract) -> tuple[nn.Module, bool]:

@@ -30,22 +30,28 @@ OnStep = Callable[[int, int], None]
 WIDEST = 64
 """Pixels that a student looks at; larger pictures are averaged down to it."""
 SMALLEST = 1e-7
+LEAST_HELD = 8
+"""Pictures that judge, in all; and of real and of drawn ones, where there are twice as many."""
+LEAST_TAUGHT = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
     """What the tests of a surrogate found."""
 
-    top1: float
+    top1: float | None
+    """Share of held-out real pictures with the server's class; None without any."""
     top1_generated: float | None
+    """The same of those that a diffusion made."""
     rises: float
     times_random: float
     images: int
 
     def __str__(self) -> str:
-        generated = "" if self.top1_generated is None else f" and {self.top1_generated:.0%} of generated ones"
+        kinds = (("held-out images", self.top1), ("generated ones", self.top1_generated))
+        same = " and ".join(f"{share:.0%} of {what}" for what, share in kinds if share is not None)
         return (
-            f"same class on {self.top1:.0%} of held-out images{generated}; a step along its gradient raises the deployed score of "
+            f"same class on {same}; a step along its gradient raises the deployed score of "
             f"{self.rises:.0%}, {self.times_random:.1f} times as far as a random one"
         )
 
@@ -71,18 +77,28 @@ class Student(nn.Module):
         return found
 
 
-@dataclass(frozen=True, eq=False)
-class Surrogate:
-    """Students as one judge: the logarithm of their mean probability."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Lesson:
+    """What students are taught and examined with."""
 
-    students: tuple[Student, ...]
     pictures: Pictures
-    """That taught them."""
+    """That teach."""
     told: Scores
     """What the server said of those."""
     held_out: Pictures
     answers: Scores
     """Of the server to the held-out pictures."""
+    drawn: NDArray[np.bool_]
+    """Which of the held-out pictures a diffusion made."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surrogate:
+    """Students as one judge: the logarithm of their mean probability."""
+
+    students: tuple[Student, ...]
+    lesson: Callable[[], Lesson]
+    """Theirs; made again where students were kept and it was not."""
 
     def __call__(self, images: Images) -> Float[Tensor, "n k"]:
         """Logits (n k), differentiable."""
@@ -94,19 +110,36 @@ def distil(
     pictures: Pictures,
     answers: Scores,
     *,
+    drawn: NDArray[np.bool_] | None = None,
     seed: int = 0,
     options: StudentOptions | None = None,
     on_step: OnStep | None = None,
 ) -> Surrogate:
-    """Students of answers (n k) that the server gave to pictures (n 3 h w).  Raises GradientError for too few to learn from."""
+    """Students of answers (n k) that the server gave to pictures (n 3 h w); ``drawn`` are those that a diffusion made.
+
+    Raises GradientError for too few to learn from.
+    """
     options = options or StudentOptions()
+    lesson = lesson_of(pictures, answers, drawn=drawn, seed=seed, options=options)
+    return teach(lesson, options, seed=seed, on_step=on_step)
+
+
+def lesson_of(
+    pictures: Pictures, answers: Scores, *, drawn: NDArray[np.bool_] | None = None, seed: int = 0, options: StudentOptions
+) -> Lesson:
+    """Pictures and answers, parted into those that teach and those that judge: of real and of drawn ones the same share, and some of each."""
     held = round(options.held_out * len(pictures))
-    if held < 8 or len(pictures) - held < 32:
+    if held < LEAST_HELD or len(pictures) - held < LEAST_TAUGHT:
         raise GradientError(f"a surrogate learns from at least 54 answered pictures, got {len(pictures)}; give more images")
+    drawn = np.zeros(len(pictures), bool) if drawn is None else drawn
     order = np.random.default_rng(seed).permutation(len(pictures))
-    taught, kept = order[held:], order[:held]
-    found = Surrogate((), pictures[taught], answers[taught], pictures[kept], answers[kept])
-    return _with_students(found, options, seed=seed, on_step=on_step)
+    judging = np.zeros(len(pictures), bool)
+    for kind in (order[~drawn[order]], order[drawn[order]]):
+        judging[kind[: max(round(options.held_out * len(kind)), min(LEAST_HELD, len(kind) // 2))]] = True
+    taught, kept = order[~judging[order]], order[judging[order]]
+    return Lesson(
+        pictures=pictures[taught], told=answers[taught], held_out=pictures[kept], answers=answers[kept], drawn=drawn[kept]
+    )
 
 
 def taught_again(
@@ -119,44 +152,46 @@ def taught_again(
     on_step: OnStep | None = None,
 ) -> Surrogate:
     """New students of what taught the old ones and of more pictures; the held-out ones stay what they were."""
-    more = Surrogate(
-        (),
-        np.concatenate([surrogate.pictures, pictures]),
-        np.concatenate([surrogate.told, answers]),
-        surrogate.held_out,
-        surrogate.answers,
-    )
-    return _with_students(more, options or StudentOptions(), seed=seed, on_step=on_step)
+    lesson = surrogate.lesson()
+    more = replace(lesson, pictures=np.concatenate([lesson.pictures, pictures]), told=np.concatenate([lesson.told, answers]))
+    return teach(more, options or StudentOptions(), seed=seed, on_step=on_step)
 
 
-def _with_students(surrogate: Surrogate, options: StudentOptions, *, seed: int, on_step: OnStep | None) -> Surrogate:
-    x = torch.from_numpy(np.ascontiguousarray(surrogate.pictures, np.float32))
-    p = torch.from_numpy(np.clip(surrogate.told, SMALLEST, 1).astype(np.float32))
+def new_student(classes: int, options: StudentOptions, at: int) -> Student:
+    """The student number ``at``, each a little wider than the one before, with the weights that torch's seed gives it."""
+    return Student(classes, [width + 8 * at for width in options.widths])
+
+
+def teach(lesson: Lesson, options: StudentOptions, *, seed: int = 0, on_step: OnStep | None = None) -> Surrogate:
+    """Students of a lesson, new ones."""
+    x = torch.from_numpy(np.ascontiguousarray(lesson.pictures, np.float32))
+    p = torch.from_numpy(np.clip(lesson.told, SMALLEST, 1).astype(np.float32))
     students = []
     for at in range(options.students):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed * 1000 + at)
-            student = Student(surrogate.told.shape[1], [width + 8 * at for width in options.widths])
+            student = new_student(lesson.told.shape[1], options, at)
             told = partial(_told, on_step, at, options.students)
             students.append(_taught(student, x, p / p.sum(1, keepdim=True), options, seed=seed * 1000 + at, on_step=told))
-    return replace(surrogate, students=tuple(students))
+    return Surrogate(tuple(students), lambda: lesson)
 
 
 def examine(
     surrogate: Surrogate,
     predict: Predict,
     *,
-    generated: Pictures | None = None,
     targets: NDArray[np.int64] | None = None,
     seed: int = 0,
     options: StudentOptions | None = None,
     images: int = 32,
 ) -> Transfer:
-    """Do the students stand in for the server?  Costs 3 queries for each of ``images`` pictures, and one for each generated one."""
-    options, shown = options or StudentOptions(), surrogate.held_out[:images]
-    top1 = agreement(_answers(surrogate, surrogate.held_out), surrogate.answers).top1
-    drawn = None if generated is None else agreement(_answers(surrogate, generated), predict(generated)).top1
-    wanted = surrogate.answers[:images].argsort(1)[:, -2] if targets is None else targets[: len(shown)]
+    """Do the students stand in for the server, on real and on drawn pictures apart?  Costs 3 queries for each of ``images`` pictures."""
+    options, lesson = options or StudentOptions(), surrogate.lesson()
+    shown, ours = lesson.held_out[:images], _answers(surrogate, lesson.held_out)
+    real, drawn = (
+        agreement(ours[kind], lesson.answers[kind]).top1 if kind.any() else None for kind in (~lesson.drawn, lesson.drawn)
+    )
+    wanted = lesson.answers[:images].argsort(1)[:, -2] if targets is None else targets[: len(shown)]
     leaf = torch.from_numpy(np.ascontiguousarray(shown, np.float32)).requires_grad_()
     odds = _odds(surrogate(leaf).softmax(1), torch.from_numpy(wanted))
     (gradient,) = torch.autograd.grad(odds.sum(), leaf)
@@ -170,7 +205,7 @@ def examine(
     )
     rise, chance = along - before, np.abs(aside - before).mean()
     return Transfer(
-        top1=top1,
+        top1=real,
         top1_generated=drawn,
         rises=float((rise > 0).mean()),
         times_random=float(rise.mean() / chance) if chance > 0 else float("inf") if rise.mean() > 0 else 0.0,
@@ -181,9 +216,9 @@ def examine(
 def check_transfer(found: Transfer, options: StudentOptions | None = None) -> None:
     """Raise GradientError, with the numbers, for students that do not stand in for the server."""
     options = options or StudentOptions()
-    drawn = 1.0 if found.top1_generated is None else found.top1_generated
+    real, drawn = (1.0 if share is None else share for share in (found.top1, found.top1_generated))
     if (
-        found.top1 < options.top1
+        real < options.top1
         or drawn < options.top1_generated
         or found.rises < options.rises
         or not found.times_random >= options.times_random

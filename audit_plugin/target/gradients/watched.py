@@ -4,6 +4,7 @@ Where too few transfer, the students are taught again, once, with the pictures t
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +12,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from audit_plugin.core.errors import GradientError
-from audit_plugin.target.gradients.student import OnStep, Pictures, Predict, Surrogate, check_transfer, examine, taught_again
+from audit_plugin.target.gradients.student import (
+    OnStep,
+    Pictures,
+    Predict,
+    Surrogate,
+    Transfer,
+    check_transfer,
+    examine,
+    taught_again,
+)
 from audit_plugin.target.guidance import StudentOptions
 
 LEAST_TRANSFER = 0.6
@@ -31,6 +41,10 @@ class WatchedSurrogate:
     """The deployed model."""
     options: StudentOptions
     on_step: OnStep | None = None
+    keep: Callable[[Surrogate, Transfer], None] = lambda _surrogate, _found: None
+    """Told of students that were taught again and passed their tests."""
+    again: bool = False
+    """Whether they were taught again already."""
     given_up: bool = False
     """Whether guidance must do without it."""
     by_students: int = 0
@@ -41,7 +55,6 @@ class WatchedSurrogate:
     """What was done about it."""
     _latest: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW), init=False)
     _failed: list[Pictures] = field(default_factory=list, init=False)
-    _again: bool = field(default=False, init=False)
 
     def __call__(self, images: Float[torch.Tensor, "n 3 h w"]) -> Float[torch.Tensor, "n k"]:
         """Logits of the students."""
@@ -71,10 +84,10 @@ class WatchedSurrogate:
             self._taught_again(rate)
 
     def _taught_again(self, rate: float) -> None:
-        if self._again:
+        if self.again:
             self._give_up(f"{rate:.0%} of the students' flips transfer after they were taught again")
             return
-        self._again = True
+        self.again = True
         failed = np.concatenate(self._failed)
         self.surrogate = taught_again(self.surrogate, failed, self.predict(failed), options=self.options, on_step=self.on_step)
         self.notes.append(
@@ -83,10 +96,13 @@ class WatchedSurrogate:
         )
         self._latest.clear()
         self._failed.clear()
+        found = examine(self.surrogate, self.predict, options=self.options)
         try:
-            check_transfer(examine(self.surrogate, self.predict, options=self.options), self.options)
+            check_transfer(found, self.options)
         except GradientError as error:
             self._give_up(str(error))
+        else:
+            self.keep(self.surrogate, found)
 
     def _give_up(self, why: str) -> None:
         self.given_up = True

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from engines.serving.config import Port, graph_config, loop_config
+from engines.serving.config import Port, graph_config, loop_config, renamed
 from engines.spec import EngineSpec, Profile, TensorSpec
 from tests.engines.serving.networks import WAVE
 
@@ -90,3 +90,12 @@ def test_nothing_waits_for_a_fuller_batch_on_a_cpu():
 if __name__ == "__main__":
     for name, text in TEXTS.items():
         (GOLDEN / f"{name}.pbtxt").write_text(text)
+
+
+def test_a_gradient_of_its_own_name_says_which_command_writes_it():
+    """Not the one that writes generators."""
+    told = renamed((GOLDEN / "vjp-onnxruntime-cpu.pbtxt").read_text(), "audit_classifier_vjp", "mine_vjp")
+    assert told.startswith("# mine_vjp: written by `audit-plugin engines export-vjp`")
+    assert 'name: "mine_vjp"' in told
+    assert "export-triton" not in told
+    assert "audit_classifier_vjp" not in told

@@ -104,6 +104,14 @@ def test_correlation_difference_stands_beside_what_chance_makes():
     assert told == figures(items, attributes=attributes)
 
 
+def test_of_too_few_flips_there_is_their_count_and_no_correlation_difference():
+    """Nor what it would be judged by."""
+    few, enough = (figures(items, attributes=attributes) for items, attributes in (shortcut(18), shortcut(20)))
+    assert (few.turning_flips, enough.turning_flips) == (18, 20)
+    assert few.correlation_difference is few.no_side_change is few.noise_floor is few.chance is None
+    assert enough.correlation_difference is not None
+
+
 def test_what_did_not_flip_and_what_is_about_other_classes_stays_outside():
     """Their readings may say anything."""
     items, attributes = shortcut()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from audit_plugin.core.errors import GradientError
-from audit_plugin.target.gradients import GradientOptions, Rung, StudentOptions, agreement, guide, ladder
+from audit_plugin.target.gradients import GradientOptions, Pooled, Rung, StudentOptions, agreement, guide, ladder
 from tests.fixtures.networks import WEIGHT, colour_network, expected_logits
 from tests.target.gradients.deployed import Coarse
 
@@ -84,7 +84,8 @@ def test_students_learn_from_two_decimals():
 
     def pool(n):
         colours = rng.random((n, 3, 1, 1), np.float32)
-        return np.clip(colours + 0.05 * rng.normal(size=(n, 3, 16, 16)), 0, 1).astype(np.float32)
+        images = np.clip(colours + 0.05 * rng.normal(size=(n, 3, 16, 16)), 0, 1).astype(np.float32)
+        return Pooled(images, np.zeros(n, bool))
 
     student = StudentOptions(students=1, widths=(8, 16), epochs=8, top1=0.9, step=0.1)
     found = guide(GradientOptions(rung=Rung.SURROGATE, queries=200, student=student), Coarse(TWO_DECIMALS), IMAGES, pool=pool)

@@ -8,7 +8,7 @@ import torch
 
 from audit_plugin.core.errors import GradientError
 from audit_plugin.demo.server import TritonServer
-from audit_plugin.target.gradients import GradientOptions, Rung, StudentOptions, guide, read_network
+from audit_plugin.target.gradients import GradientOptions, Pooled, Rung, StudentOptions, guide, read_network
 from audit_plugin.target.options import TargetOptions
 from audit_plugin.target.triton import TritonClassifier
 from engines.serving.export import export_classifier
@@ -91,7 +91,8 @@ def test_a_surrogate_is_taught_by_the_server(target):
 
     def pool(n):
         colours = rng.random((n, 3, 1, 1), np.float32)
-        return np.clip(colours + 0.1 * rng.normal(size=(n, 3, 16, 16)), 0, 1).astype(np.float32)
+        images = np.clip(colours + 0.1 * rng.normal(size=(n, 3, 16, 16)), 0, 1).astype(np.float32)
+        return Pooled(images, np.arange(n) >= n // 2)
 
     options = GradientOptions(rung=Rung.SURROGATE, queries=400, student=StudentOptions(students=1, widths=(8, 16), epochs=12))
     found = guide(options, target, IMAGES, pool=pool)

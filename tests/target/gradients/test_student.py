@@ -1,11 +1,13 @@
 """Students of a model that can only be asked: what they learn, and when they are refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from audit_plugin.core.errors import GradientError
-from audit_plugin.target.gradients import StudentOptions, check_transfer, distil, examine
+from audit_plugin.target.gradients import StudentOptions, Surrogate, check_transfer, distil, examine
 
 OPTIONS = StudentOptions(widths=(8, 16), epochs=12)
 
@@ -27,14 +29,14 @@ def deployed(images):
 @pytest.fixture(scope="module")
 def taught():
     images = pictures(400, 0)
-    return distil(images, deployed(images), options=OPTIONS, seed=3)
+    return distil(images, deployed(images), drawn=np.arange(400) >= 300, options=OPTIONS, seed=3)
 
 
 def test_students_stand_in_for_the_model(taught):
     """They agree on pictures they never saw, and their gradient moves the deployed score."""
-    found = examine(taught, deployed, generated=pictures(100, 1), options=OPTIONS)
-    print(found)
+    found = examine(taught, deployed, options=OPTIONS)
     check_transfer(found, OPTIONS)
+    assert "of held-out images and" in str(found)
     leaf = torch.from_numpy(pictures(4, 2)).requires_grad_()
     (gradient,) = torch.autograd.grad(taught(leaf)[:, 1].sum(), leaf)
     top, bottom = gradient[:, 0, :8].mean(), gradient[:, 0, 8:].mean()
@@ -55,6 +57,23 @@ def test_students_of_another_model_are_refused(taught):
         GradientError, match=r"does not stand in .*same class on .*raises the deployed score of .*without gradients"
     ):
         check_transfer(examine(taught, lambda images: deployed(images)[:, ::-1], options=OPTIONS), OPTIONS)
+
+
+def test_real_and_drawn_pictures_are_judged_apart(taught):
+    """Students that know all real pictures and no drawn one are refused, unless that is allowed; few real ones are judges, too."""
+    lesson = taught.lesson()
+    assert (len(lesson.held_out), int(lesson.drawn.sum())) == (60, 15)
+    turned = replace(lesson, answers=np.where(lesson.drawn[:, None], lesson.answers[:, ::-1], lesson.answers))
+    found = examine(Surrogate(taught.students, lambda: turned), deployed, options=OPTIONS)
+    assert found.top1 >= 0.95
+    assert found.top1_generated <= 0.1
+    easy = replace(OPTIONS, rises=0.0, times_random=-100.0)
+    with pytest.raises(GradientError, match=r"and \d+% of generated ones"):
+        check_transfer(found, easy)
+    check_transfer(found, replace(easy, top1_generated=0.0))
+    images, brief = pictures(60, 0), StudentOptions(students=1, widths=(8,), epochs=1)
+    few = distil(images, deployed(images), drawn=np.arange(60) >= 16, options=brief).lesson()
+    assert int((~few.drawn).sum()) == 8
 
 
 def test_too_few_pictures_are_refused():

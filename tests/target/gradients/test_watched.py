@@ -36,7 +36,7 @@ class Sure:
 
 
 def gullible(students):
-    return Surrogate((Sure(),), students.pictures, students.told, students.held_out, students.answers)
+    return Surrogate((Sure(),), students.lesson)
 
 
 def saw(found, flipped, *, target=1):
@@ -67,11 +67,16 @@ def test_failures_teach_them_again_and_a_second_time_they_are_given_up(students)
         asked.append(len(images))
         return bright(images)
 
-    found = WatchedSurrogate(surrogate=gullible(students), predict=predict, options=OPTIONS)
+    kept = []
+    found = WatchedSurrogate(
+        surrogate=gullible(students), predict=predict, options=OPTIONS, keep=lambda again, _found: kept.append(again)
+    )
     saw(found, [True] * 4 + [False] * 6)
+    assert kept == [found.surrogate]
     assert asked[0] == 6
-    assert len(found.surrogate.pictures) == len(students.pictures) + 6
-    np.testing.assert_array_equal(found.surrogate.held_out, students.held_out)
+    now, before = found.surrogate.lesson(), students.lesson()
+    assert len(now.pictures) == len(before.pictures) + 6
+    np.testing.assert_array_equal(now.held_out, before.held_out)
     (note,) = found.notes
     assert "40% of the students' flips were flips of the deployed model (at least 60% are needed)" in note
     assert "taught again with 6 pictures that failed" in note

@@ -1,0 +1,242 @@
+"""The loop: what is found without data becomes nodes of the concept tree, is confirmed, and is tested on real images by the next audit."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from audit_plugin.bank.edit_store import edit_store
+from audit_plugin.bank.prompted import PromptStudio
+from audit_plugin.concepts.phrasing import Phrasing
+from audit_plugin.concepts.tree_io import read_tree, tree_to_yaml
+from audit_plugin.config import AuditedModel, DiscoverConfig
+from audit_plugin.core.discovery_results import Discovery, ProposedNode
+from audit_plugin.core.errors import AuditError, ConfigError
+from audit_plugin.core.protocols import Images, Scores, ScoreTable
+from audit_plugin.core.seeds import digest, seed
+from audit_plugin.core.tree import ConceptTree, Node
+from audit_plugin.discovered import (
+    discovered_file,
+    keep_discovery,
+    known_discovery,
+    phrasing_of_generator,
+    probe_concept,
+    probe_folder,
+)
+from audit_plugin.discovering import Discovering, budgeted
+from audit_plugin.methods.diffexplainer.nodes import chosen, pointed, proposals, with_probe, with_proposals
+from audit_plugin.methods.diffexplainer.units import UnitReader, usual
+from audit_plugin.methods.diffexplainer.word_bank import word_bank
+from audit_plugin.methods.diffexplainer.word_search import Contexts
+from audit_plugin.perception.probes import LEVELS, reads, train_probe
+from audit_plugin.report.document import write_whole
+from audit_plugin.sources.images import square, to_float
+from audit_plugin.studios import audited_tree, sources_of
+from audit_plugin.target.features import ServedRows
+from audit_plugin.target.hidden import SUFFIX
+from audit_plugin.target.preprocess import to_input
+from audit_plugin.target.triton import TritonClassifier
+from audit_plugin.wiring import Installation, engine_errors, generator_digest
+
+REAL = 256
+"""Real images that say what units usually answer, and whether the generator's domain fits."""
+PROBE_PAIRS = 150
+"""Seeds with and without a word that its probe is taught by and judged on."""
+Confirm = Callable[[ProposedNode], bool]
+
+
+@dataclass(frozen=True)
+class DiscoveryLoop:
+    """Of one configuration."""
+
+    installation: Installation
+    scores: ScoreTable
+
+    def discover(self, *, only: str | None = None, confirm: Confirm) -> Iterator[Discovery | AuditError]:
+        """Every model's discovery, kept beside the bank; confirmed nodes are written into the tree.
+
+        A model that cannot be asked does not keep the others from it: its error comes in place of its discovery.
+        """
+        for model in self.installation.models(only):
+            try:
+                yield self._kept(self._found(model), confirm)
+            except AuditError as error:
+                yield error
+
+    def _found(self, model: AuditedModel) -> Discovery:
+        with TritonClassifier.connect(model.target) as classifier:
+            return self.discovering(classifier).run()
+
+    def _kept(self, found: Discovery, confirm: Confirm) -> Discovery:
+        """With its proposals, of which the confirmed ones are in the tree now."""
+        tree = self.tree
+        decided = chosen(proposals(found.subjects, tree, self.phrasing), confirm)
+        nodes = [self._probed(node) for node, told in decided if told.accepted]
+        whole = replace(
+            found, subjects=pointed(found.subjects, nodes), proposed=(*self._accepted_before(found), *(told for _, told in decided))
+        )
+        self._write(nodes)
+        keep_discovery(self.installation.loaded, whole)
+        return whole
+
+    def _probed(self, node: Node) -> Node:
+        """With a detector that tells whether an edit of it worked, where the generator draws it plainly enough to teach one."""
+        installation = self.installation
+        concept, file = probe_concept(node.path), probe_folder(installation.loaded) / f"{node.path.rpartition('/')[2]}.onnx"
+        studio = self._studio
+        pairs = Contexts(self.phrasing, installation.loaded.config.audit).pairs(node.prompt_add, PROBE_PAIRS, "probe")
+        without, said = (
+            studio.images(
+                studio.shas([pair[at].prompt for pair in pairs], [pair[at].seed for pair in pairs], f"pictures of {node.name}")
+            )
+            for at in (0, 1)
+        )
+        card = train_probe(without, said, concept, file, seed=seed(concept, "probe") % 2**31, progress=installation.progress)
+        return with_probe(node, concept, LEVELS[1]) if reads(card) else node
+
+    def _accepted_before(self, found: Discovery) -> tuple[ProposedNode, ...]:
+        """Proposals of an earlier round for this version that stand in the tree; a second round does not propose them again."""
+        before = known_discovery(self.installation.loaded, found.model, found.version)
+        have = {node.path for node in self.tree.nodes}
+        return () if before is None else tuple(one for one in before.proposed if one.accepted and one.path in have)
+
+    def _write(self, nodes: Sequence[Node]) -> None:
+        if not nodes:
+            return
+        file = discovered_file(self.installation.loaded)
+        before = read_tree(file) if file.is_file() else ConceptTree(domain=self.installation.loaded.config.audit, nodes=())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, tree_to_yaml(with_proposals(before, nodes)))
+
+    def price(self, *, only: str | None = None) -> dict[str, object]:
+        """Pictures and rows that every model's discovery takes at most; pictures are shared by models and kept."""
+        asked, models = self.asked.options, self.installation.models(only)
+        words = word_bank(
+            self.phrasing, tree=self.tree, vocabulary=() if self.phrasing.phrases else self._vocabulary(), most=asked.words
+        )
+        subjects = len(self.asked.classes) or max(
+            2, len({row.labels.get(models[0].label, "") for row in self.installation.source.rows})
+        )
+        each = asked.shortlist * asked.again_seeds + asked.keep * asked.pairs + asked.pairs
+        each += (1 + 2 * (asked.depth - 1)) * asked.beam * asked.compose_seeds + 3 * asked.verify
+        pictures = len(words) * asked.seeds_of(len(words)) + subjects * min(
+            each, len(words) * (asked.again_seeds + asked.pairs) + each
+        )
+        return {
+            "words": len(words),
+            "classes": subjects,
+            "pictures_at_most": pictures,
+            "classifier_queries_at_most": pictures * len(models),
+            "network_rows_limit": self.asked.limits.network_rows or "none",
+        }
+
+    def discovering(self, classifier: TritonClassifier) -> Discovering:
+        """One connected model's: the generator is loaded when something must be drawn."""
+        installation, asked = self.installation, self.asked
+        config, drawn = installation.loaded.config, [0]
+        rows = lambda: installation.generator.evaluations_per_image  # noqa: E731  # asked for only once something was drawn
+        studio = replace(self._studio, drawn=drawn, allow=budgeted(asked, drawn, rows))
+        concepts = installation.loaded.document.concept_set.concepts if installation.loaded.described else ()
+        return Discovering(
+            audit=config.audit,
+            asked=asked,
+            target=classifier,
+            studio=studio,
+            scores=self.scores,
+            phrasing=self.phrasing,
+            vocabulary=self._vocabulary,
+            generator=studio.fingerprint,
+            rows_per_picture=rows,
+            tree=self.tree,
+            concepts=concepts,
+            detector=installation.detector if concepts and Path(config.detector.path).exists() else None,
+            real=self._real,
+            units=self._units(classifier),
+            progress=installation.progress,
+        )
+
+    @cached_property
+    def _studio(self) -> PromptStudio:
+        config = self.installation.loaded.config
+        return PromptStudio(
+            fingerprint=generator_digest(self.installation.loaded),
+            draw=lambda: self._draw,
+            store=edit_store(config.bank.path, config.bank.images),
+            batch=2 * self.installation.loaded.generator.batch,
+            progress=self.installation.progress,
+        )
+
+    @property
+    def asked(self) -> DiscoverConfig:
+        """As configured, or the defaults."""
+        return self.installation.loaded.config.discover or DiscoverConfig()
+
+    @property
+    def tree(self) -> ConceptTree:
+        """What is known already, what was accepted before with it."""
+        installation = self.installation
+        if installation.loaded.config.diffex is None:
+            return ConceptTree(domain=installation.loaded.config.audit, nodes=())
+        classes = sorted({name for row in installation.source.rows for name in row.labels.values()})
+        return audited_tree(installation.loaded, classes, generative=True)
+
+    @cached_property
+    def phrasing(self) -> Phrasing:
+        """How words enter this generator's prompts."""
+        return phrasing_of_generator(self.installation.loaded, self.installation.source.rows)
+
+    def _draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> Images:
+        """As many threads draw as the generator has workers."""
+        generator = self.installation.generator
+        ends = np.linspace(0, len(prompts), min(generator.workers, len(prompts)) + 1).astype(int).tolist()
+        parts = [slice(a, b) for a, b in pairwise(ends)]
+
+        def some(rows: slice) -> Images:
+            return generator.generate(prompts[rows], seeds[rows])
+
+        with ThreadPoolExecutor(len(parts)) as pool:
+            return np.concatenate(list(pool.map(some, parts)))
+
+    def _vocabulary(self) -> Sequence[str]:
+        with engine_errors():
+            from engines.pipelines.vocabulary import whole_words
+
+            return whole_words(Path(self.installation.loaded.generator.path))
+
+    def _real(self, count: int) -> Images:
+        installation = self.installation
+        sources = sources_of(installation.source.rows, dict(installation.real.by_row), described=installation.loaded.described)
+        some = sorted(sources, key=lambda one: digest(installation.loaded.config.audit, "discover", one.image))[:count]
+        if not some:
+            return np.zeros((0, 3, 1, 1), np.float32)
+        return to_float([square(source.load(), installation.picture_size()) for source in some])
+
+    def _units(self, classifier: TritonClassifier) -> list[UnitReader]:
+        """Hidden units that are configured, with what real images usually give.  Raises ConfigError, TargetError."""
+        if not self.asked.units:
+            return []
+        served, real = ServedRows(classifier.wire, classifier.info.model + SUFFIX), self._real(REAL)
+        if len(real) < 8:
+            raise ConfigError("discover.units: what units usually answer is measured on real images, and there are fewer than 8")
+        readers = []
+        for output, units in self.asked.units.items():
+            if output not in served.outputs:
+                raise ConfigError(
+                    f"discover.units: {classifier.info.model}{SUFFIX} has no output {output!r}; it has {', '.join(served.outputs)}"
+                )
+            run = served.of(output)
+            ask = _asking(run, classifier)
+            values = ask(real)
+            if (worst := max(units, default=0)) >= values.shape[1]:
+                raise ConfigError(f"discover.units: {output} has units 0 to {values.shape[1] - 1}, not {worst}")
+            readers.append(UnitReader(output=output, units=tuple(units), ask=ask, usual=usual(values[:, list(units)])))
+        return readers
+
+
+def _asking(run: Callable[[Images], Scores], classifier: TritonClassifier) -> Callable[[Images], Scores]:
+    """Of pictures as the auditor holds them, made to what the model takes."""
+    return lambda images: run(np.asarray(to_input(images, classifier.contract.preprocess), np.float32))
