@@ -28,7 +28,7 @@ from audit_plugin.core.values import Role
 from audit_plugin.findings.policy import Policy, default_policy, load_policy, policy_from
 from audit_plugin.methods.depict import DepictOptions
 from audit_plugin.methods.diffex import DiffexLimits, DiffexOptions
-from audit_plugin.methods.diffexplainer.options import DiscoveryOptions
+from audit_plugin.methods.diffexplainer.options import DiscoveryOptions, GradientSearch
 from audit_plugin.methods.shortcut import ShortcutOptions
 from audit_plugin.perception.edit_checks import Validity
 from audit_plugin.perception.features import FeatureOptions
@@ -332,7 +332,8 @@ class DiscoverConfig:
     """What classes, and hidden units, respond to, found with no data: words that the generator draws (DiffExplainer)."""
 
     mode: Literal["auto", "gradient", "scores"] = "auto"
-    """``auto``: by the gradient too where ``explain.gradients`` names the model's file, else by the server's answers alone."""
+    """``scores``: by the server's answers alone.  ``gradient``: words that the gradient of the model's own file speaks for, and no others; takes
+    ``explain.gradients.<model>.file``, or a `<model>_vjp` on the server.  ``auto``: both where there is such a gradient."""
     classes: tuple[str, ...] = ()
     """Classes to ask about; all of the model, fifty at most, when empty."""
     units: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -349,9 +350,11 @@ class DiscoverConfig:
     objects: Mapping[str, str] = field(default_factory=dict)
     """Class -> the word for what it is about.  Says what is core, where it is in the picture, and whether it is missing."""
     tree: str = ""
-    """Concept tree that proposed nodes are written into; ``diffex.tree`` when empty, else ``discovered.yaml`` beside the bank."""
+    """Concept tree that proposed nodes are written into; ``discovered.yaml`` beside the bank when empty."""
     options: DiscoveryOptions = field(default_factory=DiscoveryOptions)
     """Numbers of words, seeds and pictures."""
+    gradient: GradientSearch = field(default_factory=GradientSearch)
+    """How soft prompts are searched for, in gradient mode."""
     limits: DiffexLimits = field(default_factory=DiffexLimits)
     """Most that one model's discovery may take."""
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID

@@ -60,9 +60,9 @@ def phrasing_of_generator(loaded: Loaded, rows: Sequence[Any]) -> Phrasing:
     asked = loaded.config.discover or DiscoverConfig()
     beside = Path(loaded.generator.path) / CAPTIONS if loaded.config.generator is not None else Path()
     if asked.captions:
-        captions = _lines(Path(asked.captions))
+        captions = lines_of(Path(asked.captions), "discover.captions")
     elif beside.is_file():
-        captions = _lines(beside)
+        captions = lines_of(beside, "captions of the generator")
     else:
         concept_set = loaded.document.concept_set
         captions = [caption(concept_set, row.values, row.rest) for row in rows] if loaded.described else []
@@ -96,8 +96,9 @@ def with_probes(
     return TogetherDetectors((*([] if detector is None else [detector]), *probes)), levels
 
 
-def _lines(path: Path) -> list[str]:
+def lines_of(path: Path, key: str) -> list[str]:
+    """The lines of a text file, without empty ones.  Raises ConfigError, naming the key that asks for it."""
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); give a text file with one caption a line") from error
+        raise ConfigError(f"{key}: {path} cannot be read ({error}); give a text file with one entry a line") from error

@@ -1,8 +1,10 @@
 """From a configuration to a discovery on one deployed model: who draws, what words there are, what the server says of the pictures."""
 
 import datetime as dt
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,7 @@ from audit_plugin.core.protocols import ConceptDetector, Images, Progress, Score
 from audit_plugin.core.seeds import seed
 from audit_plugin.core.tree import ConceptTree, Node, NodeKind
 from audit_plugin.core.values import Concept
+from audit_plugin.discovered import lines_of
 from audit_plugin.methods.diffex.scores import ClassScores, class_scores
 from audit_plugin.methods.diffexplainer.asking import Answers, LimitReachedError
 from audit_plugin.methods.diffexplainer.deciding import covered, drawn_masks, occlusion_share, part_of
@@ -63,13 +66,18 @@ class Discovering:
     real: Callable[[int], Images] = field(default=lambda _count: np.zeros((0, 3, 1, 1), np.float32))
     """So many real pictures; fewer where there are none."""
     units: Sequence[UnitReader] = ()
+    prepare: Callable[[Subject], Subject] = lambda subject: subject
+    """Adds words and prompts that a gradient speaks for."""
+    mode: Mode = Mode.SCORES
     mode_said: str = ""
+    spent: Mapping[str, int] = field(default_factory=dict)
+    """Network rows of gradients (``gradients``), and of all that was drawn or compared beside stored pictures (``rows``)."""
     progress: Progress = lambda *_: None
 
     def run(self) -> Discovery:
         """Everything that is asked for; what a limit leaves over is named in the result."""
         started, before = time.monotonic(), self.target.counts.images
-        bank, subjects = self.bank, self.subjects
+        bank, subjects = () if self.mode is Mode.GRADIENT and self.asked.mode == "gradient" else self.bank, self.subjects
         discoverer = Discoverer(
             ask=self._ask,
             phrasing=self.phrasing,
@@ -77,6 +85,7 @@ class Discovering:
             name=self.audit,
             graded=not self.target.labels_only,
             decide=self._decide,
+            prepare=lambda subject: self._known(self.prepare(subject)),
             absent=self._absent,
             kinds={node.path: node.kind for node in self.tree.nodes},
             options=self.asked.options,
@@ -93,26 +102,30 @@ class Discovering:
         return self._result(found, len(bank), started, before)
 
     def _result(self, found: Discovered, words: int, started: float, before: int) -> Discovery:
-        info, labels = self.target.info, self.target.info.labels
-        reached = len([column for column in found.reached if column < len(labels)])
-        drawn = self.studio.drawn[0]
+        info, fit, drawn = self.target.info, self._fit(found), self.studio.drawn[0]
         return Discovery(
             model=info.model,
             version=info.version,
-            mode=Mode.LABELS if self.target.labels_only else Mode.SCORES,
+            mode=Mode.LABELS if self.target.labels_only and self.mode is Mode.SCORES else self.mode,
             mode_said=self.mode_said or "words and their compositions, by the server's answers alone",
             generator=self.generator,
             words=words,
             contexts=len(self.phrasing.contexts),
-            fit=self._fit(reached),
+            fit=fit,
             subjects=found.subjects,
             queries=self.target.counts.images - before,
-            network_rows=drawn * self.rows_per_picture() if drawn else 0,
+            network_rows=(drawn * self.rows_per_picture() if drawn else 0) + self.spent.get("rows", 0),
+            gradient_rows=self.spent.get("gradients", 0),
             seconds=round(time.monotonic() - started, 1),
             made_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             stopped=found.stopped,
             notes=self._notes(),
         )
+
+    def _known(self, subject: Subject) -> Subject:
+        """The subject's own words with the nodes that say them."""
+        paths = {plain(node.prompt_add): node.path for node in self.tree.editable if node.prompt_add}
+        return replace(subject, hints=tuple(replace(word, node=paths.get(plain(word.word), "")) for word in subject.hints))
 
     @cached_property
     def bank(self) -> tuple[BankWord, ...]:
@@ -151,7 +164,10 @@ class Discovering:
         return found
 
     def _ask(self, prompts: Sequence[str], seeds: Sequence[int], what: str) -> Answers:
-        shas = self.studio.shas(prompts, seeds, what)
+        return self.answers(self.studio.shas(prompts, seeds, what), what)
+
+    def answers(self, shas: Sequence[str], what: str) -> Answers:
+        """What the model says of stored pictures.  Raises LimitReachedError."""
         labels = self.target.info.labels
         told = self._class_scores(self._scored(shas, what))
         score, shown = told.log_odds, told.probability
@@ -163,20 +179,33 @@ class Discovering:
         return Answers(shas=tuple(shas), score=score, shown=shown, taken=taken)
 
     def _scored(self, shas: Sequence[str], what: str) -> Scores:
-        """Scores of stored pictures, each asked for once per version.  Raises LimitReachedError before a query too many."""
-        new = len(set(shas) - self.scores.known(self.target.info.id, shas))
-        limit = self.asked.limits.classifier_queries
-        if limit is not None and self._sent[0] + new > limit:
-            raise LimitReachedError("classifier_queries")
+        """Scores of stored pictures, each asked for once per version.  Raises LimitReachedError when all that the limit pays for is asked."""
+        new = sorted(set(shas) - self.scores.known(self.target.info.id, shas))
         known = answers(
             self.target,
             self.scores,
             self.studio.store.pictures.pixels,
-            shas,
+            shas if len(new) <= self._left else new[: int(self._left)],
             sent=self._sent,
             progress=lambda done, total, _what: self.progress(done, total, f"answers on {what}"),
         )
+        if not known.keys() >= set(shas):
+            raise LimitReachedError("classifier_queries")
         return np.stack([known[sha] for sha in shas])
+
+    def _told(self, images: Images) -> ClassScores:
+        """What the model says of pictures whose scores are not kept.  Raises LimitReachedError."""
+        if len(images) > self._left:
+            raise LimitReachedError("classifier_queries")
+        told = self._class_scores(self.target.predict(images))
+        self._sent[0] += len(images)
+        return told
+
+    @property
+    def _left(self) -> float:
+        """Queries that the limit still pays for."""
+        limit = self.asked.limits.classifier_queries
+        return math.inf if limit is None else max(0, limit - self._sent[0])
 
     @cached_property
     def _sent(self) -> list[int]:
@@ -196,7 +225,10 @@ class Discovering:
             by = "person" if node.source == "person" else "tree"
             if node.kind is NodeKind.CORE:
                 return WordPart.CORE, None, by
-            if node.kind.must_not:
+            proposed = (
+                node.source == "diffexplainer" and node.kind is NodeKind.NUISANCE
+            )  # the kind of every proposal: nobody's word
+            if node.kind.must_not and not proposed:
                 return WordPart.SPURIOUS, None, by
         if plain(word.word) in {plain(one) for one in self._objects(subject)}:
             return WordPart.CORE, None, "person"
@@ -233,8 +265,7 @@ class Discovering:
         if len(shown) < COVERED // 3:
             return None
         before, no_object, no_rest = (
-            self._class_scores(self.target.predict(images)).log_odds[:, subject.column]
-            for images in (shown, covered(shown, masks), covered(shown, ~masks))
+            self._told(images).log_odds[:, subject.column] for images in (shown, covered(shown, masks), covered(shown, ~masks))
         )
         area = masks.mean((1, 2))
         return occlusion_share(before - no_object, before - no_rest, area, seed=seed(self.audit, "covered") % 2**32)
@@ -258,17 +289,26 @@ class Discovering:
         read = self.detector.read(self.studio.images(shas))[found[0]]
         return estimate(wilson(int((read.argmax(1) != found[1]).sum()), len(shas)))
 
-    def _fit(self, reached: int) -> DomainFit:
-        labels, real = self.target.info.labels, self.real(FITTED)
-        contexts = self.phrasing.contexts
-        seeds = [seed(self.audit, "domain", at) for at in range(FITTED)]
-        shas = self.studio.shas([contexts[at % len(contexts)] for at in range(FITTED)], seeds, "pictures of plain prompts")
-        drawn = self._class_scores(self._scored(shas, "plain prompts")).log_odds
-        known = None if len(real) == 0 or self.target.labels_only else self._class_scores(self.target.predict(real)).log_odds
-        return domain_fit(reached, len(labels), drawn, known, seed=seed(self.audit, "domain fit") % 2**32)
+    def _fit(self, found: Discovered) -> DomainFit:
+        """Where a budget is spent, from what was seen before that; nothing is said of a generator of which nothing was."""
+        classes, contexts, known = len(self.target.info.labels), self.phrasing.contexts, None
+        reached = len([column for column in found.reached if column < classes])
+        if found.stopped and not found.subjects:
+            return DomainFit(
+                fits=True,
+                said="a limit ended the discovery before anything could be said of the generator",
+                classes_reached=reached,
+                classes=classes,
+            )
+        seeds, drawn = [seed(self.audit, "domain", at) for at in range(FITTED)], np.zeros((0, classes))
+        with suppress(LimitReachedError):
+            shas = self.studio.shas([contexts[at % len(contexts)] for at in range(FITTED)], seeds, "pictures of plain prompts")
+            drawn, real = self._class_scores(self._scored(shas, "plain prompts")).log_odds, self.real(FITTED)
+            known = None if len(real) == 0 or self.target.labels_only else self._told(real).log_odds
+        return domain_fit(reached, classes, drawn, known, seed=seed(self.audit, "domain fit") % 2**32)
 
     def _notes(self) -> tuple[str, ...]:
-        notes = []
+        notes = list[str]()
         if self.asked.named and isinstance(self.phrasing, CaptionForms):
             notes.append("captions of this generator do not name the classes: the run with their names was left out")
         if len(self.target.info.labels) > MOST_CLASSES and not self.asked.classes:
@@ -276,14 +316,6 @@ class Discovering:
         if not self.asked.objects and not any(node.kind is NodeKind.CORE for node in self.tree.editable):
             notes.append("nothing says what the classes are about: give `discover.objects`, or nodes of kind core in the tree")
         return tuple(notes)
-
-
-def lines_of(path: Path, key: str) -> list[str]:
-    """The lines of a text file, without empty ones.  Raises ConfigError."""
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{key}: {path} cannot be read ({error}); give a text file with one entry a line") from error
 
 
 def budgeted(asked: DiscoverConfig, drawn: Sequence[int], rows_per_picture: Callable[[], int]) -> Callable[[int], None]:

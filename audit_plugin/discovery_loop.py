@@ -13,8 +13,8 @@ from audit_plugin.bank.edit_store import edit_store
 from audit_plugin.bank.prompted import PromptStudio
 from audit_plugin.concepts.phrasing import Phrasing
 from audit_plugin.concepts.tree_io import read_tree, tree_to_yaml
-from audit_plugin.config import AuditedModel, DiscoverConfig
-from audit_plugin.core.discovery_results import Discovery, ProposedNode
+from audit_plugin.config import AuditedModel, DiscoverConfig, ExplainConfig
+from audit_plugin.core.discovery_results import Discovery, Mode, ProposedNode
 from audit_plugin.core.errors import AuditError, ConfigError
 from audit_plugin.core.protocols import Images, Scores, ScoreTable
 from audit_plugin.core.seeds import digest, seed
@@ -23,6 +23,7 @@ from audit_plugin.discovered import (
     discovered_file,
     keep_discovery,
     known_discovery,
+    lines_of,
     phrasing_of_generator,
     probe_concept,
     probe_folder,
@@ -37,6 +38,7 @@ from audit_plugin.report.document import write_whole
 from audit_plugin.sources.images import square, to_float
 from audit_plugin.studios import audited_tree, sources_of
 from audit_plugin.target.features import ServedRows
+from audit_plugin.target.guidance import GradientOptions, Rung
 from audit_plugin.target.hidden import SUFFIX
 from audit_plugin.target.preprocess import to_input
 from audit_plugin.target.triton import TritonClassifier
@@ -108,15 +110,18 @@ class DiscoveryLoop:
         if not nodes:
             return
         file = discovered_file(self.installation.loaded)
-        before = read_tree(file) if file.is_file() else ConceptTree(domain=self.installation.loaded.config.audit, nodes=())
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, tree_to_yaml(with_proposals(before, nodes)))
+        write_whole(file, tree_to_yaml(with_proposals(self._accepted, nodes)))
 
     def price(self, *, only: str | None = None) -> dict[str, object]:
         """Pictures and rows that every model's discovery takes at most; pictures are shared by models and kept."""
         asked, models = self.asked.options, self.installation.models(only)
         words = word_bank(
-            self.phrasing, tree=self.tree, vocabulary=() if self.phrasing.phrases else self._vocabulary(), most=asked.words
+            self.phrasing,
+            tree=self.tree,
+            own=lines_of(Path(self.asked.words), "discover.words") if self.asked.words else (),
+            vocabulary=() if self.phrasing.phrases else self._vocabulary(),
+            most=asked.words,
         )
         subjects = len(self.asked.classes) or max(
             2, len({row.labels.get(models[0].label, "") for row in self.installation.source.rows})
@@ -141,7 +146,7 @@ class DiscoveryLoop:
         rows = lambda: installation.generator.evaluations_per_image  # noqa: E731  # asked for only once something was drawn
         studio = replace(self._studio, drawn=drawn, allow=budgeted(asked, drawn, rows))
         concepts = installation.loaded.document.concept_set.concepts if installation.loaded.described else ()
-        return Discovering(
+        discovering = Discovering(
             audit=config.audit,
             asked=asked,
             target=classifier,
@@ -157,6 +162,46 @@ class DiscoveryLoop:
             real=self._real,
             units=self._units(classifier),
             progress=installation.progress,
+        )
+        return discovering if asked.mode == "scores" else self._by_gradient(discovering)
+
+    def _by_gradient(self, discovering: Discovering) -> Discovering:
+        """With soft prompts, where the model's gradient can be had.  Raises ConfigError where it cannot and nothing else was asked for."""
+        from audit_plugin.soft_prompts import SoftPrompts
+        from audit_plugin.target.gradients import guide
+
+        installation, asked, target = self.installation, self.asked, discovering.target
+        explain = installation.loaded.config.explain or ExplainConfig()
+        options = explain.gradients.get(target.info.model, GradientOptions())
+        images = self._real(REAL)
+        found = None if options.rung in {Rung.SURROGATE, Rung.FREE} or not len(images) else guide(options, target, images)
+        if found is None or found.judge is None:
+            if asked.mode == "auto":
+                return discovering
+            why = "; ".join(found.passed_over) if found is not None else "no file is named"
+            raise ConfigError(
+                f"discover.mode: gradient needs the gradient of {target.info.model}, and there is none ({why}); give "
+                f"`explain.gradients.{target.info.model}.file`, or use mode scores"
+            )
+        soft = SoftPrompts(
+            audit=discovering.audit,
+            lend=installation.generator.lend,
+            errors=engine_errors,
+            judge=found.judge,
+            phrasing=discovering.phrasing,
+            studio=discovering.studio,
+            answers=discovering.answers,
+            options=asked.gradient,
+            verify=asked.options.verify,
+            shown=asked.options.pictures,
+            progress=installation.progress,
+        )
+        return replace(
+            discovering,
+            mode=Mode.GRADIENT,
+            mode_said=f"soft prompts by the gradient of the {found.rung.value}: {found.said}",
+            prepare=lambda subject: soft.hints(subject) if subject.kind == "class" else subject,
+            spent=soft.spent,
         )
 
     @cached_property
@@ -180,9 +225,15 @@ class DiscoveryLoop:
         """What is known already, what was accepted before with it."""
         installation = self.installation
         if installation.loaded.config.diffex is None:
-            return ConceptTree(domain=installation.loaded.config.audit, nodes=())
+            return self._accepted
         classes = sorted({name for row in installation.source.rows for name in row.labels.values()})
         return audited_tree(installation.loaded, classes, generative=True)
+
+    @property
+    def _accepted(self) -> ConceptTree:
+        """What was accepted before, alone."""
+        file, name = discovered_file(self.installation.loaded), self.installation.loaded.config.audit
+        return read_tree(file) if file.is_file() else ConceptTree(domain=name, nodes=())
 
     @cached_property
     def phrasing(self) -> Phrasing:

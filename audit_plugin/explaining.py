@@ -76,7 +76,7 @@ class Explaining:
     """Maps what engines raise."""
     progress: Progress
     references: Sequence[EditSource] = ()
-    """What words for classes are learned from, and stand-ins compared with the server on; the images themselves when empty."""
+    """What words for classes are learned from, stand-ins compared with the server on, and starts found on; the images themselves when empty."""
     spent: list[int] = field(default_factory=lambda: [0])
     """Forward rows of the denoising network so far, those of finding starts and of pictures for students included."""
 
@@ -284,7 +284,8 @@ class Explaining:
         return float(known[key]["signal"][0])
 
     def _deepest(self, proposer: Any) -> float:
-        sources = sorted(self.sources, key=lambda source: digest(self.audit, "start", source.image))[:TRIAL_IMAGES]
+        among = self.references or self.sources  # not the few that are explained: what is found is kept for all of them
+        sources = sorted(among, key=lambda source: digest(self.audit, "start", source.image))[:TRIAL_IMAGES]
         images, seeds = self._pictures(sources), [seed(self.audit, source.image, 1) for source in sources]
 
         def unguided(signal: float) -> Images:

@@ -26,8 +26,7 @@ def price_of(asked: ExplainConfig, model: str, *, images: int, classes: int) -> 
         every = [most(plan, method, asked.free) for method in _methods(asked, options)]
         each = (max(one.queries for one in every), max(one.network_rows for one in every))
         if asked.signal is None:
-            trial = min(images, TRIAL_IMAGES)
-            before.append((trial * (1 + len(SIGNALS)), trial * len(SIGNALS) * asked.kept))
+            before.append((TRIAL_IMAGES * (1 + len(SIGNALS)), TRIAL_IMAGES * len(SIGNALS) * asked.kept))
     if options.rung is Rung.SURROGATE:
         before.append((options.queries, options.queries * asked.kept))
     return most_counterfactuals(

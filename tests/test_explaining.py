@@ -187,6 +187,15 @@ def test_the_start_is_found_once_and_remembered(tmp_path, pipeline):
         told.clear()
 
 
+def test_the_start_does_not_go_by_the_few_images_that_are_explained(tmp_path, pipeline):
+    """It is kept for later runs, which may explain more: sixteen of all audited images are tried."""
+    few, _ = explaining(tmp_path, Coarse(EXACT), pipeline, n=1, signal=None)
+    every, _ = explaining(tmp_path, Coarse(EXACT), pipeline, n=20, signal=None)
+    found = replace(few, references=every.sources)
+    (made,) = found.studio.made([Wish("i0", 1)], found.ask)
+    assert found.spent[0] - made.network_rows >= 16
+
+
 @pytest.mark.parametrize("decimals", [EXACT, 2, None])
 @pytest.mark.parametrize("guided", [False, True])
 def test_pictures_are_made_whatever_the_server_tells(tmp_path, pipeline, decimals, guided):

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from audit_plugin.cli.console import ExitCode, Form, complain, out, print_data, 
 from audit_plugin.config import Loaded, load
 from audit_plugin.core.discovery_results import Discovery, ProposedNode
 from audit_plugin.core.errors import AuditError
-
-if TYPE_CHECKING:  # loaded by the command
-    pass
 
 
 @command

@@ -136,7 +136,7 @@ class DiscoveredSubject:
     object_absent: Estimate | None = None
     """Share of pictures taken for the class that do not show its object; None without a segmenter or masks."""
     stability: float | None = None
-    """Jaccard index of the words of independent restarts, mean over pairs; None for a single one."""
+    """Jaccard index of the words that act in either half of the seeds; None where none does."""
     classes: tuple[tuple[str, float], ...] = ()
     """Of a unit: the classes that it speaks for, with the share of their score that it explains; empty for classes."""
     queries: int = 0

@@ -3,7 +3,7 @@
 ``full`` and ``last_k``: AlignProp's K (Prabhudesai et al. 2023); ``truncated``: its random start, N(42, 5) of 50 steps, as shares of our
 steps; ``shortcut``: DPO-Diff (Wang et al. 2024), a jump from step 15 + iteration / 2 of 50 to the clean estimate there.  The prompt acts in
 every step; only what is differentiated differs.  Since nothing but the prompt has a gradient, steps before the first one of the path are
-plain evaluations, and any sampler of one evaluation a step will do.
+plain evaluations, and any sampler of one evaluation a step will do, also one that adds noise: it is the same for the same seed.
 """
 
 import itertools
@@ -19,9 +19,9 @@ from torch.utils.checkpoint import checkpoint
 
 from engines.conditioning import Conditioning
 from engines.guided.edits import Decode, Images, shown
-from engines.noise import start_noise
+from engines.noise import start_noise, step_noise
 from engines.protocols import ConditionalDenoiser
-from engines.samplers import Sampler, sample_ddim
+from engines.samplers import Sampler, StochasticSampler, sample_ddim
 
 Prompt = Float[Tensor, "n d"]
 Latents = Float[Tensor, "n c h w"]
@@ -38,14 +38,20 @@ class PromptedGenerator:
     decode: Decode
     """Latents to images (n 3 h w) in [-1, 1]."""
     sigmas: tuple[float, ...]
-    """Levels from the noisiest to 0: one step less than there are levels."""
+    """Levels from the noisiest to the last, 0 but for schedulers that end before it: one step less than there are levels."""
     shape: tuple[int, int, int]
     """Of one latent (c h w)."""
     sampler: Sampler = sample_ddim
     """Deterministic, one evaluation a step."""
+    fresh: StochasticSampler | None = None
+    """Taken instead where there is one; what it adds follows from the seeds."""
+    start: float | None = None
+    """What sampling starts from, times standard normal noise; the noisiest level unless said."""
+    device: torch.device | None = None
+    """Where pictures are drawn; where the prompt is unless said."""
 
     def __post_init__(self) -> None:
-        if len(self.sigmas) < 2 or self.sigmas[-1] != 0 or min(self.sigmas[:-1]) <= 0:
+        if len(self.sigmas) < 2 or self.sigmas[-1] < 0 or min(self.sigmas[:-1]) <= 0:
             raise ValueError(f"levels run from the noisiest down to 0, got {self.sigmas}")
 
     @property
@@ -99,7 +105,8 @@ def picture(
     more evaluation for the memory of one step rather than of all.  ``count`` is told the rows of every evaluation, repeated ones included.
     """
     to = to or Reach(0, generator.steps - 1)
-    cond = generator.encode(prompt).expand(len(seeds))
+    device = generator.device or prompt.device
+    cond = generator.encode(prompt).to(device).expand(len(seeds))
     calls = itertools.count()
 
     def network(x: Latents, sigma: Float[Tensor, " n"]) -> Latents:
@@ -113,9 +120,16 @@ def picture(
                 return network(x, sigma)
         return _again(network, x, sigma) if checkpointed and torch.is_grad_enabled() else network(x, sigma)
 
-    sigmas = (*generator.sigmas[: to.last + 1], 0.0)
-    start = sigmas[0] * start_noise(seeds, generator.shape).to(prompt)
-    clean = generator.sampler(denoise, start, sigmas, None)
+    def noise(step: int) -> Latents:
+        return step_noise(seeds, step, generator.shape)
+
+    sigmas = generator.sigmas if to.last + 1 == generator.steps else (*generator.sigmas[: to.last + 1], 0.0)
+    scale = sigmas[0] if generator.start is None else generator.start
+    start = scale * start_noise(seeds, generator.shape).to(device, prompt.dtype)
+    if generator.fresh is None:
+        clean = generator.sampler(denoise, start, sigmas, None)
+    else:
+        clean = generator.fresh(denoise, start, sigmas, noise, None)
     if checkpointed and torch.is_grad_enabled():
         return _again(lambda latents: shown(generator.decode, latents), clean)
     return shown(generator.decode, clean)

@@ -32,7 +32,7 @@ def prompt_terms(prompt: Prompt, table: Table | None, weights: PromptWeights) ->
     unit = functional.normalize(prompt, dim=1)
     total = prompt.new_zeros(())
     if table is not None:
-        cosine = (unit @ functional.normalize(table, dim=1).T).amax(1)
+        cosine = cosines_of(prompt, table).amax(1)
         total = total + weights.nearest * (2 - 2 * cosine).mean()  # |a - b|^2 = 2 - 2 a.b of unit vectors
         mu = mean_length(table)
         total = total + weights.norm * ((torch.linalg.vector_norm(prompt, dim=1) - mu) / mu).square().mean()
@@ -40,6 +40,17 @@ def prompt_terms(prompt: Prompt, table: Table | None, weights: PromptWeights) ->
         first, second = torch.triu_indices(len(prompt), len(prompt), 1, device=prompt.device)
         total = total + weights.diverse * (unit @ unit.T)[first, second].sub(0.5).relu().mean()
     return total
+
+
+def projected(prompt: Prompt, table: Table) -> Prompt:
+    """The row of the table nearest to each token by cosine."""
+    found: Tensor = table[cosines_of(prompt, table).argmax(1)]
+    return found
+
+
+def cosines_of(prompt: Prompt, table: Table) -> Float[Tensor, "n v"]:
+    """Of every token with every word."""
+    return functional.normalize(prompt, dim=1) @ functional.normalize(table, dim=1).T
 
 
 def mean_length(table: Table) -> Float[Tensor, ""]:

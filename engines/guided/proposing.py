@@ -24,7 +24,7 @@ from engines.guided.methods import EDITS, FROM_SIGNAL, SEARCHES, Case
 from engines.guided.options import FastDimeOptions
 from engines.guided.particles import Editing, Found, free_pass
 from engines.guided.plan import METHODS, SCORED, Guided, Method, ProposalPlan, Scored
-from engines.guided.trimming import candidates, least_changed
+from engines.guided.trimming import candidates, keeps_flip, least_changed
 from engines.pipeline import Pipeline
 from engines.spec import digest
 
@@ -203,7 +203,7 @@ class Proposer:
         told = counted.accept(some.rows[rows])(
             tried.flatten(0, 1), some.goal[rows].repeat_interleave(shares), torch.arange(len(rows)).repeat_interleave(shares)
         )
-        flipped = (told >= self.plan.confidence).view(len(rows), shares)
+        flipped = keeps_flip(told, self.plan.confidence).view(len(rows), shares)
         images = found.images.copy()
         for row, best, candidate in zip(rows, least_changed(original, tried, flipped), tried, strict=True):
             if best is not None:

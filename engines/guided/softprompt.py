@@ -22,7 +22,7 @@ from engines.guided.cutouts import cutouts
 from engines.guided.edits import Images
 from engines.guided.gradient_path import Prompt, PromptedGenerator, Reach, picture, reach
 from engines.guided.judge import Judge, Push, pushed
-from engines.guided.prompt_terms import Table, mean_length, prompt_terms
+from engines.guided.prompt_terms import Table, mean_length, projected, prompt_terms
 from engines.guided.softprompt_options import Candidate, SoftPrompt, SoftPromptOptions, Update
 
 Objective = Callable[[Images], Float[Tensor, " n"]]
@@ -70,6 +70,8 @@ def soft_prompt(
     wanted = (options.soft_tokens, width)
     if start is not None and tuple(start.shape) != wanted:
         raise ValueError(f"start must be {wanted[0]} tokens of {width} numbers, got {tuple(start.shape)}")
+    if options.hard and table is None:
+        raise ValueError("a hard search draws the nearest words of a table; give the text encoder's embeddings of its whole words")
     if table is not None and table.shape[1] != width:
         raise ValueError(f"the embedding table has {table.shape[1]} numbers a word, tokens have {width}")
     table = None if table is None else table.detach().to(device, torch.float32)
@@ -163,7 +165,7 @@ class _Search:
         at = _seeds(1, self.seed, _PATH, restart)[0]
         to = reach(options.path, self.generator.steps, keep=options.keep, iteration=step, seed=at)
         activation, raised = activation_gradient(
-            self.generator, self.objective, prompt, seeds, to, options=options, count=self.count
+            self.generator, self.objective, self.said(prompt), seeds, to, options=options, count=self.count
         )
         leaf = prompt.detach().requires_grad_()
         with torch.enable_grad():
@@ -180,8 +182,13 @@ class _Search:
         return Update(restart, step, loss, activation, length, lr, skipped, self.rows)
 
     def note(self, prompt: Prompt, restart: int, step: int) -> None:
-        score = self.score(prompt, _seeds(self.options.held_out, self.seed, _CHOOSE))
-        self.scores.append(Candidate(restart, step, score, prompt.detach().cpu().clone()))
+        said = self.said(prompt)
+        score = self.score(said, _seeds(self.options.held_out, self.seed, _CHOOSE))
+        self.scores.append(Candidate(restart, step, score, said.detach().cpu().clone()))
+
+    def said(self, prompt: Prompt) -> Prompt:
+        """What the generator is told: algorithm 1 of Wen et al. 2023 takes the loss at the projected prompt."""
+        return projected(prompt.detach(), self.table) if self.options.hard and self.table is not None else prompt
 
     def score(self, prompt: Prompt, seeds: Sequence[int]) -> float:
         """Mean objective of whole pictures, without a gradient."""

@@ -29,6 +29,8 @@ class SoftPromptOptions:
     clip: float = 1.0
     """Longest gradient."""
     weights: PromptWeights = field(default_factory=PromptWeights)
+    hard: bool = False
+    """Draw what the nearest words of the table say, and move the soft prompt by the gradient there (PEZ, Wen et al. 2023)."""
     every: int = 50
     """Steps between scores on held-out seeds."""
     held_out: int = 8
@@ -83,6 +85,7 @@ class Candidate:
     score: float
     """Mean objective on the held-out seeds, which all candidates share."""
     embeddings: Prompt
+    """What was drawn: of words where the search is hard."""
 
 
 @dataclass(frozen=True, eq=False)

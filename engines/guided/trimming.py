@@ -13,6 +13,8 @@ from torch import Tensor
 from engines.guided.edits import Images
 from engines.guided.masks import changed
 
+_ONE_HALF = 0.5
+
 
 def candidates(
     original: Images, edited: Images, floor: Images, shares: Sequence[float], dilation: int
@@ -26,6 +28,15 @@ def candidates(
     beside = torch.where(same[:, None, None, None], original, floor)
     kept = [torch.where(changed(2 * beside, 2 * edited, share, dilation), edited, original) for share in shares]
     return torch.stack(kept, 1)
+
+
+def keeps_flip(told: Float[Tensor, " m"], confidence: float) -> Bool[Tensor, " m"]:
+    """Which tries keep a flip: the likeliest class decides; where a plan asks for more than one half, the probability does, too.
+
+    ``told`` is the target's probability, negative where another class is likelier.  Of two classes the likelier has one half anyway; of more
+    it may have less.
+    """
+    return told >= confidence if confidence > _ONE_HALF else told > 0
 
 
 def least_changed(original: Images, tried: Float[Tensor, "n s 3 h w"], flipped: Bool[Tensor, "n s"]) -> list[int | None]:

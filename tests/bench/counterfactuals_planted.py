@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made.add_argument("--slow", type=int, help="most images of the approaches that take half a minute for each")
     made.add_argument("--pool", type=int, help="pictures that students are taught with")
     made.add_argument("--gaps", type=int, help="images of each classifier whose side changes are read")
+    made.add_argument("--kept", action="store_true", help="tell what was made so far, and make nothing")
     options = made.parse_args(arguments)
     report = Report(
         name="counterfactuals_planted",
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             folder=CACHE / "counterfactuals_planted",
             connect=lambda name: TritonClassifier.connect(TargetOptions(model=name, url=server.grpc_url)),
             pool=options.pool or (600 if options.quick else 5000),
+            kept=options.kept,
         )
         found = {
             each: bench.outcomes(each, scenes, n, each.classifiers[1 if options.quick else 0], Say()) for each, n in wanted.items()

@@ -93,7 +93,7 @@ def laws(draw):
 
 
 @given(laws(), st.booleans(), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_the_law_of_the_captions_is_what_is_learned(law, comma, shuffler: random.Random):
     """In any order of the captions, with commas between the concepts or without."""
     concepts, extra = law

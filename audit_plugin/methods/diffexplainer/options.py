@@ -1,6 +1,41 @@
 """How thoroughly words are searched for and tested.  Defaults: specification 7.2 and 12."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientSearch:
+    """How soft prompts are searched for, where the model's gradient can be had."""
+
+    steps: int = 40
+    """Updates of each at most; it ends as soon as its pictures are of the class."""
+    lr: float = 0.05
+    """Adam's.  Large ones reach the class within a few updates, far from any word."""
+    enough: float = 0.9
+    """Probability of the class, over three updates in a row, that ends a search."""
+    restarts: int = 2
+    latents: int = 2
+    """Fresh pictures of every update."""
+    path: Literal["full", "last_k", "truncated", "shortcut"] = "full"
+    """How far back through the sampler the gradient goes."""
+    keep: int = 1
+    """Steps with a gradient, of ``last_k``."""
+    cutouts: int = 4
+    """Crops of every picture that the model is shown while a prompt is searched for; 0: the picture itself."""
+    soft_tokens: int = 4
+    """Behind a prefix; captions of a form are soft as a whole."""
+    described: int = 16
+    """Pictures of a soft prompt that the generator itself says in words; 0: none."""
+    looks: int = 6
+    """Levels of noise at which it compares captions."""
+
+    def __post_init__(self) -> None:
+        counts = (self.steps, self.restarts, self.latents, self.keep, self.soft_tokens, self.looks)
+        if min(counts) < 1 or min(self.cutouts, self.described) < 0:
+            raise ValueError("numbers of steps, restarts and pictures are at least 1, of cutouts and described pictures at least 0")
+        if self.lr <= 0 or not 0 < self.enough < 1:
+            raise ValueError(f"lr is above 0 and enough between 0 and 1, got {self.lr} and {self.enough}")
 
 
 @dataclass(frozen=True, kw_only=True)

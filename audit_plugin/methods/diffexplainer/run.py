@@ -3,8 +3,9 @@
 Pure but for what it asks: pictures and the model's answers come through :class:`Ask`, so that the same seeds give the same result.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, Protocol
 
 import numpy as np
@@ -16,10 +17,10 @@ from audit_plugin.core.protocols import Progress
 from audit_plugin.core.tree import NodeKind
 from audit_plugin.methods.diffexplainer.asking import Answers, Ask, LimitReachedError
 from audit_plugin.methods.diffexplainer.options import DiscoveryOptions
-from audit_plugin.methods.diffexplainer.word_bank import BankWord
+from audit_plugin.methods.diffexplainer.word_bank import BankWord, plain
 from audit_plugin.methods.diffexplainer.word_search import Contexts, Kept, Screened, best_words, compose, screen
-from audit_plugin.methods.diffexplainer.word_tests import Tested, check_words, estimate
-from audit_plugin.statistics.words import activation_score
+from audit_plugin.methods.diffexplainer.word_tests import Tested, check_words, estimate, stability
+from audit_plugin.statistics.words import PhraseLift, activation_score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ class Subject:
     """Words that something else, a gradient or what pictures show, speaks for."""
     prompts: tuple[FoundPrompt, ...] = ()
     """Found elsewhere, and verified."""
+    lifts: Mapping[str, PhraseLift] = field(default_factory=dict)
+    """Plain word -> how much oftener pictures of the class show it."""
     classes: tuple[tuple[str, float], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -78,6 +81,8 @@ class Discoverer:
     graded: bool
     """Whether the server says more than labels."""
     decide: Decide
+    prepare: Callable[[Subject], Subject] = lambda subject: subject
+    """Adds what a gradient says of a subject, when its turn comes."""
     absent: Absent = lambda _subject, _shas: None
     kinds: Mapping[str, NodeKind] = field(default_factory=dict)
     """Path of a node of the tree -> what it is to the task."""
@@ -86,29 +91,30 @@ class Discoverer:
 
     def run(self, subjects: Sequence[Subject]) -> Discovered:
         """Every subject, in order; those that a limit leaves over are left out, and the limit is named."""
-        done = list[DiscoveredSubject]()
-        reached: set[int] = set()
+        done, reached = list[DiscoveredSubject](), self._watched.reached
         screened: dict[int, Screened] = {}
         try:
             for at, subject in enumerate(subjects):
                 phrasing = subject.phrasing or self.phrasing
                 contexts = Contexts(phrasing, self.name)
                 if id(phrasing) not in screened:
-                    watched = _Watched(self.ask)
-                    screened[id(phrasing)] = screen(watched, contexts, self.bank, self.options)
-                    reached |= watched.reached
+                    screened[id(phrasing)] = screen(self._watched, contexts, self.bank, self.options)
                 done.append(self._subject(subject, contexts, screened[id(phrasing)]))
                 self.progress(at + 1, len(subjects), "classes and units")
         except LimitReachedError as error:
             return Discovered(subjects=tuple(done), reached=frozenset(reached), stopped=str(error))
         return Discovered(subjects=tuple(done), reached=frozenset(reached))
 
+    @cached_property
+    def _watched(self) -> "_Watched":
+        return _Watched(self.ask)
+
     def _subject(self, subject: Subject, contexts: Contexts, screened: Screened) -> DiscoveredSubject:
-        options, column = self.options, subject.column
-        kept = best_words(self.ask, contexts, screened, column, options=options, further=subject.hints)
-        tested = check_words(self.ask, contexts, kept.words, column, options, graded=self.graded)
+        options, column, subject = self.options, subject.column, self.prepare(subject)
+        kept = best_words(self._watched, contexts, screened, column, options=options, further=subject.hints)
+        tested = check_words(self._watched, contexts, kept.words, column, options, graded=self.graded)
         base = contexts.plain(options.verify, "verify")
-        plain = self.ask([one.prompt for one in base], [one.seed for one in base], "prompts without words")
+        wordless = self._watched([one.prompt for one in base], [one.seed for one in base], "prompts without words")
         prompts = self._prompts(subject, contexts, kept)
         shown = [picture.sha256 for prompt in prompts[:1] for picture in prompt.pictures if picture.taken]
         scores = dict(zip((word.word for word in kept.words), kept.score, strict=True))
@@ -117,11 +123,11 @@ class Discoverer:
             kind=subject.kind,
             named=subject.phrasing is not None,
             base_prompt=contexts.phrasing.contexts[0],
-            base=estimate(activation_score(plain.taken[:, column])),
+            base=estimate(activation_score(wordless.taken[:, column])),
             prompts=prompts,
             words=tuple(self._word(subject, one, scores[one.word.word]) for one in tested),
             object_absent=self.absent(subject, shown),
-            stability=kept.stability,
+            stability=stability(tested, options.q),
             classes=subject.classes,
             notes=subject.notes,
         )
@@ -129,6 +135,7 @@ class Discoverer:
     def _word(self, subject: Subject, tested: Tested, score: float) -> FoundWord:
         part, inside, by = self.decide(subject, tested) if tested.causes else (WordPart.UNKNOWN, None, "")
         effect, word = tested.effect, tested.word
+        lift = subject.lifts.get(plain(word.word))
         return FoundWord(
             word=word.word,
             source=word.source,
@@ -144,6 +151,8 @@ class Discoverer:
             q=tested.q,
             causes=tested.causes,
             pairs=len(tested.pairs),
+            lift=None if lift is None else lift.lift,
+            lift_q=None if lift is None else lift.q,
             part=part,
             inside=inside,
             part_by=by,
@@ -152,14 +161,14 @@ class Discoverer:
 
     def _prompts(self, subject: Subject, contexts: Contexts, kept: Kept) -> tuple[FoundPrompt, ...]:
         """The best composition, and the best single word where that is another, verified under fresh seeds."""
-        composed = compose(self.ask, contexts, kept, subject.column, self.options)
+        composed = compose(self._watched, contexts, kept, subject.column, self.options)
         chosen = list(dict.fromkeys([*composed[:1], *(some for some in composed if len(some) == 1)][:2]))
         made = [self._verified(some, subject, contexts) for some in chosen]
         return tuple(sorted([*made, *subject.prompts], key=lambda one: -one.activation.value))
 
     def _verified(self, words: Sequence[str], subject: Subject, contexts: Contexts) -> FoundPrompt:
         draws = [one for one in contexts.draws(words, self.options.verify, "verify") if one is not None]
-        told = self.ask([one.prompt for one in draws], [one.seed for one in draws], "prompts verified")
+        told = self._watched([one.prompt for one in draws], [one.seed for one in draws], "prompts verified")
         text = next((said for one in contexts.phrasing.contexts if (said := contexts.phrasing.add(one, words)) is not None), "")
         return FoundPrompt(
             text=text,

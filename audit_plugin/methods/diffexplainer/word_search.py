@@ -90,8 +90,8 @@ def screen(ask: Ask, contexts: Contexts, bank: Sequence[BankWord], options: Disc
     fitting = [at for at, mine in enumerate(draws) if all(one is not None for one in mine)]
     if not fitting:
         return Screened(words=(), score=np.zeros((0, 0)))
-    scores = _scores(ask, [draws[at] for at in fitting], f"words on {count} seeds each")
-    return Screened(words=tuple(bank[at] for at in fitting), score=(scores - scores.mean(0, keepdims=True)).mean(1))
+    mean = _scores(ask, [draws[at] for at in fitting], f"words on {count} seeds each").mean(1)
+    return Screened(words=tuple(bank[at] for at in fitting), score=mean - mean.mean(0))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -102,8 +102,6 @@ class Kept:
     """Highest score first."""
     score: tuple[float, ...]
     """On seeds that did not choose the shortlist."""
-    stability: float | None
-    """Jaccard index of the best five of either half of those seeds, mean over splits; None for fewer than ten words."""
 
 
 def best_words(
@@ -117,13 +115,12 @@ def best_words(
     fitting = [at for at, mine in enumerate(draws) if all(one is not None for one in mine)]
     short, draws = [short[at] for at in fitting], [draws[at] for at in fitting]
     if not short:
-        return Kept(words=(), score=(), stability=None)
+        return Kept(words=(), score=())
     scores = _scores(ask, draws, "best words again")[:, :, subject]
-    centred = scores - scores.mean(0, keepdims=True)
-    mean = centred.mean(1)
+    mean = scores.mean(1) - scores.mean()
     told = {word.word for word in further}
     kept = [at for place, at in enumerate(_best(short, mean)) if place < options.keep or short[at].word in told]
-    return Kept(words=tuple(short[at] for at in kept), score=tuple(float(mean[at]) for at in kept), stability=_stability(centred))
+    return Kept(words=tuple(short[at] for at in kept), score=tuple(float(mean[at]) for at in kept))
 
 
 def compose(ask: Ask, contexts: Contexts, kept: Kept, subject: int, options: DiscoveryOptions) -> list[tuple[str, ...]]:
@@ -154,17 +151,6 @@ def _scores(ask: Ask, draws: Sequence[Sequence[Drawn | None]], what: str) -> Flo
     flat = [one for mine in draws for one in mine if one is not None]
     told = ask([one.prompt for one in flat], [one.seed for one in flat], what).score
     return np.asarray(told.reshape(len(draws), -1, told.shape[1]))
-
-
-def _stability(centred: Float[np.ndarray, "W K"], *, best: int = 5, splits: int = 20) -> float | None:
-    if len(centred) < 2 * best or centred.shape[1] < 4:
-        return None
-    rng, found = np.random.default_rng(0), []
-    for _ in range(splits):
-        order = rng.permutation(centred.shape[1])
-        halves = [set(np.argsort(-centred[:, part].mean(1), kind="stable")[:best].tolist()) for part in np.array_split(order, 2)]
-        found.append(jaccard(halves))
-    return float(np.mean(found))
 
 
 def jaccard(sets: Iterable[set[Any]]) -> float:

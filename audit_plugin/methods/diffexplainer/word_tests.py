@@ -11,7 +11,7 @@ from audit_plugin.core.estimate import Estimate
 from audit_plugin.methods.diffexplainer.asking import Ask
 from audit_plugin.methods.diffexplainer.options import DiscoveryOptions
 from audit_plugin.methods.diffexplainer.word_bank import BankWord
-from audit_plugin.methods.diffexplainer.word_search import Contexts, Drawn
+from audit_plugin.methods.diffexplainer.word_search import Contexts, Drawn, jaccard
 from audit_plugin.statistics.intervals import Interval
 from audit_plugin.statistics.multiplicity import benjamini_hochberg
 from audit_plugin.statistics.paired_mean import student_interval
@@ -36,6 +36,7 @@ class Tested:
     """What the model said without and with it, as people read it."""
     taken: Bool[np.ndarray, "n"]
     """With the word."""
+    taken_without: Bool[np.ndarray, "n"]
 
     def examples(self, most: int) -> tuple[WordPair, ...]:
         """The pairs of largest change, each a picture of its own."""
@@ -85,11 +86,25 @@ def check_words(
                 change=change,
                 shown=mine.shown[:, subject].reshape(-1, 2),
                 taken=taken[:, 1],
+                taken_without=taken[:, 0],
             )
         )
     q = benjamini_hochberg(np.array([one.effect.p for one in found]))
     judged = [_judged(one, float(value), options.q) for one, value in zip(found, q, strict=True)]
     return tuple(sorted(judged, key=lambda one: (-one.effect.difference.value, -float(one.change.mean()), one.word.word)))
+
+
+def stability(tested: Sequence[Tested], level: float) -> float | None:
+    """Jaccard index of the words that act in either half of the seeds; None where none does in either.  Seeds are apart, words the same."""
+    halves: list[set[str]] = []
+    for half in (0, 1):
+        acting = set[str]()
+        for one in tested:
+            with_word, without = one.taken[half::2], one.taken_without[half::2]
+            if len(with_word) > 1 and word_effect(with_word, without, level=1 - level / len(tested)).causes:
+                acting.add(one.word.word)
+        halves.append(acting)
+    return jaccard(halves) if any(halves) else None
 
 
 def estimate(interval: Interval) -> Estimate:

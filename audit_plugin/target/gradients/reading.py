@@ -5,6 +5,7 @@ gradient: a rounded value has no slope.
 """
 
 import warnings
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from audit_plugin.core.errors import GradientError
 from audit_plugin.target.contract import Contract
 from audit_plugin.target.options import Activation, PreprocessOptions, Resize
 from audit_plugin.target.preprocess import LUMA
-from engines.errors import EngineError
 from engines.serving.onnx_module import OnnxModule
 
 Images = Float[Tensor, "n 3 h w"]
@@ -81,7 +81,9 @@ def read_network(path: Path, contract: Contract) -> Reading:
         raise GradientError(f"there is no file {path}; give the classifier's ONNX, TorchScript or torch.export file")
     try:
         network, logits = _onnx(path, contract) if path.suffix == ".onnx" else (_torch(path), _speaks_logits(contract))
-    except (EngineError, RuntimeError, OSError, ValueError) as error:
+    except GradientError:
+        raise
+    except Exception as error:  # readers of files raise whatever their parts do
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GradientError(f"{path} cannot be read as a differentiable network: {said}") from error
     preprocess = replace(contract.preprocess, dtype="UINT8") if contract.input.datatype == "UINT8" else contract.preprocess
@@ -120,6 +122,8 @@ def _producers(path: Path) -> tuple[dict[str, tuple[str, str]], list[str]]:
 
 def _torch(path: Path) -> nn.Module:
     if path.suffix == ".pt2":
+        if not zipfile.is_zipfile(path):  # torch tells that in a page
+            raise GradientError(f"{path} cannot be read as a differentiable network: it is no exported program, which is a zip archive")
         exported: nn.Module = torch.export.load(str(path)).module()
         return exported
     with warnings.catch_warnings():

@@ -38,8 +38,16 @@ def test_the_filter_is_the_released_one():
 
 @pytest.mark.parametrize(("iterations", "logits"), [(5, (0.1538, -0.0378)), (50, (3.1554, -3.0107))])
 def test_the_attack_is_the_released_one(iterations, logits):
-    task = attack(iterations)
+    task, evaluated = attack(iterations), []
+    network = task.diffusion.differentiable
+
+    def counting(*given):
+        evaluated.append(given)
+        return network(*given)
+
+    task = dataclasses.replace(task, diffusion=dataclasses.replace(task.diffusion, differentiable=counting))
     found = task.attacked(torch.full((2,), 0.001), still)
+    assert len(evaluated) == 5 * iterations
     torch.testing.assert_close(score(found), torch.tensor(logits), atol=2e-4, rtol=0)
     if iterations == 50:
         assert float(((found - X) / 2).abs().max()) == pytest.approx(50 / 255, abs=1e-5)

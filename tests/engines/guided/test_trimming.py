@@ -2,7 +2,7 @@
 
 import torch
 
-from engines.guided.trimming import candidates, least_changed
+from engines.guided.trimming import candidates, keeps_flip, least_changed
 
 ORIGINAL = torch.full((1, 3, 12, 12), 0.5)
 
@@ -44,3 +44,10 @@ def test_the_nearest_that_still_flips_is_taken():
     tried = torch.stack([edited((2, 2, change))[0] for change in (0.1, 0.2, 0.3)])[None]
     assert least_changed(ORIGINAL, tried, torch.tensor([[False, True, True]])) == [1]
     assert least_changed(ORIGINAL, tried, torch.tensor([[False, False, False]])) == [None]
+
+
+def test_the_likeliest_class_decides_whether_a_flip_is_kept():
+    """Of four classes 0.4 may be the most; of two nothing below one half is.  A plan that asks for more than one half gets it."""
+    told = torch.tensor([0.4, -0.4, 0.5, 0.95])
+    assert keeps_flip(told, 0.5).tolist() == [True, False, True, True]
+    assert keeps_flip(told, 0.9).tolist() == [False, False, False, True]

@@ -62,7 +62,7 @@ def test_diffusers_itself_loads_the_directory(trained):
 def test_weights_are_half_precision_safetensors_that_everyone_may_read(trained):
     """No pickles, nothing in single precision, no private files."""
     files = [path for path in trained[0].rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".json", ".md", ".safetensors"}
+    assert {path.suffix for path in files} == {".json", ".md", ".txt", ".safetensors"}
     assert {value.dtype for value in weights(trained[0]).values()} == {torch.float16}
     assert all(path.stat().st_mode & stat.S_IROTH for path in files)
 
@@ -75,6 +75,13 @@ def test_the_card_says_what_was_done(trained):
     assert card["spent"]["diffusion"]["steps"] == 60
     assert "32 images with 8 different captions" in words
     assert f"| diffusion | 60 | {trained[1].diffusion.seconds:.0f} | {trained[1].diffusion.loss:.4f} |" in words
+
+
+def test_captions_lie_beside_the_weights(trained):
+    """The first of each picture, for whoever asks later what the directory understands."""
+    assert (trained[0] / "captions.txt").read_text().splitlines() == [
+        f"a {colour} square on {ground} ground" for colour in ("blue", "red") for ground in ("dark", "light")
+    ]
 
 
 def test_progress_is_told_to_the_end(trained):

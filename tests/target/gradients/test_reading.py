@@ -1,5 +1,6 @@
 """A local copy of the deployed file answers what the server answers, and its gradient is that of the network."""
 
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -132,7 +133,16 @@ def test_another_model_is_refused(tmp_path):
 def test_files_that_are_none_end_in_one_line(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"no graph")
     (tmp_path / "broken.pt").write_bytes(b"no module")
-    for name, message in (("absent.onnx", "there is no file"), ("broken.onnx", "cannot be read"), ("broken.pt", "cannot be read")):
+    (tmp_path / "broken.pt2").write_bytes(b"no program")
+    with zipfile.ZipFile(tmp_path / "other.pt2", "w") as archive:
+        archive.writestr("something", "else")
+    for name, message in (
+        ("absent.onnx", "there is no file"),
+        ("broken.onnx", "cannot be read"),
+        ("broken.pt", "cannot be read"),
+        ("broken.pt2", "cannot be read .* zip archive"),
+        ("other.pt2", "cannot be read"),
+    ):
         with pytest.raises(GradientError, match=message) as error:
             read_network(tmp_path / name, contract())
         assert "\n" not in str(error.value)

@@ -1,0 +1,267 @@
+"""Gradient mode of a discovery (specification 6): prompts that a class's own gradient asks for, what they say, and what their pictures show.
+
+Everything here proposes: soft prompts by their nearest words, exchanges of words by first-order estimates, words that pictures of the class show
+oftener than others.  What is told of them is measured on the server, by the same tests as words from elsewhere.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from audit_plugin.bank.prompted import PromptStudio
+from audit_plugin.concepts.phrasing import CaptionForms, Phrasing
+from audit_plugin.core.discovery_results import FoundPrompt
+from audit_plugin.core.protocols import Images, Progress
+from audit_plugin.core.seeds import digest, seed
+from audit_plugin.methods.diffexplainer.asking import Answers
+from audit_plugin.methods.diffexplainer.options import GradientSearch
+from audit_plugin.methods.diffexplainer.run import Subject, pictures
+from audit_plugin.methods.diffexplainer.word_bank import BankWord, plain
+from audit_plugin.methods.diffexplainer.word_tests import estimate
+from audit_plugin.statistics.words import PhraseLift, activation_score, phrase_lifts
+from engines.guided.described import DescribeOptions, describe
+from engines.guided.first_order import FirstOrderOptions, as_in, first_order
+from engines.guided.gradient_path import picture
+from engines.guided.hard_words import hard_prompt
+from engines.guided.prompted import Prompted, prompted
+from engines.guided.softprompt import of_class, soft_prompt
+from engines.guided.softprompt_options import SoftPrompt, SoftPromptOptions
+
+Judge = Callable[[Tensor], Tensor]
+BATCH = 8
+ENOUGH = 3
+"""Updates in a row whose pictures are of the class."""
+NEAR = 3
+"""Words near every soft token that are proposed."""
+NOISY = 0.65
+"""Share of the timesteps from which on captions are compared: what a picture shows is decided where there is much noise."""
+EXCHANGED = 4
+"""Captions in which words are exchanged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftPrompts:
+    """Looks for prompts of one model's classes."""
+
+    audit: str
+    lend: Callable[[], AbstractContextManager[Any]]
+    errors: Callable[[], AbstractContextManager[None]]
+    judge: Judge
+    """The model's own file, once it agreed with the server."""
+    phrasing: Phrasing
+    studio: PromptStudio
+    answers: Callable[[Sequence[str], str], Answers]
+    """What the server says of stored pictures."""
+    options: GradientSearch
+    verify: int
+    """Pictures of an activation score."""
+    shown: int
+    progress: Progress
+    spent: dict[str, int] = field(default_factory=lambda: {"rows": 0, "gradients": 0})
+
+    def hints(self, subject: Subject) -> Subject:
+        """The subject with words and prompts that its gradient speaks for."""
+        with self.errors(), self.lend() as pipeline:
+            # the one that is lent may be the only one: everything is drawn by it meanwhile
+            here = replace(self, studio=replace(self.studio, draw=lambda: pipeline.generate))
+            runs = [here.climbed(pipeline, subject, restart) for restart in range(self.options.restarts)]
+            told, best = max(runs, key=lambda run: run[1].held_out)
+            prompt, drawn = here.verified(told, best, subject)
+            lifts = here.lifts(pipeline, drawn, subject)
+            exchanged = here.exchanged(pipeline, subject)
+        said = [word for run in runs for word in self._said(*run)]
+        shown = [lift.phrase for lift in sorted(lifts, key=lambda one: -one.lift) if lift.found()]
+        words = {plain(word): BankWord(word=word, source=source) for source, some in (("pictures", shown), ("prompt", [*exchanged, *said])) for word in reversed(some)}  # fmt: skip
+        return replace(
+            subject,
+            hints=tuple(reversed(words.values())),
+            prompts=(*subject.prompts, prompt),
+            lifts={plain(lift.phrase): lift for lift in lifts},
+        )
+
+    def climbed(self, pipeline: Any, subject: Subject, restart: int) -> tuple[Prompted, SoftPrompt]:
+        """One soft prompt, from the tokens of a caption where the generator understands captions, else from chance behind a prefix."""
+        context, options = self._context(subject, restart), self.options
+        if isinstance(self.phrasing, CaptionForms):
+            told, start = prompted(pipeline, (0,)).caption(context)
+        else:
+            told, start = prompted(pipeline, (f"{context} of", *range(options.soft_tokens))), None
+        search = SoftPromptOptions(
+            soft_tokens=told.slots,
+            steps=options.steps,
+            lr=options.lr,
+            restarts=1,
+            latents=options.latents,
+            path=options.path,
+            keep=options.keep,
+            cutouts=options.cutouts,
+            every=max(1, min(50, options.steps // 3)),
+            verify=8,
+        )
+
+        reached = deque[bool](maxlen=ENOUGH)
+
+        def tell(update: Any) -> bool:
+            reached.append(update.activation > math.log(options.enough))
+            done = len(reached) == ENOUGH and all(reached)
+            step = options.steps if done else update.step + 1
+            self.progress(step, options.steps, f"soft prompt {restart + 1} of {options.restarts} for {subject.name}")
+            return not done
+
+        found = soft_prompt(
+            told.generator,
+            of_class(self.judge, subject.column),
+            told.width,
+            seed=seed(self.audit, f"soft {subject.name}", restart) % 2**32,
+            table=told.vocabulary.table,
+            start=start,
+            options=search,
+            go_on=tell,
+        )
+        self.spent["rows"] += found.network_rows
+        self.spent["gradients"] += found.network_rows
+        return told, found
+
+    def _context(self, subject: Subject, restart: int) -> str:
+        contexts = self.phrasing.contexts
+        return contexts[int(digest("soft", self.audit, subject.name, str(restart))[:8], 16) % len(contexts)]
+
+    def verified(self, told: Prompted, found: SoftPrompt, subject: Subject) -> tuple[FoundPrompt, "_Drawn"]:
+        """The server's word on pictures of the soft prompt under fresh seeds; pictures are drawn once."""
+        seeds = [seed(self.audit, "discovery verify", at) for at in range(self.verify)]
+        name = digest("soft prompt", self.studio.fingerprint, repr(told.sentence), found.embeddings.numpy().tobytes().hex())
+        recipes = [digest(name, str(one)) for one in seeds]
+        known = self.studio.store.sound(recipes)
+        todo = [at for at, recipe in enumerate(recipes) if recipe not in known]
+        for start in range(0, len(todo), BATCH):
+            rows = todo[start : start + BATCH]
+            with torch.no_grad():
+                made = picture(told.generator, found.embeddings, [seeds[at] for at in rows], count=self._count)
+            known |= self.studio.keep(dict(zip([recipes[at] for at in rows], made.float().cpu().numpy(), strict=True)))
+            self.progress(start + len(rows), len(todo), f"pictures of a soft prompt for {subject.name}")
+        answers = self.answers([known[recipe].sha256 for recipe in recipes], "pictures of soft prompts")
+        hard = hard_prompt(told, found.embeddings)
+        return FoundPrompt(
+            text=hard.text,
+            how="soft prompt",
+            activation=estimate(activation_score(answers.taken[:, subject.column])),
+            pictures=pictures(answers, subject.column, seeds, self.shown),
+        ), _Drawn(shas=answers.shas, taken=answers.taken[:, subject.column], seeds=tuple(seeds))
+
+    def _count(self, rows: int) -> None:
+        self.spent["rows"] += rows
+
+    def _said(self, told: Prompted, found: SoftPrompt) -> list[str]:
+        """Phrases with a word near a soft token that is not the word the token began as."""
+        begun = {piece for piece in told.sentence if isinstance(piece, str)}
+        near = hard_prompt(told, found.embeddings, near=NEAR).near
+        ranked = sorted((one for each in near for one in each if one.word not in begun), key=lambda one: -one.cosine)
+        return [phrase for one in ranked for phrase in self._phrases(one.word)]
+
+    def _phrases(self, word: str) -> list[str]:
+        """What says the word where prompts have a place for it."""
+        if not isinstance(self.phrasing, CaptionForms):
+            return [word]
+        having = [phrase for phrase in self.phrasing.phrases if word in phrase.split()]
+        return having if len(having) == 1 else [phrase for phrase in having if word == plain(phrase)]
+
+    def exchanged(self, pipeline: Any, subject: Subject) -> list[str]:
+        """Words that raise the class in the place of others, strongest first."""
+        contexts = [self._context(subject, 100 + at) for at in range(EXCHANGED)]
+        seeds = [seed(self.audit, "exchange", at) for at in range(3)]
+        captions = list(
+            dict.fromkeys(contexts if isinstance(self.phrasing, CaptionForms) else [f"{one} of a thing" for one in contexts])
+        )
+        fits = as_in(self.phrasing.contexts) if isinstance(self.phrasing, CaptionForms) else None
+        found = first_order(
+            prompted(pipeline, (0,)),
+            of_class(self.judge, subject.column),
+            captions,
+            seeds,
+            draw=lambda prompts, drawn: self._stored(prompts, drawn, subject),
+            fits=fits,
+            options=FirstOrderOptions(glances=64, candidates=12, contexts=3),
+            count=self._gradient,
+        )
+        return [phrase for one in found if one.gain > 0 for phrase in self._phrases(one.word)]
+
+    def _gradient(self, rows: int) -> None:
+        self.spent["rows"] += rows
+        self.spent["gradients"] += rows
+
+    def _stored(self, prompts: Sequence[str], seeds: Sequence[int], subject: Subject) -> Images:
+        return self.studio.images(self.studio.shas(prompts, seeds, f"exchanged words for {subject.name}"))
+
+    def lifts(self, pipeline: Any, drawn: "_Drawn", subject: Subject) -> tuple[PhraseLift, ...]:
+        """How much oftener pictures that the class is given to show a phrase than pictures of plain prompts under the same seeds."""
+        accepted = [at for at, taken in enumerate(drawn.taken) if taken][: self.options.described]
+        if not self.options.described or len(accepted) < 4:
+            return ()
+        contexts = self.phrasing.contexts
+        plain_prompts = [contexts[int(digest("reference", self.audit, str(at))[:8], 16) % len(contexts)] for at in accepted]
+        others = self.studio.shas(plain_prompts, [drawn.seeds[at] for at in accepted], "pictures of plain prompts")
+        phrases, families = self._families()
+        if not phrases:
+            return ()
+        shown = [
+            self._presence(pipeline, self.studio.images(shas), phrases, families, f"what pictures of {subject.name} show")
+            for shas in ([drawn.shas[at] for at in accepted], others)
+        ]
+        return phrase_lifts(phrases, shown[0], shown[1])
+
+    def _families(self) -> tuple[list[str], list[tuple[list[str], list[int | None]]]]:
+        """All phrases, and for each family that excludes one another its captions with the number of the phrase that each says (None: none)."""
+        base, phrases, families = self.phrasing.contexts[0], list[str](), list[tuple[list[str], list[int | None]]]()
+        forms = self.phrasing
+        if not isinstance(forms, CaptionForms):
+            return [], []
+        for some in forms.exchanged:
+            members = sorted(some)
+            captions = [(one, said) for one in members if (said := forms.add(base, [one])) is not None]
+            if len(captions) > 1:
+                families.append(([said for _, said in captions], [len(phrases) + at for at in range(len(captions))]))
+                phrases += [one for one, _ in captions]
+        for one in sorted(forms.optional):
+            without = forms.remove(base, one)
+            said = forms.add(without, [one])
+            if said is not None and said != without:
+                families.append(([without, said], [None, len(phrases)]))
+                phrases.append(one)
+        return phrases, families
+
+    def _presence(
+        self,
+        pipeline: Any,
+        images: Images,
+        phrases: Sequence[str],
+        families: Sequence[tuple[list[str], list[int | None]]],
+        what: str,
+    ) -> Bool[np.ndarray, "n J"]:
+        """Of each family the phrase whose caption explains the picture best."""
+        found = np.zeros((len(images), len(phrases)), np.bool_)
+        options = DescribeOptions(draws=self.options.looks, low=NOISY)
+        for at, (captions, numbers) in enumerate(families):
+            errors: Float[np.ndarray, "n k"] = describe(pipeline, images, captions, options=options)
+            self._count(len(images) * options.network_rows(len(captions)))
+            for row, best in enumerate(errors.argmin(1).tolist()):
+                if (number := numbers[best]) is not None:
+                    found[row, number] = True
+            self.progress(at + 1, len(families), what)
+        return found
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Drawn:
+    """Pictures of a soft prompt."""
+
+    shas: tuple[str, ...]
+    taken: Bool[np.ndarray, "n"]
+    seeds: tuple[int, ...]

@@ -1,0 +1,50 @@
+"""Hidden units as subjects."""
+
+import numpy as np
+import pytest
+
+from audit_plugin.methods.diffexplainer.units import READ, UnitReader, usual
+
+RAW = np.random.default_rng(0).normal([1.0, -2.0, 5.0], [2.0, 1.0, 0.0], (200, 3))
+
+
+def reader(asked):
+    """Of a model whose three units answer the first three pixels of a picture."""
+
+    def ask(images):
+        asked.append(len(images))
+        return images[:, 0, 0, :3].astype(float)
+
+    return UnitReader(output="view", units=(2, 0), ask=ask, usual=usual(RAW[:, [2, 0]]))
+
+
+def load(shas):
+    return np.stack([np.full((3, 2, 4), float(sha), np.float32) for sha in shas])
+
+
+def test_activations_are_told_in_standard_deviations_of_usual_pictures():
+    """High means above their 95th percentile; a unit that never varies counts in its own measure."""
+    read = reader([]).read(["5", "1", "9"], load)
+    mean, sd = RAW[:, 0].mean(), RAW[:, 0].std(ddof=1)
+    assert read.score[:, 1] == pytest.approx((np.array([5, 1, 9]) - mean) / sd)
+    assert read.score[:, 0] == pytest.approx([0.0, -4.0, 4.0])
+    assert read.taken.tolist() == [[False, value > np.percentile(RAW[:, 0], 95)] for value in (5, 1)] + [[True, True]]
+
+
+def test_usual_pictures_are_high_in_one_of_twenty():
+    known = usual(RAW[:, :2])
+    assert ((RAW[:, :2] > known.high).mean(0) <= 0.05).all()
+    with pytest.raises(ValueError, match="at least 8 pictures, got 7"):
+        usual(RAW[:7])
+
+
+def test_each_picture_is_asked_about_once():
+    """In batches."""
+    asked = []
+    one = reader(asked)
+    shas = [str(at) for at in range(READ + 6)]
+    first = one.read([*shas, *shas[:3]], load)
+    again = one.read(shas[:4], load)
+    assert asked == [READ, 6]
+    assert first.score[-3:] == pytest.approx(first.score[:3])
+    assert again.score == pytest.approx(first.score[:4])
