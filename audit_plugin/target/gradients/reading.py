@@ -123,7 +123,9 @@ def _producers(path: Path) -> tuple[dict[str, tuple[str, str]], list[str]]:
 def _torch(path: Path) -> nn.Module:
     if path.suffix == ".pt2":
         if not zipfile.is_zipfile(path):  # torch tells that in a page
-            raise GradientError(f"{path} cannot be read as a differentiable network: it is no exported program, which is a zip archive")
+            raise GradientError(
+                f"{path} cannot be read as a differentiable network: it is no exported program, which is a zip archive"
+            )
         exported: nn.Module = torch.export.load(str(path)).module()
         return exported
     with warnings.catch_warnings():
