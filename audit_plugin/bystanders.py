@@ -49,7 +49,7 @@ class Bystanders:
         first, second, third = ("" if network is None else network.name for network in networks)
         return Further(
             paths=asked.paths,
-            witness=None if asked.witness is None else self._witness(asked.witness, opened),
+            witness=None if asked.witness is None or self._itself(asked.witness) else self._witness(asked.witness, opened),
             networks=Networks(features=networks[0], faces=networks[1], likeness=networks[2], names=(first, second, third)),
             runs=asked.runs,
             distance=self._distance(),
@@ -69,6 +69,10 @@ class Bystanders:
         served = ServedRows(self.target.wire, options.model)
         output = chosen_output(options, list(served.outputs), options.model)
         return FeatureNetwork(name=f"{options.model}:{output}", identity=served.identity, options=options, run=served.of(output))
+
+    def _itself(self, options: WitnessOptions) -> bool:
+        """Whether the audited model was named: where several are audited one may be the others' witness, but none is its own."""
+        return options.model == self.target.info.model
 
     def _witness(self, options: WitnessOptions, opened: ExitStack) -> Witness:
         if options.file:

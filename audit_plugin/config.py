@@ -44,6 +44,8 @@ VERSION = 1
 MASK = "<masked>"
 T = TypeVar("T")
 
+ACE_KEPT = 6
+"""Least steps of a chain of which ACE undoes five."""
 _FORBID: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
 
 
@@ -325,6 +327,10 @@ class ExplainConfig:
             raise ValueError("need images, runs, references and steps >= 1, kept and particles >= 2, and nothing negative")
         if self.signal is not None and not 0 < self.signal < 1:
             raise ValueError(f"signal is a share in (0, 1), got {self.signal}")
+        if any(scale < 0 for scale in self.scales):
+            raise ValueError(f"scales are strengths, none below 0, got {list(self.scales)}")
+        if self.method == "ace" and self.kept < ACE_KEPT:
+            raise ValueError(f"ace undoes five steps, so that kept must be {ACE_KEPT} or more, got {self.kept}")
 
 
 @dataclass(frozen=True, kw_only=True)

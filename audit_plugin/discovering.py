@@ -32,6 +32,7 @@ from audit_plugin.methods.diffexplainer.domain import domain_fit
 from audit_plugin.methods.diffexplainer.run import Discovered, Discoverer, Subject
 from audit_plugin.methods.diffexplainer.units import UnitReader
 from audit_plugin.methods.diffexplainer.word_bank import BankWord, plain, word_bank
+from audit_plugin.methods.diffexplainer.word_search import Contexts
 from audit_plugin.methods.diffexplainer.word_tests import Tested, estimate
 from audit_plugin.statistics.intervals import wilson
 from audit_plugin.target.triton import TritonClassifier
@@ -291,7 +292,7 @@ class Discovering:
 
     def _fit(self, found: Discovered) -> DomainFit:
         """Where a budget is spent, from what was seen before that; nothing is said of a generator of which nothing was."""
-        classes, contexts, known = len(self.target.info.labels), self.phrasing.contexts, None
+        classes = len(self.target.info.labels)
         reached = len([column for column in found.reached if column < classes])
         if found.stopped and not found.subjects:
             return DomainFit(
@@ -300,12 +301,14 @@ class Discovering:
                 classes_reached=reached,
                 classes=classes,
             )
-        seeds, drawn = [seed(self.audit, "domain", at) for at in range(FITTED)], np.zeros((0, classes))
+        drawn, real = np.zeros((0, 3, 1, 1), np.float32), self.real(FITTED)
         with suppress(LimitReachedError):
-            shas = self.studio.shas([contexts[at % len(contexts)] for at in range(FITTED)], seeds, "pictures of plain prompts")
-            drawn, real = self._class_scores(self._scored(shas, "plain prompts")).log_odds, self.real(FITTED)
-            known = None if len(real) == 0 or self.target.labels_only else self._told(real).log_odds
-        return domain_fit(reached, classes, drawn, known, seed=seed(self.audit, "domain fit") % 2**32)
+            plain_ones = Contexts(self.phrasing, self.audit).plain(FITTED, "domain")
+            shas = self.studio.shas(
+                [one.prompt for one in plain_ones], [one.seed for one in plain_ones], "pictures of plain prompts"
+            )
+            drawn = self.studio.images(shas)
+        return domain_fit(reached, classes, drawn, real if len(real) else None)
 
     def _notes(self) -> tuple[str, ...]:
         notes = list[str]()

@@ -76,7 +76,8 @@ class DiscoveryLoop:
     def _kept(self, found: Discovery, confirm: Confirm) -> Discovery:
         """With its proposals, of which the confirmed ones are in the tree now."""
         tree = self.tree
-        decided = chosen(proposals(found.subjects, tree, self.phrasing), confirm)
+        proposed = proposals(found.subjects, tree, self.phrasing) if found.fit.fits else ()
+        decided = chosen(proposed, confirm)
         nodes = [self._probed(node) for node, told in decided if told.accepted]
         whole = replace(
             found, subjects=pointed(found.subjects, nodes), proposed=(*self._accepted_before(found), *(told for _, told in decided))

@@ -268,7 +268,11 @@ class Explaining:
     def _proposer(self, pipeline: Any) -> Any:
         from engines.guided.proposing import Proposer
 
-        plan = plan_of(self.asked)
+        plan, steps = plan_of(self.asked), pipeline.diffusion.timesteps
+        if self.asked.kept > steps:
+            raise ConfigError(
+                f"explain.kept: the editor has {steps} steps, of which {self.asked.kept} cannot be kept; ask for fewer"
+            )
         proposer = Proposer(pipeline=pipeline, plan=plan)
         return Proposer(pipeline=pipeline, plan=replace(plan, signal=self._signal(proposer)), names=self._names)
 

@@ -38,7 +38,7 @@ from audit_plugin.methods.diffex import DiffexLimits, DiffexOptions
 from audit_plugin.methods.diffex.combine import CombineOptions
 from audit_plugin.methods.diffex.estimate import EstimateOptions
 from audit_plugin.methods.diffex.racing import RaceOptions
-from audit_plugin.methods.diffexplainer.options import DiscoveryOptions
+from audit_plugin.methods.diffexplainer.options import DiscoveryOptions, GradientSearch
 from audit_plugin.methods.shortcut import ShortcutOptions
 from audit_plugin.metrics.names import SPECS
 from audit_plugin.perception.edit_checks import Validity
@@ -90,6 +90,7 @@ SECTIONS: Mapping[str, type] = {
     "explain.gradients.<model>.student": StudentOptions,
     "discover": DiscoverConfig,
     "discover.options": DiscoveryOptions,
+    "discover.gradient": GradientSearch,
     "policy": Policy,
     "policy.thresholds[]": Threshold,
     "serve": ServeOptions,
@@ -278,6 +279,17 @@ def _counterfactuals(f: Mapping[str, float]) -> tuple[str, str, str]:
     )
 
 
+def _discovery(f: Mapping[str, float]) -> tuple[str, str, str]:
+    return (
+        "words that make 14 planted classifiers answer with their class, found with no data (three at most count)",
+        f"{f['queries_scores']:.0f} queries and {f['network_rows_scores']:.0f} network rows a class; {f['queries_gradient']:.0f} queries by gradient",
+        (
+            f"{f['found_scores']:.0%} of planted cues found by scores, {f['found_gradient']:.0%} by gradient (of fewer classifiers); "
+            f"{f['idle_accused_scores']:.0f} idle words accused, of {f['words_tested_scores']:.0f} tested"
+        ),
+    )
+
+
 def _quality(f: Mapping[str, float]) -> tuple[str, str, str]:
     gates = sum(f[f"gates_{word}"] for word in ("pass", "warn", "fail"))
     return (
@@ -305,6 +317,7 @@ _FOUND = {
     "depict_planted": _planted,
     "diffex_planted": _diffex,
     "counterfactuals_planted": _counterfactuals,
+    "discovery_planted": _discovery,
     "leaves": _leaves,
     "generator_quality": _quality,
 }

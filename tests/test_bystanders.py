@@ -53,6 +53,12 @@ def test_a_witness_of_other_classes_is_refused(tmp_path):
         found.witness.answers({sha})
 
 
+def test_no_model_is_its_own_witness(tmp_path):
+    """Where one of several audited models is the others' witness, nobody is shown its own flips."""
+    _, found = further(tmp_path, witness=WitnessOptions(model=Coarse(99).info.model))
+    assert found.witness is None
+
+
 def test_networks_are_named_by_file_and_output(tmp_path):
     file = network(tmp_path / "net.onnx")
     _, found = further(

@@ -187,6 +187,12 @@ def test_the_start_is_found_once_and_remembered(tmp_path, pipeline):
         told.clear()
 
 
+def test_more_steps_than_the_editor_has_are_refused(tmp_path, pipeline):
+    found, _ = explaining(tmp_path, Coarse(EXACT), pipeline, kept=100_000)
+    with pytest.raises(ConfigError, match=r"explain.kept: the editor has \d+ steps, of which 100000 cannot be kept"):
+        found.studio.made([Wish("i0", 1)], found.ask)
+
+
 def test_the_start_does_not_go_by_the_few_images_that_are_explained(tmp_path, pipeline):
     """It is kept for later runs, which may explain more: sixteen of all audited images are tried."""
     few, _ = explaining(tmp_path, Coarse(EXACT), pipeline, n=1, signal=None)

@@ -74,11 +74,11 @@ class FoundWord:
     shift: Estimate | None
     """Mean change of the score on the same pairs; None where the server gives labels alone."""
     p: float
-    """Exact McNemar test."""
+    """Exact McNemar test; of a unit sign flips of its activation's change."""
     q: float
     """Benjamini-Hochberg over all words of the subject that were tested."""
     causes: bool
-    """Whether ``effect`` lies above 0 and ``q`` below 0.05; other words are no findings."""
+    """Whether ``effect`` (of a unit ``shift``) lies above 0 for all words together and ``q`` below 0.05; other words are no findings."""
     pairs: int
     lift: float | None = None
     """How much oftener the word is said of pictures that the class is given to than of others, ln; None where no pictures were described."""
@@ -152,7 +152,7 @@ class DomainFit:
     said: str
     """One sentence, with its numbers."""
     separation: Estimate | None = None
-    """How well generated pictures are told from real ones by the model's own answers (AUROC; 0.5: not at all); None without real ones."""
+    """How often thumbnails of generated pictures are told from those of real ones (0.5: not at all); None without real ones."""
     classes_reached: int = 0
     """Classes that some generated picture was taken for."""
     classes: int = 0

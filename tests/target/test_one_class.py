@@ -8,7 +8,7 @@ from audit_plugin.core.errors import ConfigError, GradientError
 from audit_plugin.target.gradients import GradientOptions, Rung, guide
 from audit_plugin.target.one_class import OneClass, asked_about, independent
 from audit_plugin.target.options import Activation
-from tests.fixtures.networks import WEIGHT, expected_logits, sigmoid_network
+from tests.fixtures.networks import WEIGHT, colour_network, expected_logits, expected_probabilities, sigmoid_network
 from tests.target.gradients.deployed import Coarse, contract
 
 IMAGES = np.random.default_rng(0).random((12, 3, 16, 16), np.float32)
@@ -42,6 +42,21 @@ def test_the_twin_is_that_classs_gradient(tmp_path):
     (gradient,) = torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), leaf)
     wanted = np.broadcast_to(WEIGHT[:, 2][:, None, None] / 256, IMAGES.shape)
     np.testing.assert_allclose(gradient.numpy(), wanted, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("output", ["probabilities", "logits"])
+def test_one_of_exclusive_classes_has_odds_against_all_others(tmp_path, output):
+    """Whether the softmax is the network's own or the client's, the twin is the server's."""
+    activation = Activation.NONE if output == "probabilities" else Activation.SOFTMAX
+
+    class Exclusive(Coarse):
+        contract = contract(output, activation)
+
+    found = guide(
+        GradientOptions(rung=Rung.TWIN, file=colour_network(tmp_path / "c.onnx")), OneClass(Exclusive(99), "blue"), IMAGES
+    )
+    told = found.judge(torch.from_numpy(IMAGES)).softmax(1)[:, 1]
+    np.testing.assert_allclose(told.numpy(), expected_probabilities(IMAGES)[:, 2], atol=1e-5)
 
 
 def test_without_a_named_class_it_is_said_what_to_do(tmp_path):

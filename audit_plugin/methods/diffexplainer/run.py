@@ -112,7 +112,9 @@ class Discoverer:
     def _subject(self, subject: Subject, contexts: Contexts, screened: Screened) -> DiscoveredSubject:
         options, column, subject = self.options, subject.column, self.prepare(subject)
         kept = best_words(self._watched, contexts, screened, column, options=options, further=subject.hints)
-        tested = check_words(self._watched, contexts, kept.words, column, options, graded=self.graded)
+        tested = check_words(
+            self._watched, contexts, kept.words, column, options, graded=self.graded, by_score=subject.kind == "unit"
+        )
         base = contexts.plain(options.verify, "verify")
         wordless = self._watched([one.prompt for one in base], [one.seed for one in base], "prompts without words")
         prompts = self._prompts(subject, contexts, kept)
@@ -147,7 +149,7 @@ class Discoverer:
             without=estimate(effect.without),
             effect=estimate(effect.difference),
             shift=None if tested.shift is None else estimate(tested.shift),
-            p=effect.p,
+            p=tested.p,
             q=tested.q,
             causes=tested.causes,
             pairs=len(tested.pairs),

@@ -15,6 +15,7 @@ from audit_plugin.methods.diffexplainer.word_search import Contexts, Drawn, jacc
 from audit_plugin.statistics.intervals import Interval
 from audit_plugin.statistics.multiplicity import benjamini_hochberg
 from audit_plugin.statistics.paired_mean import student_interval
+from audit_plugin.statistics.signflip import sign_flip
 from audit_plugin.statistics.words import WordEffect, word_effect
 
 
@@ -25,6 +26,7 @@ class Tested:
     word: BankWord
     effect: WordEffect
     shift: Interval | None
+    p: float
     q: float
     causes: bool
     pairs: tuple[tuple[Drawn, Drawn], ...]
@@ -55,11 +57,19 @@ class Tested:
 
 
 def check_words(
-    ask: Ask, contexts: Contexts, words: Sequence[BankWord], subject: int, options: DiscoveryOptions, *, graded: bool
+    ask: Ask,
+    contexts: Contexts,
+    words: Sequence[BankWord],
+    subject: int,
+    options: DiscoveryOptions,
+    *,
+    graded: bool,
+    by_score: bool = False,
 ) -> tuple[Tested, ...]:
     """Every word that has enough contexts, largest effect first; all of them are one family of tests.
 
-    ``graded``: whether scores say more than labels do.
+    ``graded``: whether scores say more than labels do.  A class is decided for or not, and the share of decisions is tested.  A hidden unit
+    (``by_score``) decides nothing: the mean change of its activation is tested, by Student's interval and sign flips.
     """
     drawn = {word: contexts.pairs(word.word, options.pairs, "test") for word in words}
     words = [word for word in words if len(drawn[word]) >= min(10, options.pairs)]
@@ -73,14 +83,15 @@ def check_words(
         mine = told.rows(slice(start, start + 2 * len(pairs)))
         start += 2 * len(pairs)
         taken, score = mine.taken[:, subject].reshape(-1, 2), mine.score[:, subject].reshape(-1, 2)
-        change = score[:, 1] - score[:, 0]
+        change, effect = score[:, 1] - score[:, 0], word_effect(taken[:, 1], taken[:, 0], level=level)
         found.append(
             Tested(
                 word=word,
-                effect=word_effect(taken[:, 1], taken[:, 0], level=level),
+                effect=effect,
                 shift=student_interval(change) if graded else None,
+                p=sign_flip(change, np.random.default_rng(start)).p if by_score else effect.p,
                 q=1.0,
-                causes=False,
+                causes=student_interval(change, level=level).low > 0 if by_score else effect.causes,
                 pairs=tuple(pairs),
                 shas=tuple(zip(mine.shas[::2], mine.shas[1::2], strict=True)),
                 change=change,
@@ -89,9 +100,14 @@ def check_words(
                 taken_without=taken[:, 0],
             )
         )
-    q = benjamini_hochberg(np.array([one.effect.p for one in found]))
+    q = benjamini_hochberg(np.array([one.p for one in found]))
     judged = [_judged(one, float(value), options.q) for one, value in zip(found, q, strict=True)]
-    return tuple(sorted(judged, key=lambda one: (-one.effect.difference.value, -float(one.change.mean()), one.word.word)))
+
+    def rank(one: Tested) -> tuple[float, float, str]:
+        share, change = -one.effect.difference.value, -float(one.change.mean())
+        return (change, share, one.word.word) if by_score else (share, change, one.word.word)
+
+    return tuple(sorted(judged, key=rank))
 
 
 def stability(tested: Sequence[Tested], level: float) -> float | None:
@@ -113,4 +129,4 @@ def estimate(interval: Interval) -> Estimate:
 
 
 def _judged(tested: Tested, q: float, alpha: float) -> Tested:
-    return replace(tested, q=q, causes=tested.effect.causes and q < alpha)
+    return replace(tested, q=q, causes=tested.causes and q < alpha)

@@ -33,11 +33,15 @@ class Reading(nn.Module):
     """Pictures (n 3 h w) in [0, 1] -> logits (n k) whose softmax is what the server answers.
 
     One score l for two classes becomes (-l/2, l/2).  Independent classes (sigmoid) are read one at a time: :meth:`of_class`.
+    ``exclusive``: the logits are of exclusive classes (softmax), so that the odds of one of them are against all others.
     """
 
-    def __init__(self, network: nn.Module, preprocess: PreprocessOptions, activation: Activation, *, logits: bool) -> None:
+    def __init__(
+        self, network: nn.Module, preprocess: PreprocessOptions, activation: Activation, *, logits: bool, exclusive: bool = False
+    ) -> None:
         super().__init__()
-        self.network, self.preprocess, self.activation, self.logits = network, preprocess, activation, logits
+        self.network, self.preprocess, self.activation = network, preprocess, activation
+        self.logits, self.exclusive = logits, exclusive
         self.column: int | None = None
 
     def forward(self, images: Images) -> Logits:
@@ -45,15 +49,22 @@ class Reading(nn.Module):
         out: Tensor = self.network(self._prepared(images))
         scores = (out[:, None] if out.ndim == 1 else out.flatten(1)).to(images.dtype)
         if self.column is not None:
-            scores = scores[:, self.column : self.column + 1]
+            scores = self._one(scores, self.column)
         if scores.shape[1] == 1:
             odds = scores if self.logits else _odds(scores)
             return torch.cat([-odds / 2, odds / 2], 1)
         return scores if self.logits else scores.clamp(min=_SMALLEST).log()
 
+    def _one(self, scores: Tensor, column: int) -> Tensor:
+        """The score (n 1) of one class: a probability, or the log-odds of it."""
+        own = scores[:, column : column + 1]
+        if not (self.logits and self.exclusive) or scores.shape[1] == 1:
+            return own
+        return own - torch.cat([scores[:, :column], scores[:, column + 1 :]], 1).logsumexp(1, keepdim=True)
+
     def of_class(self, column: int) -> "Reading":
-        """Of a model of independent classes, one class against its absence: columns (absent, present)."""
-        one = Reading(self.network, self.preprocess, self.activation, logits=self.logits)
+        """One class against its absence: columns (absent, present)."""
+        one = Reading(self.network, self.preprocess, self.activation, logits=self.logits, exclusive=self.exclusive)
         one.column = column
         return one
 
@@ -80,7 +91,12 @@ def read_network(path: Path, contract: Contract) -> Reading:
     if not path.is_file():
         raise GradientError(f"there is no file {path}; give the classifier's ONNX, TorchScript or torch.export file")
     try:
-        network, logits = _onnx(path, contract) if path.suffix == ".onnx" else (_torch(path), _speaks_logits(contract))
+        exclusive = contract.activation is Activation.SOFTMAX
+        if path.suffix == ".onnx":
+            network, logits, softmax = _onnx(path, contract)
+            exclusive = exclusive or softmax
+        else:
+            network, logits = _torch(path), _speaks_logits(contract)
     except GradientError:
         raise
     except Exception as error:  # readers of files raise whatever their parts do
@@ -89,12 +105,15 @@ def read_network(path: Path, contract: Contract) -> Reading:
     preprocess = replace(contract.preprocess, dtype="UINT8") if contract.input.datatype == "UINT8" else contract.preprocess
     for parameter in network.parameters():
         parameter.requires_grad = False
-    reading = Reading(network, preprocess, contract.activation, logits=logits)
+    reading = Reading(network, preprocess, contract.activation, logits=logits, exclusive=exclusive)
     return reading if contract.column is None else reading.of_class(contract.column)
 
 
-def _onnx(path: Path, contract: Contract) -> tuple[nn.Module, bool]:
-    """The graph up to its logits where it ends in a softmax or a sigmoid of them, and before an output of class numbers or names."""
+def _onnx(path: Path, contract: Contract) -> tuple[nn.Module, bool, bool]:
+    """The graph up to its logits where it ends in a softmax or a sigmoid of them, and before an output of class numbers or names.
+
+    Beside it whether it answers logits, and whether a softmax of them was taken off.
+    """
     made_by, names = _producers(path)
     output = contract.output.name if contract.output.name in names else names[0] if len(names) == 1 else None
     if output is None:
@@ -104,8 +123,8 @@ def _onnx(path: Path, contract: Contract) -> tuple[nn.Module, bool]:
     if contract.labels_only or not _speaks_logits(contract):
         operator, source = made_by.get(output, ("", output))
         if operator in {"Softmax", "Sigmoid"}:
-            return OnnxModule(path, source).eval(), True
-    return OnnxModule(path, output).eval(), contract.labels_only or _speaks_logits(contract)
+            return OnnxModule(path, source).eval(), True, operator == "Softmax"
+    return OnnxModule(path, output).eval(), contract.labels_only or _speaks_logits(contract), False
 
 
 def _producers(path: Path) -> tuple[dict[str, tuple[str, str]], list[str]]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audit_plugin.core.errors import GradientError, TargetError
+from audit_plugin.core.errors import GradientError, TargetError, TargetUnreachableError
 from audit_plugin.target.wire import Wire
 
 Images = Float[Tensor, "n 3 h w"]
@@ -38,6 +38,8 @@ class ServedGradients:
         """Reads what the server says of the model.  Raises GradientError for one that is not a gradient of such a classifier."""
         try:
             told = wire.call("get_model_metadata", model, as_json=True)
+        except TargetUnreachableError:  # says nothing about the model, and no other rung would do
+            raise
         except TargetError as error:
             raise GradientError(
                 f"the server has no gradient model {model!r} ({error}); write it with `audit-plugin engines export-vjp`, or choose "

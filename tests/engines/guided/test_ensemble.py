@@ -65,17 +65,17 @@ def test_seeds_of_particles_are_all_different():
 
 
 def test_a_change_that_chance_does_not_make_is_reached():
-    """The score asks for a bar that is brighter than variation alone makes it: best of 32 unguided finds it for few, guidance for all."""
+    """The score asks for a bar that is brighter than variation alone makes it: best of 32 unguided finds it for none, guidance for all."""
     data = torch.cat(
         [
             faces(30, marked, bar, seed)
             for seed, (marked, bar) in enumerate([(False, -0.4), (False, 0.4), (True, -0.4), (True, 0.4)])
         ]
     )
-    images = faces(12, marked=False, brightness=-0.4, seed=9)
+    images = faces(12, marked=False, brightness=-0.5, seed=9)
 
     def brightness(x):
-        return 12 * (x[:, :, 4:, 1:5].mean((1, 2, 3)) - 0.3)
+        return 12 * (x[:, :, 4:, 1:5].mean((1, 2, 3)) - 0.38)
 
     def asked(server):
         return Editing(
@@ -85,7 +85,7 @@ def test_a_change_that_chance_does_not_make_is_reached():
 
     by_chance = free_pass(asked(Server(brightness)), signals=(0.7,), k=32)
     guided = ensemble(asked(Server(brightness)), EnsembleOptions(signals=(0.7, 0.35), reach=(math.inf, math.inf)), attempts=1)
-    assert sum(each.success for each in by_chance) <= 1
+    assert not any(each.success for each in by_chance)
     assert all(each.success for each in guided)
     assert all(each.queries == 32 and each.network_rows == 32 * 25 for each in by_chance)
 

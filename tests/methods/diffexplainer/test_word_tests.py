@@ -101,3 +101,12 @@ def test_limits_hold_for_all_words_together():
     assert alone.effect == word_effect(alone.taken, alone.taken_without, level=0.95)
     assert many[0].effect == word_effect(alone.taken, alone.taken_without, level=0.995)
     assert many[0].effect.difference.low < alone.effect.difference.low
+
+
+def test_a_unit_goes_by_its_activation_and_not_by_a_decision_that_it_never_makes():
+    """Its activation rises by half a standard deviation without ever passing the bound."""
+    asked = Planted(weights=({"ruler": 0.5},), base=-100.0, noise=0.3)
+    tested = check_words(asked, CONTEXTS, words("sofa", "ruler"), 0, SMALL, graded=True, by_score=True)
+    assert [(one.word.word, one.causes) for one in tested] == [("ruler", True), ("sofa", False)]
+    assert not tested[0].effect.causes
+    assert tested[0].shift.low > 0.2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from audit_plugin.core.errors import GradientError
+from audit_plugin.core.errors import GradientError, TargetUnreachableError
 from audit_plugin.target.gradients import GradientOptions, Pooled, Rung, StudentOptions, agreement, guide, ladder
 from tests.fixtures.networks import WEIGHT, colour_network, expected_logits
 from tests.target.gradients.deployed import Coarse
@@ -69,6 +69,19 @@ def test_without_a_gradient_the_server_itself_is_searched(decimals):
     assert (found.rung, found.judge, target.asked) == (Rung.FREE, None, 0)
     assert ("labels alone" in found.said) == (decimals is None)
     assert "no gradient model 'colours_vjp'" in found.passed_over[0]
+
+
+def test_a_server_that_is_away_is_no_server_without_a_gradient():
+    """An error, in place of a search that costs a hundred times as many questions."""
+
+    class Away:
+        def call(self, *_what, **_named):
+            raise TargetUnreachableError("nobody answers")
+
+    target = Coarse()
+    target.wire = Away()
+    with pytest.raises(TargetUnreachableError, match="nobody answers"):
+        guide(GradientOptions(), target, IMAGES)
 
 
 def test_students_of_labels_are_refused_before_anything_is_asked():
