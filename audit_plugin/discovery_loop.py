@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import structlog
 
 from audit_plugin.bank.edit_store import edit_store
 from audit_plugin.bank.prompted import PromptStudio
@@ -44,6 +45,7 @@ from audit_plugin.target.preprocess import to_input
 from audit_plugin.target.triton import TritonClassifier
 from audit_plugin.wiring import Installation, engine_errors, generator_digest
 
+LOG = structlog.get_logger(__name__)
 REAL = 256
 """Real images that say what units usually answer, and whether the generator's domain fits."""
 PROBE_PAIRS = 150
@@ -83,7 +85,11 @@ class DiscoveryLoop:
             found, subjects=pointed(found.subjects, nodes), proposed=(*self._accepted_before(found), *(told for _, told in decided))
         )
         self._write(nodes)
-        keep_discovery(self.installation.loaded, whole)
+        before = known_discovery(self.installation.loaded, found.model, found.version)
+        if found.stopped and before is not None and not before.stopped:
+            LOG.warning("a discovery that a limit ended does not replace the whole one from before", model=found.model, whole=before.made_at)
+        else:
+            keep_discovery(self.installation.loaded, whole)
         return whole
 
     def _probed(self, node: Node) -> Node:

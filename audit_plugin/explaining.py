@@ -42,6 +42,8 @@ SIGNALS = (0.3, 0.45, 0.63, 0.78, 0.9)
 KEPT_CLASS = 0.95
 SCORED = ("ensemble", "evolution", "time")
 """Methods that need no gradient."""
+OWN_START = ("dvce", "ace", *SCORED)
+"""Methods that start where they start, so that no start is looked for."""
 POOL_STARTS = (0.63, 0.78, 0.45, 0.9, 0.3)
 """Of pictures that students are taught with, first ones first."""
 STUDENTS = "students"
@@ -186,7 +188,7 @@ class Explaining:
         self._answers.begin(len(images))
         with self.errors(), self.lend() as pipeline:
             robust = self._robust if method == "dvce" else None
-            made = self._proposer(pipeline).propose(
+            made = self._proposer(pipeline, method).propose(
                 method, images, seeds, targets, ask, judge=judge, robust=robust, free=self.asked.free
             )
         if watched is not None and judge is not None:
@@ -265,7 +267,8 @@ class Explaining:
         labels = self.target.info.labels if self.asked.method == "ldce" else ()
         return tuple(f"a photo of a {label.replace('_', ' ')}" for label in labels)
 
-    def _proposer(self, pipeline: Any) -> Any:
+    def _proposer(self, pipeline: Any, method: str = "") -> Any:
+        """For a method; without one only for what is drawn with nobody to guide it."""
         from engines.guided.proposing import Proposer
 
         plan, steps = plan_of(self.asked), pipeline.diffusion.timesteps
@@ -274,7 +277,9 @@ class Explaining:
                 f"explain.kept: the editor has {steps} steps, of which {self.asked.kept} cannot be kept; ask for fewer"
             )
         proposer = Proposer(pipeline=pipeline, plan=plan)
-        return Proposer(pipeline=pipeline, plan=replace(plan, signal=self._signal(proposer)), names=self._names)
+        if method and method not in OWN_START:
+            plan = replace(plan, signal=self._signal(proposer))
+        return Proposer(pipeline=pipeline, plan=plan, names=self._names)
 
     def _signal(self, proposer: Any) -> float:
         """The configured start, or the deepest after which the model still gives 95 % of images the class it gave before."""

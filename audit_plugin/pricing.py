@@ -3,7 +3,7 @@
 from typing import Any
 
 from audit_plugin.config import ExplainConfig
-from audit_plugin.explaining import SIGNALS, TRIAL_IMAGES, plan_of
+from audit_plugin.explaining import OWN_START, SIGNALS, TRIAL_IMAGES, plan_of
 from audit_plugin.methods.counterfactuals.price import MostCounterfactuals, most_counterfactuals, targets_at_most
 from audit_plugin.target.guidance import GradientOptions, Rung
 
@@ -25,7 +25,7 @@ def price_of(asked: ExplainConfig, model: str, *, images: int, classes: int) -> 
     else:
         every = [most(plan, method, asked.free) for method in _methods(asked, options)]
         each = (max(one.queries for one in every), max(one.network_rows for one in every))
-        if asked.signal is None:
+        if asked.signal is None and set(_methods(asked, options)) - set(OWN_START):
             before.append((TRIAL_IMAGES * (1 + len(SIGNALS)), TRIAL_IMAGES * len(SIGNALS) * asked.kept))
     if options.rung is Rung.SURROGATE:
         before.append((options.queries, options.queries * asked.kept))

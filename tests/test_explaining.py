@@ -181,7 +181,8 @@ def test_the_start_is_found_once_and_remembered(tmp_path, pipeline):
         told.append(what)
 
     for free in (1, 2):  # pictures of another plan, so that they are made
-        found, _ = explaining(tmp_path, Coarse(EXACT), pipeline, progress=progress, signal=None, free=free)
+        asked = {"gradients": twin(tmp_path), "signal": None, "free": free}
+        found, _ = explaining(tmp_path, Coarse(EXACT), pipeline, progress=progress, **asked)
         found.studio.made([Wish("i0", 1)], found.ask)
         assert ("starts of counterfactuals" in told) == (free == 1)
         told.clear()
@@ -193,10 +194,19 @@ def test_more_steps_than_the_editor_has_are_refused(tmp_path, pipeline):
         found.studio.made([Wish("i0", 1)], found.ask)
 
 
+def test_no_start_is_looked_for_where_none_is_needed(tmp_path, pipeline):
+    """Particles have starts of their own."""
+    found, _ = explaining(tmp_path, Coarse(EXACT), pipeline, signal=None)
+    (made,) = found.studio.made([Wish("i0", 1)], found.ask)
+    assert found.method == "ensemble"
+    assert found.spent == [made.network_rows]
+
+
 def test_the_start_does_not_go_by_the_few_images_that_are_explained(tmp_path, pipeline):
     """It is kept for later runs, which may explain more: sixteen of all audited images are tried."""
-    few, _ = explaining(tmp_path, Coarse(EXACT), pipeline, n=1, signal=None)
-    every, _ = explaining(tmp_path, Coarse(EXACT), pipeline, n=20, signal=None)
+    asked = {"gradients": twin(tmp_path), "signal": None}
+    few, _ = explaining(tmp_path, Coarse(EXACT), pipeline, n=1, **asked)
+    every, _ = explaining(tmp_path, Coarse(EXACT), pipeline, n=20, **asked)
     found = replace(few, references=every.sources)
     (made,) = found.studio.made([Wish("i0", 1)], found.ask)
     assert found.spent[0] - made.network_rows >= 16

@@ -26,3 +26,11 @@ def test_where_a_gradient_is_not_sure_the_dearer_search_counts():
     assert queries() == queries(rung=Rung.FREE) == queries("ensemble")
     other = ExplainConfig(signal=0.6, gradients={"other": GradientOptions(file=Path("model.onnx"))})
     assert price_of(other, "m", images=8, classes=2).queries == queries("ensemble")
+
+
+@pytest.mark.parametrize(("method", "looked_for"), [("polyak", True), ("dime", True), ("dvce", False), ("ensemble", False)])
+def test_a_start_is_paid_for_where_it_is_looked_for(method, looked_for):
+    found, fixed = (
+        price_of(ExplainConfig(method=method, signal=signal), "m", images=8, classes=2).queries for signal in (None, 0.6)
+    )
+    assert (found > fixed) == looked_for

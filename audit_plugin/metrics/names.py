@@ -188,7 +188,7 @@ SPECS: tuple[MetricSpec, ...] = (
     _found(
         "discovered_cue_breach", "1 when the rise exceeds the policy's bound and the word is not core, else 0", unit="", labels=CUE
     ),
-    _found("discovery_stability_ratio", "Jaccard index of the words that independent restarts found, mean over pairs"),
+    _found("discovery_stability_ratio", "Jaccard index of the words that act in either half of the seeds"),
     _found(
         "discovered_words",
         "Words that proved to act, over all classes, by whether they belong to the class (core, spurious, mixed, unknown)",

@@ -102,7 +102,11 @@ class PairGraph:
 
     path: Path
     session: Any
-    name: str = "LPIPS"
+
+    @property
+    def name(self) -> str:
+        """LPIPS where the file's name says so: any distance of two pictures has such a graph."""
+        return "LPIPS" if "lpips" in self.path.stem.lower() else f"perceptual distance ({self.path.stem})"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -167,7 +171,12 @@ class FeatureDistance:
     def _taps(self, images: Images) -> list[NDArray[Any]]:
         (entry,) = self.session.get_inputs()
         out = [output.name for output in self.session.get_outputs()]
-        return answer(self.session, out, {entry.name: np.ascontiguousarray(images, np.float32)}, self.name)
+        maps = answer(self.session, out, {entry.name: np.ascontiguousarray(images, np.float32)}, self.name)
+        if flat := [name for name, each in zip(out, maps, strict=True) if np.ndim(each) != 4]:
+            raise DetectorError(
+                f"{str(self.path)!r} answers no feature maps (n, c, h, w) as {', '.join(flat)}; give a graph that does"
+            )
+        return maps
 
 
 def unit_channels(features: NDArray[Any]) -> NDArray[np.float64]:

@@ -44,7 +44,11 @@ class StudentOptions:
     """Length of that step: so many root mean squares over the pixels, on the scale of [-1, 1]."""
 
     def __post_init__(self) -> None:
-        if not self.widths or min(self.students, self.epochs, self.batch, *self.widths) < 1 or any(width % 4 for width in self.widths):
+        if (
+            not self.widths
+            or min(self.students, self.epochs, self.batch, *self.widths) < 1
+            or any(width % 4 for width in self.widths)
+        ):
             raise ValueError("students, epochs, batch and widths are 1 or more, and widths are multiples of 4")
         if not 0 < self.held_out < 1 or min(self.learning_rate, self.step) <= 0 or self.noise < 0:
             raise ValueError("held_out is a share in (0, 1), learning_rate and step are above 0, noise is not negative")

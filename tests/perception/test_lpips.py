@@ -81,7 +81,9 @@ def test_a_whole_lpips_is_given_pictures_from_minus_one_to_one(tmp_path):
     save(tmp_path / "pair.onnx", nodes, [(name, "f", ["n", 3, "h", "w"]) for name in "ab"], [("distance", ["n", 1, 1, 1])], {})
     distance = open_perceptual(PerceptualOptions(graph=str(tmp_path / "pair.onnx")))
     np.testing.assert_allclose(distance.between(FIRST, SECOND), 2 * np.abs(FIRST - SECOND).mean((1, 2, 3)), rtol=1e-4)
-    assert distance.name == "LPIPS"
+    assert "LPIPS" not in distance.name
+    named = (tmp_path / "pair.onnx").rename(tmp_path / "LPIPS_alex.onnx")
+    assert open_perceptual(PerceptualOptions(graph=str(named))).name == "LPIPS"
 
 
 def test_the_identity_is_that_of_network_and_heads(network):
@@ -90,8 +92,17 @@ def test_the_identity_is_that_of_network_and_heads(network):
     assert open_perceptual(first).fingerprint == open_perceptual(first).fingerprint != open_perceptual(plain).fingerprint
 
 
-def test_what_does_not_fit_is_refused(network):
-    """Heads of another network by their channels, or by their number; pictures that are too small."""
+def test_what_does_not_fit_is_refused(network, tmp_path):
+    """Heads of another network by their channels, or by their number; pictures that are too small; a graph without maps."""
+    save(
+        tmp_path / "flat.onnx",
+        [("ReduceMean", ["a"], "mean", {"axes": [2, 3], "keepdims": 0})],
+        [("a", "f", ["n", 3, "h", "w"])],
+        [("mean", ["n", 3])],
+        {},
+    )
+    with pytest.raises(DetectorError, match=r"no feature maps .* as mean"):
+        open_perceptual(PerceptualOptions(graph=str(tmp_path / "flat.onnx"))).between(FIRST, SECOND)
     graph, heads = str(network / "net.onnx"), str(network / "heads.npz")
     with pytest.raises(DetectorError, match="3 channels, the heads 1"):
         open_perceptual(PerceptualOptions(graph=graph, heads=heads, net="alex")).between(FIRST, SECOND)
