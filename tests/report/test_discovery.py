@@ -85,7 +85,7 @@ def test_prompts_words_pictures_and_pairs_are_shown(page):
     assert "by where the object is (segmentation)" in page
     assert 'from the object: <span class="num">0.10 [0.00, 0.20]' in page
     assert "▲</span> 63 % [53, 73] of the pictures taken for it" in page
-    assert "0.78 (Jaccard of restarts)" in page
+    assert "0.78 (Jaccard of either half of the seeds)" in page
     assert "marked (62 %)" in page
     assert "Two of the words are synonyms." in page
 
