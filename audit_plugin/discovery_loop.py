@@ -87,7 +87,9 @@ class DiscoveryLoop:
         self._write(nodes)
         before = known_discovery(self.installation.loaded, found.model, found.version)
         if found.stopped and before is not None and not before.stopped:
-            LOG.warning("a discovery that a limit ended does not replace the whole one from before", model=found.model, whole=before.made_at)
+            LOG.warning(
+                "a discovery that a limit ended does not replace the whole one from before", model=found.model, whole=before.made_at
+            )
         else:
             keep_discovery(self.installation.loaded, whole)
         return whole

@@ -134,7 +134,7 @@ def test_labels_alone_find_it_too(discovering):
     assert found.mode is Mode.LABELS
     assert {one.word for _, one in found.causes} == {"with a ruler"}
     assert all(one.shift is None for one in found.subjects[0].words)
-    assert found.fit.separation is None
+    assert found.fit.near_real is None
 
 
 @pytest.mark.parametrize(

@@ -151,8 +151,8 @@ class DomainFit:
     fits: bool
     said: str
     """One sentence, with its numbers."""
-    separation: Estimate | None = None
-    """How often thumbnails of generated pictures are told from those of real ones (0.5: not at all); None without real ones."""
+    near_real: Estimate | None = None
+    """Share of generated pictures whose thumbnails lie among those of real ones; None without real ones."""
     classes_reached: int = 0
     """Classes that some generated picture was taken for."""
     classes: int = 0

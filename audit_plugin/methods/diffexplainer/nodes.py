@@ -23,7 +23,13 @@ def proposals(
     """
     known = {plain(node.prompt_add or node.name) for node in tree.nodes}
     taken = [node.path.rpartition("/")[2] for node in tree.children(TOP)]
-    acting = [(one, word) for one in subjects for word in one.words if word.causes and word.part is not WordPart.CORE]
+    acting = [
+        (one, word)
+        for one in subjects
+        if one.kind == "class"  # what a unit responds to is told, and says nothing of what must not matter
+        for word in one.words
+        if word.causes and word.part is not WordPart.CORE
+    ]
     found: list[tuple[Node, ProposedNode]] = []
     for subject, word in sorted(acting, key=lambda both: (-both[1].effect.low, both[1].word)):
         if plain(word.word) in known:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from audit_plugin.methods.diffexplainer.domain import domain_fit, thumbnail, told_apart
+from audit_plugin.methods.diffexplainer.domain import among, domain_fit, thumbnail
 
 
 def pictures(colour, count=40, seed=0, size=32):
@@ -19,15 +19,15 @@ def pictures(colour, count=40, seed=0, size=32):
 def test_pictures_of_the_domain_fit():
     fit = domain_fit(2, 2, pictures((0.4, 0.5, 0.6), seed=1), pictures((0.4, 0.5, 0.6), seed=2))
     assert fit.fits
-    assert fit.separation.low < 0.6
+    assert fit.near_real.value > 0.5
     assert "taken for 2 of 2 classes" in fit.said
-    assert fit.said.endswith("(50 %: not at all).")
+    assert fit.said.endswith("of them could be real ones.")
 
 
 def test_pictures_of_something_else_do_not():
     fit = domain_fit(2, 2, pictures((0.8, 0.5, 0.2), seed=1), pictures((0.1, 0.1, 0.1), seed=2))
     assert not fit.fits
-    assert fit.separation.value > 0.95
+    assert fit.near_real.value < 0.05
     assert "take a generator of the model's domain" in fit.said
 
 
@@ -39,11 +39,17 @@ def test_half_of_the_classes_must_be_reached_two_at_least(reached, classes, fits
     drawn = pictures((0.5, 0.5, 0.5))
     for real in (None, drawn[:5]):
         fit = domain_fit(reached, classes, drawn, real)
-        assert (fit.fits, fit.separation, fit.classes_reached, fit.classes) == (fits, None, reached, classes)
+        assert (fit.fits, fit.near_real, fit.classes_reached, fit.classes) == (fits, None, reached, classes)
 
 
 def test_sizes_and_counts_may_differ():
-    """Thumbnails are of the same size, and as many of either kind are compared: more of one would be nearer by number alone."""
+    """Thumbnails are of the same size."""
     assert thumbnail(np.full((2, 3, 29, 31), 0.25, np.float32)) == pytest.approx(0.25)
     wide, few = pictures((0.5, 0.5, 0.5), 60, seed=3, size=48), pictures((0.5, 0.5, 0.5), 20, seed=4)
-    assert told_apart(wide, few).value < 0.8
+    assert among(wide, few).value > 0.5
+
+
+def test_a_part_of_the_domain_is_of_it():
+    """Prompts of one kind show less than the real pictures do."""
+    real = np.concatenate([pictures((level, 0.5, 0.5), 20, seed=at) for at, level in enumerate((0.2, 0.5, 0.8))])
+    assert among(pictures((0.5, 0.5, 0.5), seed=9), real).value > 0.5
