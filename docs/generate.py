@@ -270,7 +270,7 @@ def _diffex(f: Mapping[str, float]) -> tuple[str, str, str]:
 def _counterfactuals(f: Mapping[str, float]) -> tuple[str, str, str]:
     return (
         f"counterfactual images of 14 planted classifiers by the shipped diffusion over pixels, {f['images_gradient']:.0f} scenes",
-        f"a {f['dime_rows_over_ours']:.0f}th of DiME's network rows with a gradient; {f['queries_scores']:.0f} queries an image without",
+        f"1/{f['dime_rows_over_ours']:.0f} of DiME's network rows (on {f['images_dime']:.0f} scenes) with a gradient; {f['queries_scores']:.0f} queries an image without",
         (
             f"{f['flip_rate_gradient']:.0%} flipped with a gradient, {f['flip_rate_scores']:.0%} of {f['images_scores']:.0f} from scores alone, at "
             f"{f['l1_over_dime_gradient']:.2f} and {f['l1_over_dime_scores']:.2f} of DiME's change; {f['shortcuts_found']:.0f} of {f['shortcuts']:.0f} shortcuts "
