@@ -18,10 +18,9 @@ from audit_plugin.core.protocols import ConceptDetector
 from audit_plugin.core.tree import ConceptTree
 from audit_plugin.perception.probes import TogetherDetectors, open_probes
 from audit_plugin.report.document import write_whole
+from engines.pipelines.files import CAPTIONS
 
 LOG = structlog.get_logger(__name__)
-CAPTIONS = "captions.txt"
-"""In a generator's directory: captions of the kind that it was trained on."""
 
 
 def discovered_file(loaded: Loaded) -> Path:
