@@ -152,7 +152,9 @@ diffex:                           # what moves the scores when it alone is chang
     dose_images: 8                # pictures on which the strongest are tried at other strengths
     combine: {{size: 1}}            # 3 also changes up to three things together
 {_explain(truths, assets) if rows >= _ENOUGH else ""}
-server: {{url: "{url}"}}   # gRPC endpoint; TLS, tokens and restricted protocols go here too
+server:                           # gRPC endpoint; TLS, tokens and restricted protocols go here too
+  url: "{url}"
+  load: null                      # this server has no customers; without this line 20 requests a second, and none while others wait
 models:
 {models}
 

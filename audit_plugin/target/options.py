@@ -7,6 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from audit_plugin.target.load.options import LoadOptions
+
 
 class Activation(StrEnum):
     """What turns the model's output into class scores."""
@@ -130,6 +132,8 @@ class TargetOptions:
     """File with the value of that key."""
     priority: int | None = None
     """Priority level of the requests; the lowest that the model has when absent."""
+    load: LoadOptions | None = None
+    """What may be asked of this server, and when.  A configuration that says nothing gets the defaults; null: as fast as answers come."""
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,8 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from audit_plugin.core.errors import ConfigError, TargetError, TargetUnreachableError, UnknownModelError
+from audit_plugin.target.load.guard import guard_of
+from audit_plugin.target.load.pressure import metrics_of, statistics_of
 from audit_plugin.target.options import TargetOptions
 
 MARK = "audit-plugin"
@@ -64,6 +67,11 @@ class Wire:
         self._counts = QueryCounts()
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self.guard = None if options.load is None else guard_of(options.url, options.load)
+        """What the audit may ask of this server; shared by all connections to it."""
+        self._look = (
+            None if options.load is None else metrics_of(options.load.metrics) if options.load.metrics else statistics_of(self)
+        )
 
     @property
     def counts(self) -> QueryCounts:
@@ -92,10 +100,18 @@ class Wire:
         """The same, asking again with growing pauses while the server is away or overloaded."""
         for attempt in stamina.retry_context(on=self._worth_repeating, attempts=self.options.retries + 1, timeout=None):
             with attempt:
-                if method == "infer":
+                if method != "infer":
+                    return self.once(method, *arguments, **options)
+                with self._admitted(arguments):
                     self.count(requests=1, retries=int(attempt.num > 1))
-                return self.once(method, *arguments, **options)
+                    return self.once(method, *arguments, **options)
         raise AssertionError("stamina either returns or raises")
+
+    def _admitted(self, arguments: tuple[Any, ...]) -> AbstractContextManager[None]:
+        """Once the guard lets this inference request through."""
+        if self.guard is None:
+            return nullcontext()
+        return self.guard.admitted(int(arguments[1][0].shape()[0]), self._look)
 
     def close(self) -> None:
         """Close the connection; what is under way is given up and not repeated."""

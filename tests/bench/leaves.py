@@ -95,7 +95,7 @@ def _configured(options: argparse.Namespace, url: str) -> Loaded:
     """The documented configuration with this run's paths."""
     document = yaml.safe_load((ROOT / "docs" / "leaves.yaml").read_text())
     document["source"]["images"] = str((options.data / "images.zip").resolve())
-    document["server"]["url"] = url
+    document["server"] |= {"url": url, "load": None}
     if options.generator:
         shutil.copytree(options.generator, options.work / "generator", dirs_exist_ok=True)
     path = options.work / "audit.yaml"

@@ -67,7 +67,7 @@ def configured(data: Path, work: Path, url: str, images: int) -> Loaded:
             "where": {"split": "test", "audited": "1"},
         },
         "bank": {"path": "bank"},
-        "server": {"url": url},
+        "server": {"url": url, "load": None},
         "models": [
             {"model": f"leaf_{kind}", "label": "disease", "positive": "late_blight", "output": "probabilities"} for kind in KINDS
         ],

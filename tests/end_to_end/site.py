@@ -136,7 +136,7 @@ def _document() -> dict[str, Any]:
         "generator": {"path": "generator", "backend": "torch", "threads": 1},
         "detector": {"path": str(ASSETS / "detector" / "scenes.onnx")},
         "bank": {"plan": {"placebo_rows": 100, "replicate_rows": 5}},
-        "server": {"url": NOWHERE, "retries": 0, "deadline_seconds": 5},
+        "server": {"url": NOWHERE, "retries": 0, "deadline_seconds": 5, "load": None},
         "models": [
             {"model": "shape_background_100", "label": "label", "positive": "positive"},
             {"model": "shape_clean", "label": "label", "positive": "positive"},
