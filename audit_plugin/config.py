@@ -28,11 +28,12 @@ from audit_plugin.core.values import Role
 from audit_plugin.findings.policy import Policy, default_policy, load_policy, policy_from
 from audit_plugin.methods.depict import DepictOptions
 from audit_plugin.methods.diffex import DiffexLimits, DiffexOptions
-from audit_plugin.methods.diffexplainer.options import DiscoveryOptions, GradientSearch
+from audit_plugin.methods.diffexplainer.options import DiscoveryOptions, GradientSearch, SubspaceSearch
 from audit_plugin.methods.shortcut import ShortcutOptions
 from audit_plugin.perception.edit_checks import Validity
 from audit_plugin.perception.features import FeatureOptions
 from audit_plugin.perception.lpips import PerceptualOptions
+from audit_plugin.perception.segmenters import SegmenterOptions
 from audit_plugin.perception.task import TrainingOptions
 from audit_plugin.sources.folder import FolderOptions
 from audit_plugin.statistics.metrics import METRICS
@@ -350,17 +351,23 @@ class DiscoverConfig:
     contexts: tuple[str, ...] = ("a photo",)
     """Prompts that words are put behind ("a photo of sand"), for generators that understand any sentence."""
     named: bool = False
-    """Ask once more with the class's own name in the prompt; needs ``contexts``, and a generator that knows the classes."""
+    """Ask once more with what the class is about in the prompt: its word in ``objects``, else its own name.  Only of generators that know it."""
     words: str = ""
     """Text file with words to try, one a line, beside those of the concept tree, the captions and the generator's own vocabulary."""
     objects: Mapping[str, str] = field(default_factory=dict)
     """Class -> the word for what it is about.  Says what is core, where it is in the picture, and whether it is missing."""
     tree: str = ""
     """Concept tree that proposed nodes are written into; ``discovered.yaml`` beside the bank when empty."""
+    captioner: VisionOptions | None = None
+    """A vision model that says what drawn pictures show; what it says oftener of those that are taken for a class becomes a word to test."""
+    segmenter: SegmenterOptions | None = None
+    """A network that finds the classes' objects: says whether they are missing, and whether a response comes from them."""
     options: DiscoveryOptions = field(default_factory=DiscoveryOptions)
     """Numbers of words, seeds and pictures."""
     gradient: GradientSearch = field(default_factory=GradientSearch)
     """How soft prompts are searched for, in gradient mode."""
+    subspace: SubspaceSearch | None = None
+    """Search blends of each subject's best words too, by the server's answers alone; words and their compositions only when null."""
     limits: DiffexLimits = field(default_factory=DiffexLimits)
     """Most that one model's discovery may take."""
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
@@ -674,6 +681,7 @@ def _rooted(config: Config, directory: Path) -> Config:
             captions=at(config.discover.captions),
             words=at(config.discover.words),
             tree=at(config.discover.tree),
+            segmenter=config.discover.segmenter and replace(config.discover.segmenter, file=at(config.discover.segmenter.file)),
         ),
         store=at(config.store),
         report=at(config.report),
@@ -684,7 +692,7 @@ def _model(config: Config, at: int, directory: Path) -> AuditedModel:
     """``label``, ``positive`` and ``truth`` belong to the audit, all other keys to the target, before those that all models share."""
     entry, columns, where = config.models[at], config.source.label_columns, f"models.{at}"
     own = {key: entry[key] for key in entry.keys() & _AUDIT_KEYS}
-    target = {**config.server, **{key: value for key, value in entry.items() if key not in own}}
+    target = {"load": {}, **config.server, **{key: value for key, value in entry.items() if key not in own}}
     if isinstance(target.get("version"), int):  # YAML reads the number of a version as a number
         target["version"] = str(target["version"])
     model: AuditedModel = _checked(_adapter(AuditedModel), {**own, "target": target}, AuditedModel, where)

@@ -15,33 +15,34 @@ import structlog
 from audit_plugin.bank.flips import answers
 from audit_plugin.bank.prompted import PromptStudio
 from audit_plugin.concepts.phrasing import CaptionForms, Phrasing, Sentences
+from audit_plugin.concepts.picture_captions import Captioner
 from audit_plugin.config import DiscoverConfig
 from audit_plugin.core.diffex_results import ScoreKind
-from audit_plugin.core.discovery_results import Discovery, DomainFit, FoundWord, Mode, WordPart
+from audit_plugin.core.discovery_results import Discovery, DomainFit, FoundWord, Mode
 from audit_plugin.core.errors import ConfigError
-from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.protocols import ConceptDetector, Images, Progress, Scores, ScoreTable
-from audit_plugin.core.seeds import seed
+from audit_plugin.core.seeds import digest
 from audit_plugin.core.tree import ConceptTree, Node, NodeKind
 from audit_plugin.core.values import Concept
 from audit_plugin.discovered import lines_of
 from audit_plugin.methods.diffex.scores import ClassScores, class_scores
 from audit_plugin.methods.diffexplainer.asking import Answers, LimitReachedError
-from audit_plugin.methods.diffexplainer.deciding import covered, drawn_masks, occlusion_share, part_of
 from audit_plugin.methods.diffexplainer.domain import domain_fit
-from audit_plugin.methods.diffexplainer.run import Discovered, Discoverer, Subject
+from audit_plugin.methods.diffexplainer.parts import Parts
+from audit_plugin.methods.diffexplainer.picture_words import PictureWords
+from audit_plugin.methods.diffexplainer.run import Discovered, Discoverer, Look, Subject
+from audit_plugin.methods.diffexplainer.subspace import Searcher, SpanOf
 from audit_plugin.methods.diffexplainer.units import UnitReader
 from audit_plugin.methods.diffexplainer.word_bank import BankWord, plain, word_bank
 from audit_plugin.methods.diffexplainer.word_search import Contexts
-from audit_plugin.methods.diffexplainer.word_tests import Tested, estimate
-from audit_plugin.statistics.intervals import wilson
+from audit_plugin.perception.image_text_models import ImageTextModel
+from audit_plugin.perception.segmenters import Segmenter
+from audit_plugin.sources.images import to_uint8
 from audit_plugin.target.triton import TritonClassifier
 
 LOG = structlog.get_logger(__name__)
 
 MOST_CLASSES = 50
-COVERED = 24
-"""Pictures in which the object, and then all else, is covered."""
 FITTED = 64
 """Generated and real pictures that say whether the domain fits."""
 
@@ -66,13 +67,24 @@ class Discovering:
     """Reads whether a class's object is there, where it knows it."""
     real: Callable[[int], Images] = field(default=lambda _count: np.zeros((0, 3, 1, 1), np.float32))
     """So many real pictures; fewer where there are none."""
+    real_of: Callable[[str], Images] = field(default=lambda _name: np.zeros((0, 3, 1, 1), np.float32))
+    """Real pictures of a class, by their labels."""
+    captioner: Captioner | None = None
+    image_text: Callable[[], ImageTextModel] | None = None
+    """Opens the model that words are held against pictures by."""
+    segmenter: Segmenter | None = None
+    """Finds the classes' objects."""
     units: Sequence[UnitReader] = ()
     prepare: Callable[[Subject], Subject] = lambda subject: subject
     """Adds words and prompts that a gradient speaks for."""
+    spans: Callable[[Callable[[Sequence[str], str], Answers]], SpanOf] | None = None
+    """Given who answers about stored pictures: blends of prompts, which `discover.subspace` searches."""
     mode: Mode = Mode.SCORES
     mode_said: str = ""
     spent: Mapping[str, int] = field(default_factory=dict)
     """Network rows of gradients (``gradients``), and of all that was drawn or compared beside stored pictures (``rows``)."""
+    sent: list[int] = field(default_factory=lambda: [0])
+    """Pictures that the server was asked about so far."""
     progress: Progress = lambda *_: None
 
     def run(self) -> Discovery:
@@ -85,9 +97,12 @@ class Discovering:
             bank=bank,
             name=self.audit,
             graded=not self.target.labels_only,
-            decide=self._decide,
-            prepare=lambda subject: self._known(self.prepare(subject)),
-            absent=self._absent,
+            decide=self.parts.decide,
+            prepare=lambda subject: self.parts.noted(self._known(self.prepare(subject))),
+            absent=self.parts.absent,
+            look=self._look(bank),
+            phrases=self._phrases,
+            search=self._searcher,
             kinds={node.path: node.kind for node in self.tree.nodes},
             options=self.asked.options,
             progress=self.progress,
@@ -108,7 +123,8 @@ class Discovering:
             model=info.model,
             version=info.version,
             mode=Mode.LABELS if self.target.labels_only and self.mode is Mode.SCORES else self.mode,
-            mode_said=self.mode_said or "words and their compositions, by the server's answers alone",
+            mode_said=(self.mode_said or "words and their compositions, by the server's answers alone")
+            + ("" if self._searcher is None else "; then blends of each subject's best words, by its answers"),
             generator=self.generator,
             words=words,
             contexts=len(self.phrasing.contexts),
@@ -122,6 +138,19 @@ class Discovering:
             stopped=found.stopped,
             notes=self._notes(),
         )
+
+    @property
+    def _searcher(self) -> Searcher | None:
+        """Where blends are searched.  Raises ConfigError for NES on labels, which are too coarse for its differences."""
+        asked, target = self.asked.subspace, self.target
+        if asked is None or self.spans is None:
+            return None
+        if asked.method == "nes" and target.labels_only:
+            raise ConfigError(
+                f"discover.subspace.method: nes needs scores, and {target.info.model} answers with labels alone; use cmaes or auto"
+            )
+        spans, verify = self.spans(self.answers), self.asked.options.verify
+        return Searcher(span=spans, search=asked, name=self.audit, verify=verify, progress=self.progress)
 
     def _known(self, subject: Subject) -> Subject:
         """The subject's own words with the nodes that say them."""
@@ -152,10 +181,12 @@ class Discovering:
                 )
         names = (self.asked.classes or labels)[:MOST_CLASSES]
         found = [Subject(name=name, column=labels.index(name)) for name in names]
-        if self.asked.named and isinstance(self.phrasing, Sentences):
+        if self.asked.named:
+            told = {name: self._naming(name) for name in names}
             found += [
-                Subject(name=name, column=labels.index(name), phrasing=Sentences((f"a photo of a {name.replace('_', ' ')}",)))
-                for name in names
+                Subject(name=name, column=labels.index(name), phrasing=phrasing)
+                for name, phrasing in told.items()
+                if phrasing is not None
             ]
         column = len(labels)
         for reader in self.units:
@@ -163,6 +194,16 @@ class Discovering:
                 found.append(Subject(name=f"{reader.output}[{unit}]", kind="unit", column=column))
                 column += 1
         return found
+
+    def _naming(self, name: str) -> Phrasing | None:
+        """Prompts that say what the class is about: its object's word, else its own name; None where captions have no place for that."""
+        word = self.asked.objects.get(name, name.replace("_", " "))
+        if isinstance(self.phrasing, Sentences):
+            return Sentences((f"a photo of a {word}",))
+        if not isinstance(self.phrasing, CaptionForms) or plain(word) not in {plain(one) for one in self.phrasing.phrases}:
+            return None
+        said = [told for one in self.phrasing.contexts if (told := self.phrasing.add(one, [word])) is not None]
+        return replace(self.phrasing, contexts=tuple(dict.fromkeys(said))) if said else None
 
     def _ask(self, prompts: Sequence[str], seeds: Sequence[int], what: str) -> Answers:
         return self.answers(self.studio.shas(prompts, seeds, what), what)
@@ -187,30 +228,33 @@ class Discovering:
             self.scores,
             self.studio.store.pictures.pixels,
             shas if len(new) <= self._left else new[: int(self._left)],
-            sent=self._sent,
+            sent=self.sent,
             progress=lambda done, total, _what: self.progress(done, total, f"answers on {what}"),
+            what="words",
         )
         if not known.keys() >= set(shas):
             raise LimitReachedError("classifier_queries")
         return np.stack([known[sha] for sha in shas])
 
     def _told(self, images: Images) -> ClassScores:
-        """What the model says of pictures whose scores are not kept.  Raises LimitReachedError."""
-        if len(images) > self._left:
+        """What the model says of pictures that are not stored, by their pixels; asked for once too.  Raises LimitReachedError."""
+        shas = [digest("shown", image.tobytes().hex()) for image in to_uint8(images)]
+        known = dict(self.scores.get(self.target.info.id, shas))
+        new = {sha: at for at, sha in enumerate(shas) if sha not in known}
+        if len(new) > self._left:
             raise LimitReachedError("classifier_queries")
-        told = self._class_scores(self.target.predict(images))
-        self._sent[0] += len(images)
-        return told
+        if new:
+            told = dict(zip(new, self.target.predict(images[list(new.values())]), strict=True))
+            self.sent[0] += len(new)
+            self.scores.add(self.target.info.id, told)
+            known |= told
+        return self._class_scores(np.stack([known[sha] for sha in shas]))
 
     @property
     def _left(self) -> float:
         """Queries that the limit still pays for."""
         limit = self.asked.limits.classifier_queries
-        return math.inf if limit is None else max(0, limit - self._sent[0])
-
-    @cached_property
-    def _sent(self) -> list[int]:
-        return [0]
+        return math.inf if limit is None else max(0, limit - self.sent[0])
 
     def _class_scores(self, scores: Scores) -> ClassScores:
         kind = ScoreKind.LABELS if self.target.labels_only else ScoreKind.PROBS
@@ -218,77 +262,45 @@ class Discovering:
             kind = ScoreKind.SIGMOID
         return class_scores(scores, kind)
 
-    def _decide(self, subject: Subject, tested: Tested) -> tuple[WordPart, Estimate | None, str]:
-        """The person's word in the tree first, then what the class is said to be about, then where the response comes from."""
-        word = tested.word
-        if word.node:
-            node = self.tree.node(word.node)
-            by = "person" if node.source == "person" else "tree"
-            if node.kind is NodeKind.CORE:
-                return WordPart.CORE, None, by
-            proposed = (
-                node.source == "diffexplainer" and node.kind is NodeKind.NUISANCE
-            )  # the kind of every proposal: nobody's word
-            if node.kind.must_not and not proposed:
-                return WordPart.SPURIOUS, None, by
-        if plain(word.word) in {plain(one) for one in self._objects(subject)}:
-            return WordPart.CORE, None, "person"
-        inside = self._inside(subject, tested)
-        return (WordPart.UNKNOWN, None, "") if inside is None else (part_of(inside), inside, "occlusion")
+    @property
+    def _phrases(self) -> list[str]:
+        """What pictures may be said to show, beside the bank's words."""
+        return [*(node.prompt_add for node in self.tree.editable if node.prompt_add), *self.phrasing.phrases]
 
-    def _objects(self, subject: Subject) -> list[str]:
-        """Words for what the subject is about."""
-        core = [node.prompt_add for node in self.tree.editable if node.kind is NodeKind.CORE and node.prompt_add]
-        named = self.asked.objects.get(subject.name)
-        return [named, *core] if named else core
+    def _look(self, bank: Sequence[BankWord]) -> Look | None:
+        """Who looks at pictures, where anybody does."""
+        if self.captioner is None and self.image_text is None:
+            return None
+        return PictureWords(
+            audit=self.audit,
+            studio=self.studio,
+            phrasing=self.phrasing,
+            words=[*(word.word for word in bank), *self._phrases],
+            names=[label.replace("_", " ") for label in self.target.info.labels],
+            captioner=self.captioner,
+            open_model=self.image_text,
+            known=self._known,
+            q=self.asked.options.q,
+            progress=self.progress,
+        )
 
-    def _inside(self, subject: Subject, tested: Tested) -> Estimate | None:
-        """The object's share of the response: pictures are drawn again without the object, which shows where it was, and covered there."""
-        objects, pairs = self._objects(subject), list[tuple[int, str]]()
-        for at in np.flatnonzero(tested.taken).tolist():
-            prompt = tested.pairs[at][1].prompt
-            thing = next(
-                (one for one in objects if plain(one) != plain(tested.word.word) and self.phrasing.said(prompt, one)), None
-            )
-            if thing is not None and (without := self.phrasing.remove(prompt, thing)) != prompt:
-                pairs.append((at, without))
-            if len(pairs) == COVERED:
-                break
-        if len(pairs) < COVERED // 3 or subject.kind == "unit":
-            return None
-        shown = self.studio.images([tested.shas[at][1] for at, _ in pairs])
-        others = self.studio.shas(
-            [prompt for _, prompt in pairs], [tested.pairs[at][1].seed for at, _ in pairs], "pictures without the object"
+    @cached_property
+    def parts(self) -> Parts:
+        """Who says what belongs to a class."""
+        units = [(reader, unit) for reader in self.units for unit in reader.units]
+        return Parts(
+            audit=self.audit,
+            tree=self.tree,
+            objects=self.asked.objects,
+            phrasing=self.phrasing,
+            studio=self.studio,
+            told=lambda images: self._told(images).log_odds,
+            segmenter=self.segmenter,
+            real_of=self.real_of,
+            units=dict(enumerate(units, len(self.target.info.labels))),
+            detector=self.detector,
+            concepts=self.concepts,
         )
-        masks = drawn_masks(shown, self.studio.images(others))
-        held = masks.mean((1, 2)) > 0
-        shown, masks = shown[held], masks[held]
-        if len(shown) < COVERED // 3:
-            return None
-        before, no_object, no_rest = (
-            self._told(images).log_odds[:, subject.column] for images in (shown, covered(shown, masks), covered(shown, ~masks))
-        )
-        area = masks.mean((1, 2))
-        return occlusion_share(before - no_object, before - no_rest, area, seed=seed(self.audit, "covered") % 2**32)
-
-    def _absent(self, subject: Subject, shas: Sequence[str]) -> Estimate | None:
-        """By the detector, where it knows the word for the class's object."""
-        thing = self.asked.objects.get(subject.name)
-        if thing is None or self.detector is None or not shas:
-            return None
-        found = next(
-            (
-                (concept.name, level)
-                for concept in self.concepts
-                for level, phrase in enumerate(concept.phrases)
-                if plain(phrase) == plain(thing)
-            ),
-            None,
-        )
-        if found is None:
-            return None
-        read = self.detector.read(self.studio.images(shas))[found[0]]
-        return estimate(wilson(int((read.argmax(1) != found[1]).sum()), len(shas)))
 
     def _fit(self, found: Discovered) -> DomainFit:
         """Where a budget is spent, from what was seen before that; nothing is said of a generator of which nothing was."""
@@ -312,8 +324,16 @@ class Discovering:
 
     def _notes(self) -> tuple[str, ...]:
         notes = list[str]()
-        if self.asked.named and isinstance(self.phrasing, CaptionForms):
-            notes.append("captions of this generator do not name the classes: the run with their names was left out")
+        if self.captioner is not None and self.captioner.why:
+            notes.append(f"pictures were described no further, and words come from elsewhere alone: {self.captioner.why}")
+        nameless = [
+            name for name in self.asked.classes or self.target.info.labels if self.asked.named and self._naming(name) is None
+        ]
+        if nameless:
+            notes.append(
+                f"captions of this generator do not say {', '.join(nameless[:3])}: the run with the name was left out; give their words as "
+                "`discover.objects`"
+            )
         if len(self.target.info.labels) > MOST_CLASSES and not self.asked.classes:
             notes.append(f"only the first {MOST_CLASSES} classes were asked about; name others as `discover.classes`")
         if not self.asked.objects and not any(node.kind is NodeKind.CORE for node in self.tree.editable):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
@@ -16,7 +17,7 @@ from audit_plugin.concepts.phrasing import Phrasing
 from audit_plugin.concepts.tree_io import read_tree, tree_to_yaml
 from audit_plugin.config import AuditedModel, DiscoverConfig, ExplainConfig
 from audit_plugin.core.discovery_results import Discovery, Mode, ProposedNode
-from audit_plugin.core.errors import AuditError, ConfigError
+from audit_plugin.core.errors import AuditError, ConfigError, GradientError
 from audit_plugin.core.protocols import Images, Scores, ScoreTable
 from audit_plugin.core.seeds import digest, seed
 from audit_plugin.core.tree import ConceptTree, Node
@@ -30,10 +31,14 @@ from audit_plugin.discovered import (
     probe_folder,
 )
 from audit_plugin.discovering import Discovering, budgeted
+from audit_plugin.methods.diffexplainer.asking import Answers
+from audit_plugin.methods.diffexplainer.lifts import MOST
 from audit_plugin.methods.diffexplainer.nodes import chosen, pointed, proposals, with_probe, with_proposals
-from audit_plugin.methods.diffexplainer.units import UnitReader, usual
+from audit_plugin.methods.diffexplainer.subspace import SpanOf
+from audit_plugin.methods.diffexplainer.units import UnitReader, activations, usual
 from audit_plugin.methods.diffexplainer.word_bank import word_bank
 from audit_plugin.methods.diffexplainer.word_search import Contexts
+from audit_plugin.onlookers import captioner_of, image_text_of, segmenter_of
 from audit_plugin.perception.probes import LEVELS, reads, train_probe
 from audit_plugin.report.document import write_whole
 from audit_plugin.sources.images import square, to_float
@@ -41,13 +46,19 @@ from audit_plugin.studios import audited_tree, sources_of
 from audit_plugin.target.features import ServedRows
 from audit_plugin.target.guidance import GradientOptions, Rung
 from audit_plugin.target.hidden import SUFFIX
+from audit_plugin.target.options import PreprocessOptions
 from audit_plugin.target.preprocess import to_input
 from audit_plugin.target.triton import TritonClassifier
 from audit_plugin.wiring import Installation, engine_errors, generator_digest
 
+if TYPE_CHECKING:  # ends in torch
+    from audit_plugin.soft_prompts import Aim
+
 LOG = structlog.get_logger(__name__)
 REAL = 256
 """Real images that say what units usually answer, and whether the generator's domain fits."""
+CALIBRATING = 64
+"""Real images of a class that a segmenter's threshold is calibrated on."""
 PROBE_PAIRS = 150
 """Seeds with and without a word that its probe is taught by and judged on."""
 Confirm = Callable[[ProposedNode], bool]
@@ -140,11 +151,17 @@ class DiscoveryLoop:
         pictures = len(words) * asked.seeds_of(len(words)) + subjects * min(
             each, len(words) * (asked.again_seeds + asked.pairs) + each
         )
+        blended, blends = self.asked.subspace, subjects * len(models)
+        own = 0 if blended is None else blends * (blended.budget + 2 * asked.verify)
+        by_labels = 0 if blended is None else blends * (blended.labels_budget - blended.budget)
+        looked = MOST * blends if self.asked.captioner is not None or image_text_of(self.installation.loaded) is not None else 0
         return {
             "words": len(words),
             "classes": subjects,
-            "pictures_at_most": pictures,
-            "classifier_queries_at_most": pictures * len(models),
+            "pictures_at_most": pictures + own + looked,
+            "classifier_queries_at_most": pictures * len(models) + own,
+            **({} if self.asked.captioner is None else {"captions_at_most": 2 * looked}),
+            **({} if blended is None else {"further_queries_where_labels_alone": max(0, by_labels)}),
             "network_rows_limit": self.asked.limits.network_rows or "none",
         }
 
@@ -169,10 +186,30 @@ class DiscoveryLoop:
             concepts=concepts,
             detector=installation.detector if concepts and Path(config.detector.path).exists() else None,
             real=self._real,
+            real_of=lambda name: self._real(CALIBRATING, labelled=(self._label_of(classifier.info.model), name)),
+            captioner=captioner_of(installation.loaded, studio.store.pictures),
+            image_text=image_text_of(installation.loaded),
+            segmenter=segmenter_of(asked.segmenter, classifier.wire, installation.picture_size),
             units=self._units(classifier),
+            spans=None if asked.subspace is None else self._spans(studio),
             progress=installation.progress,
         )
         return discovering if asked.mode == "scores" else self._by_gradient(discovering)
+
+    def _spans(self, studio: PromptStudio) -> Callable[[Callable[[Sequence[str], str], Answers]], SpanOf]:
+        """Blends of prompts, drawn by the generator; it is loaded when one is missing."""
+        from audit_plugin.blends import Blends
+
+        def spans(answers: Callable[[Sequence[str], str], Answers]) -> SpanOf:
+            return Blends(
+                lend=lambda: self.installation.generator.lend(),  # noqa: PLW0108  # the generator is loaded when it is first lent
+                errors=engine_errors,
+                studio=studio,
+                answers=answers,
+                workers=lambda: self.installation.generator.workers,
+            ).span
+
+        return spans
 
     def _by_gradient(self, discovering: Discovering) -> Discovering:
         """With soft prompts, where the model's gradient can be had.  Raises ConfigError where it cannot and nothing else was asked for."""
@@ -192,15 +229,17 @@ class DiscoveryLoop:
                 f"discover.mode: gradient needs the gradient of {target.info.model}, and there is none ({why}); give "
                 f"`explain.gradients.{target.info.model}.file`, or use mode scores"
             )
+        aims, units_said = self._aims(discovering, found.judge, options, images)
         soft = SoftPrompts(
             audit=discovering.audit,
             lend=installation.generator.lend,
             errors=engine_errors,
-            judge=found.judge,
+            aims=aims,
+            exclude=[part for label in target.info.labels for part in label.replace("_", " ").split()],
             phrasing=discovering.phrasing,
             studio=discovering.studio,
             answers=discovering.answers,
-            options=asked.gradient,
+            options=asked.gradient if asked.captioner is None else replace(asked.gradient, described=0),  # captions say it better
             verify=asked.options.verify,
             shown=asked.options.pictures,
             progress=installation.progress,
@@ -208,10 +247,38 @@ class DiscoveryLoop:
         return replace(
             discovering,
             mode=Mode.GRADIENT,
-            mode_said=f"soft prompts by the gradient of the {found.rung.value}: {found.said}",
-            prepare=lambda subject: soft.hints(subject) if subject.kind == "class" else subject,
+            mode_said="; ".join([f"soft prompts by the gradient of the {found.rung.value}: {found.said}", *units_said]),
+            prepare=soft.hints,
             spent=soft.spent,
         )
+
+    def _aims(
+        self, discovering: Discovering, judge: Any, options: GradientOptions, images: Images
+    ) -> tuple[dict[tuple[str, int], "Aim"], list[str]]:
+        """What every class and unit is climbed by, and what is said of the units' file.  Units without one are asked by their answers alone."""
+        from audit_plugin.soft_prompts import class_aim, unit_aim
+        from audit_plugin.target.gradients import check_units, read_units
+
+        target = discovering.target
+        column = len(target.info.labels)
+        aims = {("class", at): class_aim(judge, at, self.asked.gradient.enough) for at in range(column)}
+        said = list[str]()
+        for reader in discovering.units:
+            columns, column = range(column, column + len(reader.units)), column + len(reader.units)
+            if options.file is None:
+                said.append(f"{reader.output} by answers alone: no file is named")
+                continue
+            try:
+                units = read_units(options.file, target.contract, reader.output)
+                said.append(f"{reader.output}: {check_units(units, images, reader.ask(images), reader.units, reader.usual.sd)}")
+            except GradientError as error:
+                said.append(f"{reader.output} by answers alone: {error}")
+                continue
+            aims |= {
+                ("unit", at): unit_aim(units, unit, reader.usual, place)
+                for place, (at, unit) in enumerate(zip(columns, reader.units, strict=True))
+            }
+        return aims, said
 
     @cached_property
     def _studio(self) -> PromptStudio:
@@ -267,9 +334,15 @@ class DiscoveryLoop:
 
             return whole_words(Path(self.installation.loaded.generator.path))
 
-    def _real(self, count: int) -> Images:
+    def _label_of(self, model: str) -> str:
+        """Column of the table with the classes that a model answers."""
+        return next((one.label for one in self.installation.loaded.models if one.target.model == model), "")
+
+    def _real(self, count: int, labelled: tuple[str, str] | None = None) -> Images:
+        """So many real images, of one class by its column and name where that is given."""
         installation = self.installation
-        sources = sources_of(installation.source.rows, dict(installation.real.by_row), described=installation.loaded.described)
+        rows = [row for row in installation.source.rows if labelled is None or row.labels.get(labelled[0]) == labelled[1]]
+        sources = sources_of(rows, dict(installation.real.by_row), described=installation.loaded.described)
         some = sorted(sources, key=lambda one: digest(installation.loaded.config.audit, "discover", one.image))[:count]
         if not some:
             return np.zeros((0, 3, 1, 1), np.float32)
@@ -288,13 +361,35 @@ class DiscoveryLoop:
                 raise ConfigError(
                     f"discover.units: {classifier.info.model}{SUFFIX} has no output {output!r}; it has {', '.join(served.outputs)}"
                 )
-            run = served.of(output)
-            ask = _asking(run, classifier)
-            values = ask(real)
+            told = _asking(served.of(output), classifier)
+            shown = told(real)
+            values = activations(shown, output)
+            whole = f"{output.removesuffix('_mean')}_map"
+            maps = told if shown.ndim == 4 else _asking(served.of(whole), classifier) if whole in served.outputs else None
             if (worst := max(units, default=0)) >= values.shape[1]:
                 raise ConfigError(f"discover.units: {output} has units 0 to {values.shape[1] - 1}, not {worst}")
-            readers.append(UnitReader(output=output, units=tuple(units), ask=ask, usual=usual(values[:, list(units)])))
+            readers.append(
+                UnitReader(
+                    output=output,
+                    units=tuple(units),
+                    ask=_each(told, output),
+                    usual=usual(values[:, list(units)]),
+                    maps=maps,
+                    seen=_seen(classifier.contract.preprocess),
+                )
+            )
         return readers
+
+
+def _seen(preprocess: PreprocessOptions) -> float:
+    """Share of a square picture's side that is left when it is cropped."""
+    cut = preprocess.shorter_px is not None and preprocess.size is not None
+    return max(preprocess.size or (1,)) / (preprocess.shorter_px or 1) if cut else 1.0
+
+
+def _each(told: Callable[[Images], Scores], output: str) -> Callable[[Images], Scores]:
+    """One number a unit."""
+    return lambda images: activations(told(images), output)
 
 
 def _asking(run: Callable[[Images], Scores], classifier: TritonClassifier) -> Callable[[Images], Scores]:

@@ -6,7 +6,7 @@ oftener than others.  What is told of them is measured on the server, by the sam
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,21 +21,24 @@ from audit_plugin.concepts.phrasing import CaptionForms, Phrasing
 from audit_plugin.core.discovery_results import FoundPrompt
 from audit_plugin.core.protocols import Images, Progress
 from audit_plugin.core.seeds import digest, seed
+from audit_plugin.hard_prompts import hard_prompts
 from audit_plugin.methods.diffexplainer.asking import Answers
 from audit_plugin.methods.diffexplainer.options import GradientSearch
 from audit_plugin.methods.diffexplainer.run import Subject, pictures
+from audit_plugin.methods.diffexplainer.units import Usual
 from audit_plugin.methods.diffexplainer.word_bank import BankWord, plain
 from audit_plugin.methods.diffexplainer.word_tests import estimate
 from audit_plugin.statistics.words import PhraseLift, activation_score, phrase_lifts
 from engines.guided.described import DescribeOptions, describe
 from engines.guided.first_order import FirstOrderOptions, as_in, first_order
 from engines.guided.gradient_path import picture
+from engines.guided.hard_tokens import HardTokens
 from engines.guided.hard_words import hard_prompt
+from engines.guided.judge import Judge
 from engines.guided.prompted import Prompted, prompted
-from engines.guided.softprompt import of_class, soft_prompt
+from engines.guided.softprompt import Objective, of_class, soft_prompt
 from engines.guided.softprompt_options import SoftPrompt, SoftPromptOptions
 
-Judge = Callable[[Tensor], Tensor]
 BATCH = 8
 ENOUGH = 3
 """Updates in a row whose pictures are of the class."""
@@ -45,22 +48,49 @@ NOISY = 0.65
 """Share of the timesteps from which on captions are compared: what a picture shows is decided where there is much noise."""
 EXCHANGED = 4
 """Captions in which words are exchanged."""
+EXCHANGE = FirstOrderOptions(glances=64, candidates=12, contexts=3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aim:
+    """What pictures are to raise, by the model's own file."""
+
+    objective: Objective
+    enough: float
+    """Its mean over an update's pictures, at which a search has arrived."""
+
+
+def class_aim(judge: Judge, column: int, probability: float) -> Aim:
+    """A class's log-probability."""
+    return Aim(objective=of_class(judge, column), enough=math.log(probability))
+
+
+def unit_aim(units: Judge, unit: int, usual: Usual, at: int) -> Aim:
+    """A hidden unit's activation in standard deviations of what pictures usually give; ``at`` is its place in ``usual``."""
+    mean, sd, high = (float(each[at]) for each in (usual.mean, usual.sd, usual.high))
+
+    def objective(images: Tensor) -> Tensor:
+        return (units(images)[:, unit] - mean) / sd
+
+    return Aim(objective=objective, enough=(high - mean) / sd)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoftPrompts:
-    """Looks for prompts of one model's classes."""
+    """Looks for prompts of one model's classes and units."""
 
     audit: str
     lend: Callable[[], AbstractContextManager[Any]]
     errors: Callable[[], AbstractContextManager[None]]
-    judge: Judge
-    """The model's own file, once it agreed with the server."""
+    aims: Mapping[tuple[str, int], Aim]
+    """Kind and column of a subject -> what the model's own file says of it, once that agreed with the server.  Others have no gradient."""
     phrasing: Phrasing
     studio: PromptStudio
     answers: Callable[[Sequence[str], str], Answers]
     """What the server says of stored pictures."""
     options: GradientSearch
+    exclude: Sequence[str] = ()
+    """Words that no gap is filled with: what would say the answer."""
     verify: int
     """Pictures of an activation score."""
     shown: int
@@ -68,22 +98,29 @@ class SoftPrompts:
     spent: dict[str, int] = field(default_factory=lambda: {"rows": 0, "gradients": 0})
 
     def hints(self, subject: Subject) -> Subject:
-        """The subject with words and prompts that its gradient speaks for."""
+        """The subject with words and prompts that its gradient speaks for; as it is where there is none."""
+        if (subject.kind, subject.column) not in self.aims:
+            return subject
         with self.errors(), self.lend() as pipeline:
             # the one that is lent may be the only one: everything is drawn by it meanwhile
-            here = replace(self, studio=replace(self.studio, draw=lambda: pipeline.generate))
+            here = replace(
+                self, studio=replace(self.studio, draw=lambda: pipeline.generate), phrasing=subject.phrasing or self.phrasing
+            )
             runs = [here.climbed(pipeline, subject, restart) for restart in range(self.options.restarts)]
             told, best = max(runs, key=lambda run: run[1].held_out)
             prompt, drawn = here.verified(told, best, subject)
             lifts = here.lifts(pipeline, drawn, subject)
             exchanged = here.exchanged(pipeline, subject)
-        said = [word for run in runs for word in self._said(*run)]
+            hard = here.hard(pipeline, subject)
+            hard_prompts_told = [here.spoken(run.text, "hard tokens", subject) for run in hard]
+        said = [word for run in runs for word in here.said(*run)]
+        exchanged += [phrase for run in hard for word in run.words for phrase in here.phrases(word)]
         shown = [lift.phrase for lift in sorted(lifts, key=lambda one: -one.lift) if lift.found()]
         words = {plain(word): BankWord(word=word, source=source) for source, some in (("pictures", shown), ("prompt", [*exchanged, *said])) for word in reversed(some)}  # fmt: skip
         return replace(
             subject,
             hints=tuple(reversed(words.values())),
-            prompts=(*subject.prompts, prompt),
+            prompts=(*subject.prompts, prompt, *hard_prompts_told),
             lifts={plain(lift.phrase): lift for lift in lifts},
         )
 
@@ -93,7 +130,7 @@ class SoftPrompts:
         if isinstance(self.phrasing, CaptionForms):
             told, start = prompted(pipeline, (0,)).caption(context)
         else:
-            told, start = prompted(pipeline, (f"{context} of", *range(options.soft_tokens))), None
+            told, start = prompted(pipeline, (self._prefix(context), *range(options.soft_tokens))), None
         search = SoftPromptOptions(
             soft_tokens=told.slots,
             steps=options.steps,
@@ -107,10 +144,10 @@ class SoftPrompts:
             verify=8,
         )
 
-        reached = deque[bool](maxlen=ENOUGH)
+        reached, aim = deque[bool](maxlen=ENOUGH), self._aim(subject)
 
         def tell(update: Any) -> bool:
-            reached.append(update.activation > math.log(options.enough))
+            reached.append(update.activation > aim.enough)
             done = len(reached) == ENOUGH and all(reached)
             step = options.steps if done else update.step + 1
             self.progress(step, options.steps, f"soft prompt {restart + 1} of {options.restarts} for {subject.name}")
@@ -118,7 +155,7 @@ class SoftPrompts:
 
         found = soft_prompt(
             told.generator,
-            of_class(self.judge, subject.column),
+            aim.objective,
             told.width,
             seed=seed(self.audit, f"soft {subject.name}", restart) % 2**32,
             table=told.vocabulary.table,
@@ -129,6 +166,13 @@ class SoftPrompts:
         self.spent["rows"] += found.network_rows
         self.spent["gradients"] += found.network_rows
         return told, found
+
+    def _prefix(self, context: str) -> str:
+        """What stands before soft tokens, where the phrasing puts words behind a context."""
+        return (self.phrasing.add(context, ["thing"]) or context).removesuffix(" thing")
+
+    def _aim(self, subject: Subject) -> Aim:
+        return self.aims[subject.kind, subject.column]
 
     def _context(self, subject: Subject, restart: int) -> str:
         contexts = self.phrasing.contexts
@@ -159,14 +203,14 @@ class SoftPrompts:
     def _count(self, rows: int) -> None:
         self.spent["rows"] += rows
 
-    def _said(self, told: Prompted, found: SoftPrompt) -> list[str]:
+    def said(self, told: Prompted, found: SoftPrompt) -> list[str]:
         """Phrases with a word near a soft token that is not the word the token began as."""
         begun = {piece for piece in told.sentence if isinstance(piece, str)}
         near = hard_prompt(told, found.embeddings, near=NEAR).near
         ranked = sorted((one for each in near for one in each if one.word not in begun), key=lambda one: -one.cosine)
-        return [phrase for one in ranked for phrase in self._phrases(one.word)]
+        return [phrase for one in ranked for phrase in self.phrases(one.word)]
 
-    def _phrases(self, word: str) -> list[str]:
+    def phrases(self, word: str) -> list[str]:
         """What says the word where prompts have a place for it."""
         if not isinstance(self.phrasing, CaptionForms):
             return [word]
@@ -178,20 +222,51 @@ class SoftPrompts:
         contexts = [self._context(subject, 100 + at) for at in range(EXCHANGED)]
         seeds = [seed(self.audit, "exchange", at) for at in range(3)]
         captions = list(
-            dict.fromkeys(contexts if isinstance(self.phrasing, CaptionForms) else [f"{one} of a thing" for one in contexts])
+            dict.fromkeys(
+                contexts if isinstance(self.phrasing, CaptionForms) else [f"{self._prefix(one)} a thing" for one in contexts]
+            )
         )
         fits = as_in(self.phrasing.contexts) if isinstance(self.phrasing, CaptionForms) else None
         found = first_order(
             prompted(pipeline, (0,)),
-            of_class(self.judge, subject.column),
+            self._aim(subject).objective,
             captions,
             seeds,
             draw=lambda prompts, drawn: self._stored(prompts, drawn, subject),
             fits=fits,
-            options=FirstOrderOptions(glances=64, candidates=12, contexts=3),
+            options=EXCHANGE,
             count=self._gradient,
         )
-        return [phrase for one in found if one.gain > 0 for phrase in self._phrases(one.word)]
+        return [phrase for one in found if one.gain > 0 for phrase in self.phrases(one.word)]
+
+    def hard(self, pipeline: Any, subject: Subject) -> list[HardTokens]:
+        """Runs that learn whole words; none unless they are asked for."""
+        if not self.options.hard_tokens:
+            return []
+        return hard_prompts(
+            pipeline,
+            self._aim(subject).objective,
+            self.phrasing,
+            self._context(subject, 0),
+            self.options,
+            exclude=self.exclude,
+            seed=seed(self.audit, f"hard {subject.name}") % 2**32,
+            count=self._gradient,
+            progress=lambda done, steps: self.progress(done, steps, f"hard tokens for {subject.name}"),
+        )
+
+    def spoken(self, text: str, how: str, subject: Subject) -> FoundPrompt:
+        """The server's word on pictures of a text under fresh seeds."""
+        seeds = [seed(self.audit, "discovery verify", at) for at in range(self.verify)]
+        told = self.answers(
+            self.studio.shas([text] * len(seeds), seeds, f"pictures of {how} for {subject.name}"), f"pictures of {how}"
+        )
+        return FoundPrompt(
+            text=text,
+            how=how,
+            activation=estimate(activation_score(told.taken[:, subject.column])),
+            pictures=pictures(told, subject.column, seeds, self.shown),
+        )
 
     def _gradient(self, rows: int) -> None:
         self.spent["rows"] += rows

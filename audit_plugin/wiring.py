@@ -1121,6 +1121,7 @@ def export_hidden(
     *,
     platform: Literal["python", "onnxruntime"],
     batch: int,
+    maps: bool = False,
 ) -> tuple[list[dict[str, object]], str]:
     """Write an audited model with hidden units as further outputs beside it: a row per tensor, and how the result was checked.
 
@@ -1133,7 +1134,7 @@ def export_hidden(
     with TritonClassifier.connect(found.target) as classifier:
         side = max(classifier.contract.preprocess.size or (224,))  # of which the client makes what the model takes
         images = replace(source, rows=source.rows[:IMAGES]).images(side)
-        written = write_hidden(classifier, images, file, repository, names, platform=platform, batch=batch)
+        written = write_hidden(classifier, images, file, repository, names, platform=platform, batch=batch, maps=maps)
     rows: list[dict[str, object]] = [
         {"model": written.directory.name, "tensor": each.name, "units": each.channels, "outputs": ", ".join(each.outputs)}
         for each in written.tensors

@@ -38,15 +38,17 @@ from audit_plugin.methods.diffex import DiffexLimits, DiffexOptions
 from audit_plugin.methods.diffex.combine import CombineOptions
 from audit_plugin.methods.diffex.estimate import EstimateOptions
 from audit_plugin.methods.diffex.racing import RaceOptions
-from audit_plugin.methods.diffexplainer.options import DiscoveryOptions, GradientSearch
+from audit_plugin.methods.diffexplainer.options import DiscoveryOptions, GradientSearch, SubspaceSearch
 from audit_plugin.methods.shortcut import ShortcutOptions
 from audit_plugin.metrics.names import SPECS
 from audit_plugin.perception.edit_checks import Validity
 from audit_plugin.perception.features import FeatureOptions
 from audit_plugin.perception.lpips import PerceptualOptions
+from audit_plugin.perception.segmenters import SegmenterOptions
 from audit_plugin.perception.task import TrainingOptions
 from audit_plugin.sources.folder import FolderOptions
 from audit_plugin.target.guidance import GradientOptions, StudentOptions
+from audit_plugin.target.load.options import LoadOptions
 from audit_plugin.target.options import PreprocessOptions, TargetOptions, TlsOptions
 from engines.training import Recipe
 
@@ -69,13 +71,14 @@ SECTIONS: Mapping[str, type] = {
     "models[], server": TargetOptions,
     "models[].preprocess": PreprocessOptions,
     "models[].tls": TlsOptions,
+    "models[].load, server.load": LoadOptions,
     "analysis": DepictOptions,
     "analysis.gates": GateOptions,
     "diffex": DiffexConfig,
     "diffex.validity": Validity,
     "diffex.limits, discover.limits": DiffexLimits,
     "diffex.judge": JudgeOptions,
-    "diffex.vision": VisionOptions,
+    "diffex.vision, discover.captioner": VisionOptions,
     "diffex.perceptual, explain.perceptual": PerceptualOptions,
     "diffex.options": DiffexOptions,
     "diffex.options.race": RaceOptions,
@@ -89,8 +92,10 @@ SECTIONS: Mapping[str, type] = {
     "explain.gradients.<model>": GradientOptions,
     "explain.gradients.<model>.student": StudentOptions,
     "discover": DiscoverConfig,
+    "discover.segmenter": SegmenterOptions,
     "discover.options": DiscoveryOptions,
     "discover.gradient": GradientSearch,
+    "discover.subspace": SubspaceSearch,
     "policy": Policy,
     "policy.thresholds[]": Threshold,
     "serve": ServeOptions,
@@ -284,8 +289,8 @@ def _discovery(f: Mapping[str, float]) -> tuple[str, str, str]:
         "words that make 14 planted classifiers answer with their class, found with no data (three at most count)",
         f"{f['queries_scores']:.0f} queries and {f['network_rows_scores']:.0f} network rows a class; {f['queries_gradient']:.0f} queries by gradient",
         (
-            f"{f['found_scores']:.0%} of planted cues found by scores, {f['found_gradient']:.0%} by gradient (of fewer classifiers); "
-            f"{f['idle_accused_scores']:.0f} idle words accused, of {f['words_tested_scores']:.0f} tested"
+            f"{f['found_scores']:.0%} of planted cues found by scores, {f['found_gradient']:.0%} by gradient; "
+            f"{f['idle_accused_scores'] + f['idle_accused_gradient']:.0f} idle words accused in {f['words_tested_scores'] + f['words_tested_gradient']:.0f} tests"
         ),
     )
 

@@ -179,6 +179,19 @@ def test_classes_are_told_apart_by_name_and_by_number(discovering):
     assert [one.phrasing for one in replace(named, asked=asked).subjects] == [None, Sentences(("a photo of a polar bear",))]
 
 
+def test_captions_say_what_a_class_is_about_where_they_have_a_place_for_it(discovering):
+    """The object's word in place of what stands there; a class without one is left out, which is noted."""
+    named = discovering(of_ruler, asked={"named": True, "classes": ("positive", "negative"), "objects": {"positive": "circle"}})
+    positive, negative, again = named.subjects
+    assert (positive.phrasing, negative.phrasing, again.name) == (None, None, "positive")
+    assert all("circle" in caption and "square" not in caption for caption in again.phrasing.contexts)
+    assert again.phrasing.exchanged == CAPTIONS.exchanged
+    found = discovering(of_ruler, asked={"named": True}).run()
+    assert [one.named for one in found.subjects] == [False, True]
+    assert "with a ruler" in {word.word for word in found.subjects[1].words if word.causes}
+    assert any("do not say negative" in note for note in named.run().notes)
+
+
 def test_own_names_are_not_tried(discovering):
     one = discovering(of_ruler, target=Target(of_ruler, ("circle", "polar_bear")))
     assert {"square", "circle"} & {word.word for word in one.bank} == {"square"}

@@ -162,8 +162,9 @@ def answers(
     *,
     sent: list[int],
     progress: Progress,
+    what: str = "flips",
 ) -> Mapping[str, NDArray[np.float64]]:
-    """The model's scores of these pictures, each asked for once per version; ``sent`` counts.  Raises TargetOutputError."""
+    """The model's scores of these pictures, each asked for once per version; ``sent`` counts, ``what`` names them.  Raises TargetOutputError."""
     target = classifier.info.id
     todo, done = sorted(set(shas) - scores.known(target, shas)), 0
     for some, images in decoded(todo, load, batch=READ):
@@ -173,12 +174,12 @@ def answers(
         scores.add(target, dict(zip(some, told, strict=True)))
         sent[0] += len(some)
         done += len(some)
-        progress(done, len(todo), "scores of flips")
+        progress(done, len(todo), f"scores of {what}")
     found = scores.get(target, shas)
     wrong = next((sha for sha, row in found.items() if row.min() < -_ROUNDING or row.max() > 1 + _ROUNDING), None)
     if wrong is not None:
         raise TargetOutputError(
-            f"{classifier.info.model}: flips are measured on probabilities, but a score is {found[wrong].max():.3g}; "
+            f"{classifier.info.model}: {what} are measured on probabilities, but a score is {found[wrong].max():.3g}; "
             "set this model's `activation` to softmax or sigmoid"
         )
     return found

@@ -34,13 +34,20 @@ class PromptStudio:
     def shas(self, prompts: Sequence[str], seeds: Sequence[int], what: str) -> list[str]:
         """sha256 of the picture of each (prompt, seed)."""
         recipes = [self.recipe(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+
+        def draw(rows: Sequence[int]) -> Images:
+            return self.draw()([prompts[at] for at in rows], [seeds[at] for at in rows])
+
+        return self.made(recipes, draw, what)
+
+    def made(self, recipes: Sequence[str], draw: Callable[[Sequence[int]], Images], what: str) -> list[str]:
+        """sha256 of the picture of each recipe; ``draw`` is given the places of those that are missing, a batch of them at a time."""
         known = self.store.sound(recipes)
         todo = [at for at, recipe in _first(recipes).items() if recipe not in known]
         done = 0
         for rows in batched(todo, self.batch):
             self.allow(len(rows))
-            images = self.draw()([prompts[at] for at in rows], [seeds[at] for at in rows])
-            known |= self.keep({recipes[at]: picture for at, picture in zip(rows, images, strict=True)})
+            known |= self.keep({recipes[at]: picture for at, picture in zip(rows, draw(rows), strict=True)})
             done += len(rows)
             self.progress(done, len(todo), what)
         return [known[recipe].sha256 for recipe in recipes]

@@ -8,7 +8,9 @@ from pathlib import Path
 from audit_plugin.cli import doctor_explain
 from audit_plugin.config import Loaded
 from audit_plugin.core.errors import AuditError
+from audit_plugin.onlookers import tried
 from audit_plugin.perception.detectors import read_card
+from audit_plugin.perception.segmenters import SegmenterOptions, file_segmenter
 from audit_plugin.store.store import Store
 from audit_plugin.studios import audited_tree
 from audit_plugin.target.contract import Contract, read_contract
@@ -40,6 +42,9 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
         yield _tried("bank", "pictures", lambda: _bank(installation))
     if loaded.config.diffex is not None:
         yield _tried("concept tree", "nodes", lambda: _tree(loaded))
+    segmenter = None if loaded.config.discover is None else loaded.config.discover.segmenter
+    if segmenter is not None and segmenter.file:
+        yield _tried("discover", "segmenter", lambda: _segmenter(installation, segmenter))
     yield _tried("store", "database", lambda: _store(loaded))
     side = yield from _explained(loaded)
     for model in loaded.models:
@@ -103,6 +108,14 @@ def _detector(loaded: Loaded) -> str:
 def _tree(loaded: Loaded) -> str:
     tree = audited_tree(loaded, (), generative=loaded.config.generator is not None)
     return f"{len(tree.editable)} to test, digest {tree.digest[:12]}"
+
+
+def _segmenter(installation: Installation, options: SegmenterOptions) -> str:
+    try:
+        side = installation.picture_size()
+    except AuditError:  # the generator's own check tells
+        side = doctor_explain.SIDE
+    return tried(file_segmenter(options), side)
 
 
 def _bank(installation: Installation) -> str:

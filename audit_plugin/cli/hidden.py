@@ -23,6 +23,7 @@ def engines_export_hidden(
     listed: Annotated[bool, typer.Option("--list", help="Only show which tensors there are; the server is not asked.")] = False,
     platform: Annotated[Literal["python", "onnxruntime"], typer.Option(help="What the server runs it by.")] = "python",
     batch: Annotated[int, typer.Option(help="Most images of a request.", min=1)] = 16,
+    maps: Annotated[bool, typer.Option("--maps", help="Show where in a picture units respond, too, as <tensor>_map.")] = False,
     output: Output = Form.TABLE,
 ) -> int:
     """Write a second model, <model>_hidden, that also answers hidden units of an audited classifier; nothing for another model's file."""
@@ -36,7 +37,7 @@ def engines_export_hidden(
         names = [name.strip() for name in outputs.split(",") if name.strip()]
         if repo is None or not names:
             raise ConfigError("give --repo and --outputs, or --list, which shows what tensors there are")
-        rows, parity = export_hidden(loaded, model, file, repo, names, platform=platform, batch=batch)
+        rows, parity = export_hidden(loaded, model, file, repo, names, platform=platform, batch=batch, maps=maps)
     print_rows(rows, output)
     say(f"compared with {file}: {parity}")
     return ExitCode.CLEAN

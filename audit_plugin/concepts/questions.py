@@ -27,7 +27,7 @@ _TOKENS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class VisionOptions:
-    """A vision model that answers the nodes' questions; pictures of the audit are sent to it."""
+    """A vision model that looks at pictures, which are sent to it: real ones of the audit for `vision`, drawn ones alone for `captioner`."""
 
     endpoint: str
     """http or https URL of an OpenAI-compatible server."""

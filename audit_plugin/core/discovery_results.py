@@ -83,6 +83,10 @@ class FoundWord:
     lift: float | None = None
     """How much oftener the word is said of pictures that the class is given to than of others, ln; None where no pictures were described."""
     lift_q: float | None = None
+    lift_by: str = ""
+    """Who says it of a picture: its own ``prompts`` (which may not have been drawn), the ``generator`` that looks at it again, or ``captions``."""
+    margin: float | None = None
+    """Mean cosine of word and picture by an image-text model: pictures taken for the class, less pictures of plain prompts under their seeds."""
     part: WordPart = WordPart.UNKNOWN
     inside: Estimate | None = None
     """Share of the response that comes from the object, chance taken off: 0 by chance, 1 all of it; None where that was not measured."""

@@ -19,7 +19,7 @@ from audit_plugin.core.results import AuditResult
 from audit_plugin.findings.discovery import OBJECT_ABSENT, absent_metric
 from audit_plugin.report.discovery_chain import Link, chain
 from audit_plugin.report.pictures import Album, data_uri
-from audit_plugin.report.words import number, thousands
+from audit_plugin.report.words import number, p_value, thousands
 
 PICTURES: Final = (12, 6, 6)
 """Shown of the best prompt, and of the next, which are folded away."""
@@ -44,6 +44,8 @@ PARTS: Final = {
     WordPart.UNKNOWN: ("□", "unknown", "soft"),
 }
 """Mark, word and style of whether a word belongs to the class."""
+BLENDS: Final = frozenset({"CMA-ES", "NES"})
+"""How prompts between words are found."""
 DECIDERS: Final = {
     "segmentation": "by where the object is (segmentation)",
     "occlusion": "by hiding the object and hiding the rest",
@@ -52,6 +54,10 @@ DECIDERS: Final = {
     "person": "by a person",
 }
 """What decided, in words."""
+
+
+LIFTED: Final = {"prompts": "prompts", "generator": "the generator's own words", "captions": "captions"}
+"""Who says a word of a picture, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +87,8 @@ class WordRow:
 
     word: FoundWord
     dot: Dot
+    said: str
+    """How much oftener it is said of the class's pictures, and how much closer it is to them; empty where nobody told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +119,8 @@ class SubjectView:
     grids: tuple[Grid, ...]
     """Best prompt first."""
     rows: tuple[WordRow, ...]
+    said: str
+    """What lifts and margins of the rows mean, in sentences; empty where there are none."""
     idle: tuple[FoundWord, ...]
     """Tested, and nothing came of them."""
     pairs: tuple[ShownPair, ...]
@@ -118,6 +128,11 @@ class SubjectView:
     absent_found: bool
     """Whether it is a finding that the object is not there."""
     pictured: bool
+
+    @property
+    def blended(self) -> bool:
+        """Whether a prompt is none that text says."""
+        return any(one.how in BLENDS for one in self.subject.prompts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +188,8 @@ def _subject(result: AuditResult, subject: DiscoveredSubject, album: Album, at: 
             Grid(prompt=one, pictures=tuple((picture, _uri(album, picture.sha256)) for picture in one.pictures[:most]))
             for one, most in zip(drawn, PICTURES, strict=False)
         ),
-        rows=tuple(WordRow(word=word, dot=_dot(word.effect, lowest, max(limits))) for word in acting),
+        rows=tuple(WordRow(word=word, dot=_dot(word.effect, lowest, max(limits)), said=_said(word)) for word in acting),
+        said=_meaning(acting),
         idle=tuple(word for word in subject.words if not word.causes),
         pairs=tuple(
             ShownPair(word=word, pair=pair, without=_uri(album, pair.without_sha256), with_word=_uri(album, pair.with_sha256))
@@ -183,6 +199,29 @@ def _subject(result: AuditResult, subject: DiscoveredSubject, album: Album, at: 
         absent_found=any(one.kind == OBJECT_ABSENT and one.metric == absent_metric(subject) for one in result.findings),
         pictured=pictured,
     )
+
+
+def _said(word: FoundWord) -> str:
+    lift = f"lift {word.lift:+.2f}" if word.lift is not None else ""
+    by = f" in {LIFTED[word.lift_by]}" if lift and word.lift_by in LIFTED else ""
+    q = f", q {p_value(word.lift_q)}" if lift and word.lift_q is not None else ""
+    margin = f"margin {word.margin:+.3f}" if word.margin is not None else ""
+    return "; ".join(part for part in (f"{lift}{by}{q}", margin) if part)
+
+
+def _meaning(words: Sequence[FoundWord]) -> str:
+    told = []
+    if any(word.lift is not None for word in words):
+        told.append(
+            "Lift: ln of how much oftener a word is said of drawn pictures that are taken for the class than of others; it describes, and proves nothing."
+        )
+    if any(word.lift is not None and word.lift_by == "prompts" for word in words):
+        told.append("In prompts means that the prompt says it: whether the picture shows it was not looked at.")
+    if any(word.margin is not None for word in words):
+        told.append(
+            "Margin: mean cosine of word and pictures by the image-text model, pictures taken for the class less plain ones under the same seeds."
+        )
+    return " ".join(told)
 
 
 def _uri(album: Album, sha256: str) -> str | None:

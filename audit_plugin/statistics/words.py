@@ -4,6 +4,7 @@ The first is a description, read off captions; the second an experiment on paire
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,16 +63,22 @@ def presence(captions: Sequence[str], phrases: Sequence[str]) -> Bool[np.ndarray
     >>> presence(["A cat on a Red Car.", "scarred"], ["red car", "car"]).tolist()
     [[True, True], [False, False]]
     """
-    wanted = [_spaced(phrase) for phrase in phrases]
-    if empty := [phrase for phrase, words in zip(phrases, wanted, strict=True) if not words.strip()]:
-        raise ValueError(f"a phrase needs at least one word, got {empty[0]!r}")
-    rows = [[words in text for words in wanted] for text in map(_spaced, captions)]
-    return np.array(rows, dtype=np.bool_).reshape(len(captions), len(phrases))
+    wanted = defaultdict[tuple[str, ...], list[int]](list)
+    for column, phrase in enumerate(phrases):
+        wanted[_words(phrase)].append(column)
+    if () in wanted:
+        raise ValueError(f"a phrase needs at least one word, got {phrases[wanted[()][0]]!r}")
+    found, lengths = np.zeros((len(captions), len(phrases)), np.bool_), sorted({len(words) for words in wanted})
+    for row, text in enumerate(map(_words, captions)):
+        for length in lengths:
+            for at in range(len(text) - length + 1):
+                if columns := wanted.get(text[at : at + length]):
+                    found[row, columns] = True
+    return found
 
 
-def _spaced(text: str) -> str:
-    words = re.findall(r"[^\W_]+", text.casefold())
-    return f" {' '.join(words)} "
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"[^\W_]+", text.casefold()))
 
 
 def fisher_exact(hits_a: int, n_a: int, hits_b: int, n_b: int) -> float:

@@ -33,8 +33,10 @@ def export_hidden(
     *,
     platform: "Platform" = "python",
     batch: int = 16,
+    maps: bool = False,
 ) -> "HiddenModel":
-    """Write ``<model>_hidden`` into a model repository: the classifier with the tensors ``names`` of its ONNX file as further outputs.
+    """Write ``<model>_hidden`` into a model repository: the classifier with the tensors ``names`` of its ONNX file as further outputs, reduced over
+    space and, where ``maps`` are asked for, as they are.
 
     Raises GradientError, with its numbers, for a file of another model, TargetError for one with other inputs or outputs, and the
     errors of :func:`engines.serving.hidden_model.export_hidden`; nothing is written then.
@@ -57,6 +59,7 @@ def export_hidden(
         labels=target.info.labels,
         platform=platform,
         batches=(batch,),
+        maps=maps,
     )
 
 

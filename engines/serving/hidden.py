@@ -60,6 +60,8 @@ class HiddenTensor:
     """Without the batch axis, for images of the size that was asked about."""
     channel_axis: int
     """Counted with the batch axis, so from 1 on."""
+    with_map: bool = False
+    """Whether a tensor over two axes of space is shown as it is, too: (n c h w)."""
 
     @property
     def rank(self) -> int:
@@ -83,7 +85,8 @@ class HiddenTensor:
             return {self.name: ""}
         if all(self.shape[axis - 1] == 1 for axis in self.space):
             return {f"{self.name}_mean": "ReduceMean"}
-        return {f"{self.name}_mean": "ReduceMean", f"{self.name}_max": "ReduceMax"}
+        shown = {f"{self.name}_map": "Transpose"} if self.with_map and len(self.space) == 2 else {}
+        return {f"{self.name}_mean": "ReduceMean", f"{self.name}_max": "ReduceMax", **shown}
 
 
 @dataclass(frozen=True, kw_only=True)

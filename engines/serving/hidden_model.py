@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +40,19 @@ def export_hidden(
     platform: Platform = "python",
     batches: Sequence[int] = (16,),
     device: Device = "cpu",
+    maps: bool = False,
 ) -> HiddenModel:
     """Write model ``name``: all that the ONNX file answers and, of the tensors ``names``, every unit as one number.
 
     ``images``, as the graph takes them, are compared beside noise; ``size`` is height and width where the graph leaves them free; ``labels``
-    become those of the model; ``batches``: the largest is the most images of a request.
+    become those of the model; ``batches``: the largest is the most images of a request; ``maps``: show where units respond, too.
 
     Raises ExportError, ParityError, RepositoryError; nothing is written then.
     """
     if platform == "tensorrt":
         raise ExportError("a TensorRT plan with more outputs is another engine; choose platform python or onnxruntime")
     refuse_strangers(repository / name)  # before the work, not after it
-    chosen = survey(classifier, size).chosen(names, classifier)
+    chosen = tuple(replace(each, with_map=maps) for each in survey(classifier, size).chosen(names, classifier))
     extended, graph = with_outputs(classifier, chosen), read_graph(classifier).graph
     drawn = noise(graph, classifier, size)
     source = image_input(graph, classifier)

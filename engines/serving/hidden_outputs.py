@@ -14,6 +14,8 @@ from engines.serving.hidden_reading import answers, image_input, opset_of, read_
 
 AXES_AS_INPUT = 18
 """Opset from which on reductions take their axes as an input instead of an attribute."""
+MAP = "Transpose"
+"""Shows a tensor as it is, channels first."""
 CLOSE = 1e-6
 """Largest difference of an output, relative to its largest value or to 1.  A tensor that is shown cannot be fused away, and may make the
 runtime round otherwise."""
@@ -50,11 +52,12 @@ def with_outputs(path: Path, chosen: Sequence[HiddenTensor]) -> bytes:
                         f"{path} has a tensor {clash[0]!r} already, which is the name of a new output; rename it, or choose another one"
                     )
                 taken |= {name, _axes_name(name)}
-                _reduce(graph, operator, each, name, opset_of(model))
+                _show(graph, operator, each, name, opset_of(model))
             if name in typed:  # said once, as an output
                 graph.value_info.remove(typed[name])
             kind = helper.np_dtype_to_tensor_dtype(np.dtype(each.dtype))
-            graph.output.append(helper.make_tensor_value_info(name, kind, [batch, each.channels]))
+            sides = [f"{name}_high", f"{name}_wide"] if operator == MAP else []
+            graph.output.append(helper.make_tensor_value_info(name, kind, [batch, each.channels, *sides]))
     return serialised(model, path)
 
 
@@ -91,9 +94,14 @@ def _axes_name(output: str) -> str:
     return f"{output}_axes"
 
 
-def _reduce(graph: Any, operator: str, tensor: HiddenTensor, output: str, opset: int) -> None:
+def _show(graph: Any, operator: str, tensor: HiddenTensor, output: str, opset: int) -> None:
     from onnx import helper, numpy_helper
 
+    if operator == MAP:
+        graph.node.append(
+            helper.make_node(operator, [tensor.name], [output], name=output, perm=[0, tensor.channel_axis, *tensor.space])
+        )
+        return
     if opset < AXES_AS_INPUT:
         graph.node.append(helper.make_node(operator, [tensor.name], [output], name=output, axes=list(tensor.space), keepdims=0))
         return

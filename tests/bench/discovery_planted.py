@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 from audit_plugin.bank.edit_store import EditStore
 from audit_plugin.bank.prompted import PromptStudio
+from audit_plugin.blends import Blends
 from audit_plugin.concepts.phrasing import CaptionForms
 from audit_plugin.config import DiscoverConfig
 from audit_plugin.core.discovery_results import Discovery, Mode
@@ -25,9 +26,9 @@ from audit_plugin.demo.server import TritonServer
 from audit_plugin.demo.truth import onnx_path
 from audit_plugin.discovered import lines_of
 from audit_plugin.discovering import Discovering
-from audit_plugin.methods.diffexplainer.options import DiscoveryOptions
+from audit_plugin.methods.diffexplainer.options import DiscoveryOptions, SubspaceSearch
 from audit_plugin.methods.diffexplainer.word_bank import plain
-from audit_plugin.soft_prompts import SoftPrompts
+from audit_plugin.soft_prompts import SoftPrompts, class_aim
 from audit_plugin.store.store import Store
 from audit_plugin.target.gradients import read_network
 from audit_plugin.target.options import TargetOptions
@@ -37,8 +38,9 @@ from tests.bench.report import CACHE, Cell, Report, parser, publish
 from tests.bench.scenes_bank import GENERATOR, Say
 
 SEED = "bench discovery"
+BLENDED = "scores + CMA-ES"
 GRADIENT = ("background_alone", "ruler_alone", "lighting_alone", "snowman_alone", "colour_alone", "size_alone", "shape_background_100", "shape_ruler_100")  # fmt: skip
-"""Strong ones, whose gradient is asked as well."""
+"""Those whose gradient is asked first."""
 FIRST = 3
 """Words among which the planted cue must be."""
 
@@ -47,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     made = parser(__doc__)
     made.add_argument("--gradient", type=int, help="classifiers whose gradient is asked, too")
+    made.add_argument("--subspace", type=int, default=0, help="strong classifiers for which blends of words are searched, too")
     options = made.parse_args(arguments)
     report = Report(
         name="discovery_planted",
@@ -55,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seeds={"prompts and noise": SEED},
     )
     thorough = DiscoveryOptions(pairs=60, verify=60) if options.quick else DiscoveryOptions()
-    strong = GRADIENT[: options.gradient if options.gradient is not None else 2 if options.quick else len(GRADIENT)]
+    names = [*GRADIENT, *(one.name for one in SUITE if one.name not in GRADIENT)]
+    strong = names[: options.gradient if options.gradient is not None else 2 if options.quick else len(names)]
+    blended = [one.name for one in SUITE if one.name in GRADIENT][: options.subspace]
     pipeline, folder = load_pipeline(GENERATOR, solver=4, batch=32), CACHE / "discovery_planted"
     with TemporaryDirectory() as workdir, _served(Path(workdir)) as server:
         scores = Store.open(f"sqlite:///{workdir}/scores.sqlite", migrate=True)
@@ -66,11 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         target, planted, mode, pipeline=pipeline, store=EditStore(folder), scores=scores, options=thorough
                     )
                 report.rows.append(_row(planted, found, pipeline.evaluations_per_image, beside))
-                Say()(len(report.rows), len(SUITE) + len(strong), f"{planted.name}, {mode.value}")
+                Say()(len(report.rows), len(SUITE) + len(strong) + len(blended), f"{planted.name}, {mode.value}")
+            if planted.name in blended:
+                with TritonClassifier.connect(TargetOptions(model=planted.name, url=server.grpc_url)) as target:
+                    found, beside = _discovery(
+                        target, planted, Mode.SCORES, pipeline=pipeline, store=EditStore(folder), scores=scores, options=thorough, subspace=SubspaceSearch()
+                    )  # fmt: skip
+                report.rows.append(_row(planted, found, pipeline.evaluations_per_image, beside, blended=True))
+                Say()(len(report.rows), len(SUITE) + len(strong) + len(blended), f"{planted.name}, {BLENDED}")
         scores.close()
     report.figures = _figures(report.rows)
     report.notes += [
         "- words: those that act, strongest first, with their effect on the share of pictures taken for the class (positive)",
+        f"- {BLENDED}: best prompt is the best blend of words alone; queries and network rows are those beyond the row above it",
         f"- planted among the first {FIRST}: the share of planted concepts of which a word is",
         "- network rows: forward rows of the denoising network, as if no picture had been there; gradient rows are those among them that were differentiated",
         f"- {len(CaptionForms.learned(lines_of(GENERATOR / 'captions.txt', 'captions')).phrases)} words are in the bank, chance finds the planted one among the first three of them about once in six",
@@ -93,6 +106,7 @@ def _discovery(
     store: EditStore,
     scores: Store,
     options: DiscoveryOptions,
+    subspace: SubspaceSearch | None = None,
 ) -> tuple[Discovery, int]:
     """What was found, and rows of the network that drew no stored picture."""
     asked = DiscoverConfig(
@@ -100,6 +114,7 @@ def _discovery(
         options=options,
         mode="gradient" if mode is Mode.GRADIENT else "scores",
         objects={CLASSES[1]: "triangle"},
+        subspace=subspace,
     )
     studio = PromptStudio(
         fingerprint=pipeline.fingerprint,
@@ -120,6 +135,7 @@ def _discovery(
         rows_per_picture=lambda: pipeline.evaluations_per_image,
         tree=ConceptTree(domain="scenes", nodes=()),
         mode=mode,
+        spans=lambda answers: Blends(lend=lambda: nullcontext(pipeline), errors=nullcontext, studio=studio, answers=answers).span,
     )
     if mode is Mode.SCORES:
         return discovering.run(), 0
@@ -127,7 +143,7 @@ def _discovery(
         audit=SEED,
         lend=lambda: nullcontext(pipeline),
         errors=nullcontext,
-        judge=read_network(onnx_path(planted.name), target.contract),
+        aims={("class", 1): class_aim(read_network(onnx_path(planted.name), target.contract), 1, asked.gradient.enough)},
         phrasing=discovering.phrasing,
         studio=studio,
         answers=discovering.answers,
@@ -140,16 +156,17 @@ def _discovery(
     return found, soft.spent["rows"]
 
 
-def _row(planted: Planted, found: Discovery, rows_per_picture: int, beside: int) -> dict[str, Cell]:
+def _row(planted: Planted, found: Discovery, rows_per_picture: int, beside: int, *, blended: bool = False) -> dict[str, Cell]:
     (subject,) = found.subjects
     acting = [word for word in subject.words if word.causes]
     concepts = [_concept(word.word) for word in acting]
     wanted = set(planted.expected)
     spared = wanted | {tie.concept for tie in planted.ties} | {"shape"}
-    best = subject.prompts[0] if subject.prompts else None
+    prompts = [one for one in subject.prompts if not blended or one.how == "CMA-ES"]
+    best = prompts[0] if prompts else None
     return {
         "classifier": planted.name,
-        "mode": found.mode.value,
+        "mode": BLENDED if blended else found.mode.value,
         "planted": ", ".join(sorted(wanted)),
         "words": ", ".join(f"{word.word} {word.effect.value:+.2f} ({word.part.value})" for word in acting[:5]) or "none",
         "found": len(wanted & set(concepts[:FIRST])) / len(wanted),

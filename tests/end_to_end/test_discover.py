@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 
 import pytest
 import yaml
@@ -10,14 +11,17 @@ from audit_plugin import discovery_loop
 from audit_plugin.core.discovery_results import from_json
 from audit_plugin.perception import probes
 from audit_plugin.report.document import read_report
-from tests.end_to_end.site import ASSETS, Site
+from engines.pipeline import load_pipeline
+from tests.end_to_end.site import ASSETS, RenderedGenerator, Site
 from tests.end_to_end.test_errors import refused
+from tests.fixtures.alarms import alerts_of
 
 MODEL = "shape_background_100"
 OPTIONS = {
     "screen_seeds": 2, "shortlist": 8, "again_seeds": 4, "keep": 4, "pairs": 20, "beam": 2, "depth": 2, "compose_seeds": 4, "verify": 20,
 }  # fmt: skip
 BY_OCCLUSION = ("spurious", "occlusion")
+WHY = {"owner": "tests", "reason": "words", "date": "2026-11-22"}
 ASK = ("discover", "--model", MODEL, "--no-test")
 
 
@@ -89,10 +93,37 @@ def test_words_become_nodes_and_the_next_audit_tells_them(copy):
     assert [one["path"] for one in told["proposed"]] == [one.path for one in taken.proposed]
     known = {word["word"]: (word["part"], word["part_by"]) for word in told["subjects"][0]["words"] if word["known"]}
     assert known == {"water": BY_OCCLUSION, "sand": BY_OCCLUSION}
+    copy.change(policy={"thresholds": [{"name": "cue", "metric": "cue", "threshold": 0.2, **WHY}]})
     assert copy.run("run", "--model", MODEL).code in {0, 1}
     (result,) = read_report(copy.folder / "report").results
     assert {word.word for subject, word in result.discovery.causes if subject.kind == "class"} == acting
     assert "discovered/water" in (copy.folder / "report" / "report.html").read_text()
+    fired = alerts_of(copy.config, copy.folder / "service").firing
+    cues = [alert for alert in fired if alert["alert"] == "AuditPluginDiscoveredCue"]
+    assert {(alert["class"], alert["word"], alert["part"]) for alert in cues} == {
+        ("positive", word, "spurious") for word in ("sand", "water")
+    }
+
+
+@pytest.mark.triton
+def test_blends_of_words_are_searched_where_they_are_asked_for(copy, monkeypatch):
+    """By the shipped generator; all that is drawn and asked stays in the bank for the next time."""
+    pipeline = load_pipeline(ASSETS / "generator", backend="torch", threads=1, solver=4)
+    monkeypatch.setattr(RenderedGenerator, "lend", lambda _: nullcontext(pipeline), raising=False)
+    few = {"pairs": 10, "verify": 10, "keep": 3, "depth": 1, "compose_seeds": 2}
+    copy.change(discover={"subspace": {"budget": 14, "population": 4, "pairs": 3}, "options": few})
+    assert copy.run(*ASK).code == 0
+    (found,) = discoveries(copy)
+    (blend,) = [prompt for prompt in found.subjects[0].prompts if prompt.how == "CMA-ES"]
+    assert "on top of" in blend.text
+    assert blend.activation.value > found.subjects[0].base.value
+    scores = len(copy.scores())
+    monkeypatch.delattr(RenderedGenerator, "lend")
+    answer = copy.run(*ASK, "-o", "json")
+    assert answer.code == 0, answer.err
+    (again,) = json.loads(answer.out)
+    assert (again["network_rows"], len(copy.scores())) == (0, scores)
+    assert [one["text"] for one in again["subjects"][0]["prompts"]] == [one.text for one in found.subjects[0].prompts]
 
 
 @pytest.mark.triton
@@ -150,4 +181,10 @@ def test_the_price_is_told_and_nothing_is_made(copy):
         prices.append(json.loads(answer.out))
     assert [price["words"] for price in prices] == [7, 8]
     assert prices[0]["pictures_at_most"] < prices[1]["pictures_at_most"]
+    blended = json.loads(
+        copy.change(discover={"subspace": {"budget": 200, "labels_budget": 1300}}).run(*ASK, "--dry-run", "-o", "json").out
+    )
+    for key in ("pictures_at_most", "classifier_queries_at_most"):
+        assert blended[key] - prices[1][key] == 200 + 2 * OPTIONS["verify"]
+    assert blended["further_queries_where_labels_alone"] == 1100
     assert discoveries(copy) == []

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from audit_plugin.core.diffex_results import EffectState, Untestable
-from audit_plugin.core.discovery_results import Mode, WordPart
+from audit_plugin.core.discovery_results import FoundPrompt, Mode, WordPart
 from audit_plugin.core.results import from_json, to_json
 from audit_plugin.core.tree import NodeKind
 from audit_plugin.findings.findings import conclude
@@ -19,7 +19,7 @@ from audit_plugin.report.discovery_chain import chain
 from audit_plugin.report.discovery_table import discovery_table
 from audit_plugin.report.html import render
 from audit_plugin.report.pictures import Album
-from tests.findings.found import UNFIT, discovery, idle, subject, word
+from tests.findings.found import UNFIT, around, discovery, idle, subject, word
 from tests.findings.trees import node, tree
 from tests.report import factory, finds, woods
 
@@ -82,12 +82,42 @@ def test_prompts_words_pictures_and_pairs_are_shown(page):
     assert page.count("<figure") == 2 * 2
     assert page.count('class="dots"') == 2 * 5
     assert "0.91" in page
+    assert '<div class="soft small num">lift +0.70, q 0.01' in page
+    assert "it describes, and proves nothing." in page
     assert "by where the object is (segmentation)" in page
     assert 'from the object: <span class="num">0.10 [0.00, 0.20]' in page
     assert "▲</span> 63 % [53, 73] of the pictures taken for it" in page
     assert "0.78 (Jaccard of either half of the seeds)" in page
     assert "marked (62 %)" in page
     assert "Two of the words are synonyms." in page
+
+
+def test_a_blend_is_told_to_be_no_text(gallery, page):
+    blend = FoundPrompt(text='ruler 1.8, dim 0.9, on top of "a photo"', how="CMA-ES", activation=around(0.9))
+    shown = page_of(gallery, discovery(replace(subject(word()), prompts=(blend,))))
+    assert "ruler 1.8, dim 0.9" in shown
+    assert "is a blend that no text says" in shown
+    assert "is a blend that no text says" not in page
+
+
+def test_lifts_and_margins_are_told_with_what_they_mean():
+    """Presence in prompts is not presence in pictures; a discovery of an older release says less."""
+    by_prompts = word(lift=1.2, lift_q=0.0001, lift_by="prompts")
+    views = [
+        discoveries([factory.planted(factory.Gallery(), pairs=(), discovery=discovery(subject(cue)))], Album(factory.Gallery()))[0]
+        for cue in (
+            by_prompts,
+            replace(by_prompts, lift_by="captions", margin=0.0312),
+            replace(by_prompts, lift_by="", lift_q=None),
+            replace(by_prompts, lift=None, lift_q=None, lift_by=""),
+        )
+    ]
+    shown = [view.subjects[0].rows[0].said for view in views]
+    assert shown == ["lift +1.20 in prompts, q < 0.001", "lift +1.20 in captions, q < 0.001; margin +0.031", "lift +1.20", ""]
+    meant = [view.subjects[0].said for view in views]
+    assert ["whether the picture shows it was not looked at" in one for one in meant] == [True, False, False, False]
+    assert ["Margin: mean cosine" in one for one in meant] == [False, True, False, False]
+    assert meant[3] == ""
 
 
 def test_words_that_cause_nothing_are_folded_away_with_their_effects(page):

@@ -1,7 +1,12 @@
-"""How thoroughly words are searched for and tested.  Defaults: specification 7.2 and 12."""
+"""How thoroughly words, and blends of them, are searched for and tested.  Defaults: specification 7.2 to 7.6 and 12."""
 
 from dataclasses import dataclass
 from typing import Literal
+
+from audit_plugin.methods.diffexplainer.search import AGAIN
+
+MOST_CMA = 32
+"""Dimensions that CMA-ES searches well within budgets like ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +34,77 @@ class GradientSearch:
     """Pictures of a soft prompt that the generator itself says in words; 0: none."""
     looks: int = 6
     """Levels of noise at which it compares captions."""
+    hard_tokens: int = 0
+    """Runs with whole words in the gaps of a prompt from the first step on (after DEXTER), each without the words of those before; 0: none."""
+    hard_steps: int = 300
+    """Pictures of each such run, one a step."""
+    language_model: str = ""
+    """Directory of a masked language model (BERT's class) that proposes words for the gaps; the text encoder's own words when empty."""
 
     def __post_init__(self) -> None:
-        counts = (self.steps, self.restarts, self.latents, self.keep, self.soft_tokens, self.looks)
-        if min(counts) < 1 or min(self.cutouts, self.described) < 0:
-            raise ValueError("numbers of steps, restarts and pictures are at least 1, of cutouts and described pictures at least 0")
+        counts = (self.steps, self.restarts, self.latents, self.keep, self.soft_tokens, self.looks, self.hard_steps)
+        if min(counts) < 1 or min(self.cutouts, self.described, self.hard_tokens) < 0:
+            raise ValueError(
+                "numbers of steps, restarts and pictures are at least 1, of cutouts, described pictures and hard tokens at least 0"
+            )
         if self.lr <= 0 or not 0 < self.enough < 1:
             raise ValueError(f"lr is above 0 and enough between 0 and 1, got {self.lr} and {self.enough}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubspaceSearch:
+    """How blends of a subject's best words are searched, by the server's answers alone."""
+
+    method: Literal["auto", "cmaes", "nes"] = "auto"
+    """``cmaes`` or ``nes``; ``auto``: CMA-ES up to 32 dimensions, and where the server gives labels alone, else NES."""
+    dim: int = 16
+    """Best words that are blended, a dimension each; fewer where fewer change what the generator is told."""
+    budget: int = 1000
+    """Pictures of one search, each asked about once."""
+    labels_budget: int = 8000
+    """Queries of one search where the server gives labels alone."""
+    restarts: int = 2
+    """Runs of CMA-ES that share a budget, if it is worth 500 queries to each."""
+    population: int = 16
+    """Blends of a generation (CMA-ES)."""
+    pairs: int = 10
+    """Mirrored blends of a step (NES)."""
+    draws: int = 1
+    """Seeds that all blends of a generation are drawn under; the next one gets others."""
+    box: float = 3.0
+    """Farthest along any dimension; words stand about 1 from the prompt without them."""
+    penalty: float = 0.1
+    """Times the mean square of a blend's coordinates is taken off its score while it is searched."""
+    label_seeds: int = 8
+    """Pictures of a blend whose labels are counted, where there are labels alone; together they count as one seed."""
+    augmentations: int = 4
+    """Looks at each such picture, a little moved and lit: itself, and copies that lie in the bank too."""
+
+    def __post_init__(self) -> None:
+        counts = (self.dim, self.restarts, self.pairs, self.draws, self.label_seeds, self.augmentations)
+        if min(counts) < 1 or self.population < 4 or self.box <= 0 or self.penalty < 0:
+            raise ValueError("numbers are at least 1, of a population at least 4; box lies above 0, penalty not below it")
+        if self.method == "cmaes" and self.dim > MOST_CMA:
+            raise ValueError(f"cmaes searches at most {MOST_CMA} dimensions, got {self.dim}; use nes or auto")
+        for name, budget, least in (
+            ("budget", self.budget, 2 * self.generation * self.draws),
+            ("labels_budget", self.labels_budget, 2 * self.generation * self.label_seeds * self.augmentations),
+        ):
+            if budget < least:
+                raise ValueError(f"{name} must be at least {least}, two generations, got {budget}")
+
+    @property
+    def generation(self) -> int:
+        """Most blends of a generation, the best ones again among them."""
+        return max(self.population + AGAIN, 2 * self.pairs)
+
+    def by_cma(self, dim: int, *, graded: bool) -> bool:
+        """Whether CMA-ES searches so many dimensions.
+
+        >>> [SubspaceSearch(dim=64).by_cma(dim, graded=True) for dim in (16, 64)]
+        [True, False]
+        """
+        return self.method == "cmaes" or (self.method == "auto" and (dim <= MOST_CMA or not graded))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float
 
+from audit_plugin.core.errors import TargetOutputError
 from audit_plugin.core.protocols import Images
 
 HIGH = 95.0
@@ -39,6 +40,10 @@ class UnitReader:
     ask: Callable[[Images], Float[np.ndarray, "n D"]]
     """Every unit of the output, of pictures as the auditor holds them."""
     usual: Usual
+    maps: Callable[[Images], Float[np.ndarray, "n D h w"]] | None = None
+    """The same before the mean over places, where the output is a map."""
+    seen: float = 1.0
+    """Share of a picture's side that the model sees, in its middle; pictures are square."""
     _kept: dict[str, Float[np.ndarray, "U"]] = field(default_factory=dict)
 
     def read(self, shas: Sequence[str], load: Callable[[Sequence[str]], Images]) -> UnitAnswers:
@@ -49,6 +54,19 @@ class UnitReader:
             self._kept |= dict(zip(some, self.ask(load(some))[:, list(self.units)], strict=True))
         raw = np.stack([self._kept[sha] for sha in shas])
         return UnitAnswers(score=(raw - self.usual.mean) / self.usual.sd, taken=raw > self.usual.high)
+
+    def heat(self, unit: int, images: Images) -> Float[np.ndarray, "n h w"] | None:
+        """Where in the pictures a unit responds; None where the output has no places."""
+        return None if self.maps is None else self.maps(images)[:, unit]
+
+
+def activations(values: Float[np.ndarray, "n ..."], output: str) -> Float[np.ndarray, "n D"]:
+    """One number a unit: of feature maps ``(n, D, h, w)`` the mean over places.  Raises TargetOutputError for other shapes."""
+    if values.ndim not in {2, 4}:
+        raise TargetOutputError(
+            f"discover.units: {output} answers {values.shape[1:]} for a picture; units are taken from vectors (D) and feature maps (D, h, w)"
+        )
+    return np.asarray(values if values.ndim == 2 else values.mean((2, 3)))
 
 
 def usual(values: Float[np.ndarray, "n U"]) -> Usual:

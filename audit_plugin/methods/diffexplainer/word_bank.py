@@ -48,7 +48,7 @@ def word_bank(
             if source == "vocabulary" and len(kept) >= most:
                 break
             key = plain(word)
-            if key and key not in kept and not any(_holds(key, name) for name in banned):
+            if key and key not in kept and not any(holds(key, name) for name in banned):
                 kept[key] = BankWord(word=word, source=source, node=paths.get(key, ""))
     return tuple(kept.values())
 
@@ -68,5 +68,6 @@ def plain(word: str) -> str:
 _SMALL = {"a", "an", "the", "with", "on", "in", "at", "of", "and", "beside", "near", "by", "under", "some"}
 
 
-def _holds(word: str, name: str) -> bool:
+def holds(word: str, name: str) -> bool:
+    """Whether the name stands in the word, both as :func:`plain` writes them."""
     return bool(name) and f" {name} " in f" {word} "

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from audit_plugin.concepts.phrasing import Phrasing
 from audit_plugin.core.seeds import digest, seed
-from audit_plugin.methods.diffexplainer.asking import Ask
+from audit_plugin.methods.diffexplainer.asking import Answers, Ask
 from audit_plugin.methods.diffexplainer.options import DiscoveryOptions
 from audit_plugin.methods.diffexplainer.word_bank import BankWord
 
@@ -81,6 +81,10 @@ class Screened:
     """Those that fit some context."""
     score: Float[np.ndarray, "W S"]
     """Mean score, less the mean over all words under the same seeds."""
+    draws: tuple[Drawn, ...] = ()
+    """What was drawn for that …"""
+    told: Answers | None = None
+    """… and what the model said of it, row for row."""
 
 
 def screen(ask: Ask, contexts: Contexts, bank: Sequence[BankWord], options: DiscoveryOptions) -> Screened:
@@ -90,8 +94,10 @@ def screen(ask: Ask, contexts: Contexts, bank: Sequence[BankWord], options: Disc
     fitting = [at for at, mine in enumerate(draws) if all(one is not None for one in mine)]
     if not fitting:
         return Screened(words=(), score=np.zeros((0, 0)))
-    mean = _scores(ask, [draws[at] for at in fitting], f"words on {count} seeds each").mean(1)
-    return Screened(words=tuple(bank[at] for at in fitting), score=mean - mean.mean(0))
+    flat = tuple(one for at in fitting for one in draws[at] if one is not None)
+    told = ask([one.prompt for one in flat], [one.seed for one in flat], f"words on {count} seeds each")
+    mean = told.score.reshape(len(fitting), count, -1).mean(1)
+    return Screened(words=tuple(bank[at] for at in fitting), score=mean - mean.mean(0), draws=flat, told=told)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

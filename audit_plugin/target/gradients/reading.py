@@ -46,7 +46,7 @@ class Reading(nn.Module):
 
     def forward(self, images: Images) -> Logits:
         """Logits; the gradient is that of the network at the rounded picture."""
-        out: Tensor = self.network(self._prepared(images))
+        out: Tensor = self.network(prepared(images, self.preprocess))
         scores = (out[:, None] if out.ndim == 1 else out.flatten(1)).to(images.dtype)
         if self.column is not None:
             scores = self._one(scores, self.column)
@@ -68,19 +68,20 @@ class Reading(nn.Module):
         one.column = column
         return one
 
-    def _prepared(self, images: Images) -> Tensor:
-        options = self.preprocess
-        pixels = _resized(_rounded(images * 255), options)
-        if options.channels == "GREY":
-            pixels = _rounded((pixels * (pixels.new_tensor(LUMA) / 65536).view(1, 3, 1, 1)).sum(1, keepdim=True))
-        values = pixels
-        if options.dtype != "UINT8":
-            shape = (1, -1, 1, 1)
-            mean, std = (images.new_tensor(each)[: pixels.shape[1]].view(shape) for each in (options.mean, options.std))
-            values = (pixels * options.scale - mean) / std
-        if options.channels == "BGR":
-            values = values.flip(1)
-        return values.permute(0, 2, 3, 1) if options.layout == "NHWC" else values
+
+def prepared(images: Images, options: PreprocessOptions) -> Tensor:
+    """What a client makes of pictures before it asks the server, differentiable."""
+    pixels = _resized(_rounded(images * 255), options)
+    if options.channels == "GREY":
+        pixels = _rounded((pixels * (pixels.new_tensor(LUMA) / 65536).view(1, 3, 1, 1)).sum(1, keepdim=True))
+    values = pixels
+    if options.dtype != "UINT8":
+        shape = (1, -1, 1, 1)
+        mean, std = (images.new_tensor(each)[: pixels.shape[1]].view(shape) for each in (options.mean, options.std))
+        values = (pixels * options.scale - mean) / std
+    if options.channels == "BGR":
+        values = values.flip(1)
+    return values.permute(0, 2, 3, 1) if options.layout == "NHWC" else values
 
 
 def read_network(path: Path, contract: Contract) -> Reading:
@@ -102,11 +103,15 @@ def read_network(path: Path, contract: Contract) -> Reading:
     except Exception as error:  # readers of files raise whatever their parts do
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GradientError(f"{path} cannot be read as a differentiable network: {said}") from error
-    preprocess = replace(contract.preprocess, dtype="UINT8") if contract.input.datatype == "UINT8" else contract.preprocess
     for parameter in network.parameters():
         parameter.requires_grad = False
-    reading = Reading(network, preprocess, contract.activation, logits=logits, exclusive=exclusive)
+    reading = Reading(network, preprocess_of(contract), contract.activation, logits=logits, exclusive=exclusive)
     return reading if contract.column is None else reading.of_class(contract.column)
+
+
+def preprocess_of(contract: Contract) -> PreprocessOptions:
+    """What the network's input asks for; pictures of whole numbers are not scaled."""
+    return replace(contract.preprocess, dtype="UINT8") if contract.input.datatype == "UINT8" else contract.preprocess
 
 
 def _onnx(path: Path, contract: Contract) -> tuple[nn.Module, bool, bool]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from engines.backends.weights import copied
 from engines.errors import UnsupportedPipelineError
 from engines.guided.gradient_path import picture, reach
 from engines.guided.judge import judge_of
@@ -15,6 +16,7 @@ from engines.guided.softprompt import activation_gradient, of_class, soft_prompt
 from engines.guided.softprompt_options import SoftPromptOptions
 from engines.guided.vocabulary import vocabulary_of
 from engines.pipeline import load_pipeline
+from engines.pipelines.building import differentiable
 from tests.engines.pipelines import miniatures
 
 CAPTION, SEEDS = "a red circle on the large square", [3, 4]
@@ -107,6 +109,28 @@ def test_what_does_not_fit_is_said(pipeline, tmp_path):
         told.text(("red", "blue"))
     with pytest.raises(UnsupportedPipelineError, match="ddpm pipeline takes none; use a text-to-image directory"):
         prompted(load(miniatures.ddpm, tmp_path), (0,))
+
+
+def test_a_network_in_half_precision_gives_prompts_of_single_precision_nearly_the_same_gradient(pipeline_directory, monkeypatch):
+    """As on a GPU: the network computes in bf16, prompt, optimiser and text encoder in float32."""
+    modules = []
+    monkeypatch.setattr(
+        "engines.pipeline.differentiable", lambda module, *where: modules.append(module) or differentiable(module, *where)
+    )
+    exact = load_pipeline(pipeline_directory, backend="torch", threads=1, steps=3, guidance=1.0)
+    half = copied(modules[0], "bf16", torch.device("cpu"))
+    mixed = replace(exact, differentiable=differentiable(half, torch.device("cpu"), "bf16"))
+    gradients = []
+    for pipeline in (exact, mixed):
+        told, prompt = prompted(pipeline, (0,)).caption(CAPTION)
+        to = reach("full", told.generator.steps)
+        _, gradient = activation_gradient(
+            told.generator, lambda images: 10 * images[:, 0].mean((1, 2)), prompt, SEEDS, to, options=QUICK
+        )
+        gradients.append(gradient)
+    assert all(each.dtype == torch.float32 for each in gradients)
+    assert not torch.equal(*gradients)
+    assert float(torch.cosine_similarity(*(each.flatten() for each in gradients), 0)) > 0.98
 
 
 def test_soft_words_on_the_miniature_of_scenes_raise_what_a_planted_classifier_says():

@@ -84,6 +84,18 @@ def test_units_are_mean_and_maximum_over_space_and_the_classifier_is_untouched()
     assert PLANTED.read_bytes() == before
 
 
+def test_maps_are_shown_channels_first_where_they_are_asked_for(tmp_path):
+    """Beside mean and maximum; a vector has none, and nothing is shown that was not asked for."""
+    path = pixel_network(tmp_path / "pixels.onnx")
+    images = RNG.integers(0, 256, (5, 16, 16, 3)).astype(np.uint8)
+    made = export_hidden(path, tmp_path / "models", ["scaled", "mean"], name="m", images=images, maps=True)
+    found = run((made.directory / "1" / "model.onnx").read_bytes(), images)
+    assert list(found)[-4:] == ["scaled_mean", "scaled_max", "scaled_map", "mean"]
+    assert found["scaled_map"].shape == (5, 3, 16, 16)
+    np.testing.assert_allclose(found["scaled_map"].mean((2, 3)), found["scaled_mean"], rtol=1e-5)
+    assert 'name: "scaled_map", data_type: TYPE_FP32, dims: [3, 16, 16]' in (made.directory / "config.pbtxt").read_text()
+
+
 @pytest.mark.parametrize("opset", [9, 13, 18, 21])
 def test_reductions_are_written_as_the_opset_has_them(tmp_path, opset):
     path = small(tmp_path / "small.onnx", opset=opset)

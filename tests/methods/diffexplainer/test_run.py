@@ -93,13 +93,15 @@ def test_what_is_known_of_a_subject_is_told_with_it():
         return SURE
 
     kinds = {"known/with a ruler": NodeKind.ARTEFACT}
-    (one,) = discoverer(model(), bank=bank, absent=absent, kinds=kinds).run([hinted]).subjects
+    asked = model()
+    (one,) = discoverer(asked, bank=bank, absent=absent, kinds=kinds).run([hinted]).subjects
     assert (one.words[0].kind, one.words[0].known) == (NodeKind.ARTEFACT, True)
     assert "sofa" in {word.word for word in one.words}
     assert other in one.prompts
     assert (one.notes, one.object_absent) == (("told",), SURE)
-    assert seen
-    assert set(seen) <= {picture.sha256 for picture in one.prompts[0].pictures if picture.taken}
+    assert len(seen) > SMALL.pictures
+    assert {picture.sha256 for picture in one.prompts[0].pictures if picture.taken} < set(seen)
+    assert set(seen) < {f"{prompt}|{seed}" for prompt, seed in asked.during("prompts verified")}
 
 
 def test_contexts_of_its_own_name_a_subject():

@@ -1,9 +1,12 @@
 """Hidden units as subjects."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from audit_plugin.methods.diffexplainer.units import READ, UnitReader, usual
+from audit_plugin.core.errors import TargetOutputError
+from audit_plugin.methods.diffexplainer.units import READ, UnitReader, activations, usual
 
 RAW = np.random.default_rng(0).normal([1.0, -2.0, 5.0], [2.0, 1.0, 0.0], (200, 3))
 
@@ -48,3 +51,16 @@ def test_each_picture_is_asked_about_once():
     assert asked == [READ, 6]
     assert first.score[-3:] == pytest.approx(first.score[:3])
     assert again.score == pytest.approx(first.score[:4])
+
+
+def test_maps_are_averaged_over_places_and_kept_for_whoever_asks_where():
+    """Vectors are themselves; another shape is no unit."""
+    maps = np.random.default_rng(1).random((5, 3, 2, 4))
+    assert activations(maps, "map") == pytest.approx(maps.mean((2, 3)))
+    assert activations(maps[:, :, 0, 0], "view") == pytest.approx(maps[:, :, 0, 0])
+    with pytest.raises(TargetOutputError, match=r"tokens answers \(3, 2\) for a picture; units are taken from vectors"):
+        activations(maps[..., 0], "tokens")
+    known = reader([])
+    assert known.heat(2, load(["1"])) is None
+    with_maps = replace(known, maps=lambda _images: maps)
+    assert (with_maps.heat(2, load(["1"] * 5)) == maps[:, 2]).all()
