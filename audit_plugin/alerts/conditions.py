@@ -13,6 +13,8 @@ from audit_plugin.metrics.names import METRICS
 from audit_plugin.metrics.sample import Sample
 
 WINDOW = "15m"
+PERIODS = 2
+"""Full periods without an audit after which it is overdue."""
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {"==": operator.eq, ">=": operator.ge, ">": operator.gt}
 
 
@@ -46,7 +48,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Overdue:
-    """More than two periods, and the time a run takes, have passed since a timestamp; the two sides have equal labels."""
+    """More than ``PERIODS`` periods, and the time a run takes, have passed since a timestamp; the two sides have equal labels."""
 
     since: str
     period: str
@@ -54,7 +56,7 @@ class Overdue:
 
     def promql(self) -> str:
         """The condition as an instant vector; its value is the age in seconds."""
-        allowed = f"2 * {_recent(self.period)}" + (f" + {_recent(self.run_time)}" if self.run_time else "")
+        allowed = f"{PERIODS} * {_recent(self.period)}" + (f" + {_recent(self.run_time)}" if self.run_time else "")
         return f"time() - {_recent(self.since)} > {allowed}"
 
     def met_by(self, samples: Sequence[Sample], now: float) -> Iterator[Sample]:
@@ -65,7 +67,7 @@ class Overdue:
             if one.metric != self.since or period is None:
                 continue
             run_time = value.get((self.run_time, one.labels)) if self.run_time else 0.0
-            if run_time is not None and now - one.value > 2 * period + run_time:
+            if run_time is not None and now - one.value > PERIODS * period + run_time:
                 yield Sample(one.metric, one.labels, now - one.value)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 
 from audit_plugin.statistics.groups import cells_of
 
@@ -136,8 +136,11 @@ def _objective(
     def value_and_gradient(flat: Float[np.ndarray, "mK"]) -> tuple[float, Float[np.ndarray, "mK"]]:
         beta = flat.reshape(design.shape[1], target.shape[1])
         logits = design @ beta
-        value = (logsumexp(logits, axis=1) - (logits * target).sum(1)).sum() + (ridge * beta**2).sum() / 2
-        gradient = design.T @ (softmax(logits, axis=1) - target) + ridge * beta
+        logits -= logits.max(1, keepdims=True)
+        powers = np.exp(logits)
+        total = powers.sum(1, keepdims=True)
+        value = np.log(total).sum() - (logits * target).sum() + (ridge * beta**2).sum() / 2
+        gradient = design.T @ (powers / total - target) + ridge * beta
         return float(value), np.asarray(gradient.ravel())
 
     return value_and_gradient

@@ -67,6 +67,26 @@ def test_what_is_said_about_the_audit_is_never_silenced_by_a_tree(source):
     assert not [name for name in rest if inhibited(alert(name), alert(source))]
 
 
+@pytest.mark.parametrize(
+    ("cause", "consequences"),
+    [
+        ("AuditPluginTargetDown", {"AuditPluginRunFailed", "AuditPluginAuditStale", "AuditPluginAuditBroken"}),
+        ("AuditPluginRunFailed", {"AuditPluginAuditStale"}),
+    ],
+)
+def test_a_cause_silences_its_consequences_in_the_same_service(cause, consequences):
+    """One ticket, not four; another service's stay."""
+    assert {one.name for one in ALERTS if inhibited(alert(one.name), alert(cause))} == consequences
+    assert not [one for one in ALERTS if inhibited(alert(one.name) | {"instance": "b:18877"}, alert(cause))]
+
+
+def test_every_alert_is_about_a_model_or_about_audits():
+    """A new finding has to be added to the inhibitions; what is left speaks about the service and its audits."""
+    rest = {one.name.removeprefix("AuditPlugin") for one in ALERTS} - {name.removeprefix("AuditPlugin") for name in BIAS}
+    service = {"RunFailed", "TargetDown", "ConfigReloadFailed", "SeriesDropped", "Absent"}
+    assert rest == service | {"AuditBroken", "AuditStale", "ControlFailed", "EffectsUntrustworthy"}
+
+
 def test_equal_labels_are_on_both_sides():
     """Two missing labels are equal, too: an inhibition over a label that no series has would reach every model."""
     for metric in (

@@ -144,7 +144,7 @@ def test_the_planted_benchmark_finds_what_is_planted(triton_kit, tmp_path, monke
     """End to end with the renderer as generator: a real server, two classifiers, few rows."""
     monkeypatch.setattr(depict_planted, "ensure_kit", lambda: triton_kit)
     suite = [BY_NAME["shape_clean"], BY_NAME["ruler_alone"]]
-    size = depict_planted.Size(rows=72, repeats=1)
+    size = depict_planted.Size(rows=72, repeats=1, compared=16)
     report = depict_planted.run(size, mode="test", root=tmp_path, generator=SceneRenderer(), suite=suite)
     assert report.figures["recall_strong"] == 1
     assert report.figures["false_relies"] == 0

@@ -1,5 +1,7 @@
 """Every method over a loaded pipeline, pixels and latents: the deployed model has the last word, and what it is asked is counted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -46,16 +48,17 @@ class Server:
         return np.tile([0.9, 0.1], (len(p), 1)) if self.stubborn else p
 
 
-def proposed(pipeline, method, server, **more):
+def proposed(pipeline, method, server, plan=PLAN, **more):
     guide = None if method in SCORED else judge
-    return Proposer(pipeline=pipeline, plan=PLAN).propose(method, images(pipeline), [1, 2], [1, 1], server, judge=guide, **more)
+    return Proposer(pipeline=pipeline, plan=plan).propose(method, images(pipeline), [1, 2], [1, 1], server, judge=guide, **more)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", ["pixels", "latents"])
 def test_pictures_are_whole_bytes_and_every_question_is_counted(request, method, kind):
+    """Also of all the stronger and deeper tries that a model which always says no brings about."""
     server = Server(stubborn=True)
-    made = proposed(request.getfixturevalue(kind), method, server, free=2)
+    made = proposed(request.getfixturevalue(kind), method, server, replace(PLAN, kept=6), free=2)
     np.testing.assert_array_equal(made.images, np.rint(made.images * 255).astype(np.float32) / np.float32(255))
     assert made.queries.tolist() == [sum(row == at for row, _ in server.sent) for at in (0, 1)]
     assert (made.attempts > 0).all()
