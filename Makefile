@@ -11,7 +11,9 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	done; echo python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+# Of what is installed a small part is ever imported: that is compiled when it is, and the rest never.
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 OUT ?= demo-output
 ROWS ?= 150
 TESTS ?= tests

@@ -94,7 +94,8 @@ def _tested(loaded: Loaded, found: list[Discovery], model: str | None, output: F
         results, errors = parted(installation.attempts(store, only=model))
         files = installation.report(results, store) if results else ()
     if results:
-        print_results(results, output)
+        if output is Form.TABLE:  # else there would be two documents
+            print_results(results, output)
         say(f"report: {files[-1]}")
     for error in errors:
         complain(error)

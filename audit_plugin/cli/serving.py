@@ -8,6 +8,7 @@ from audit_plugin.config import Loaded
 from audit_plugin.report.html import render
 from audit_plugin.service.app import ServiceOptions, serve
 from audit_plugin.target.health import check_target
+from audit_plugin.target.load import stop_all
 from audit_plugin.target.options import TargetOptions
 from audit_plugin.wiring import Installation, open_store, parted, process_health
 
@@ -40,6 +41,7 @@ def serve_forever(loaded: Loaded) -> None:
             service,
             health=lambda: process_health(loaded, target_up=targets.up),
             audits=lambda: audited,
+            halt=stop_all,
         )
 
 

@@ -121,3 +121,7 @@ class DetectorError(AuditError):
 
 class StoreError(AuditError):
     """The result store cannot be read or written."""
+
+
+class StoppedError(BaseException):
+    """The process is being stopped.  As with Ctrl-C, nobody may take it for a failure of what was being done; what was answered is kept."""

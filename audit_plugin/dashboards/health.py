@@ -100,6 +100,11 @@ def _server() -> tuple[Panel, ...]:
     asked = rate(exported("triton_requests_total", {"model": "~$model"})).by(*served, how="sum")
     share = asked / rate(series("nv_inference_count", {"model": "~$model"})).by(*served, how="sum")
     percent = Look(unit="percentunit", steps=((GOOD, None), (WATCH, 0.5)))
+    aside = Look(steps=((GOOD, None), (WATCH, 1)), words={0: ("asks", GOOD), 1: ("steps aside", WATCH)})
+    waited = [
+        Line(query=rate(exported(f"load_{name}_seconds_total", _HERE)).by("instance"), legend=f"{said} {{{{instance}}}}")
+        for name, said in (("paused", "for queues to empty"), ("throttled", "for the budget"), ("closed", "for a window of time"))
+    ]
     return (
         graph("Pictures asked per second", (Line(query=asked, legend="{{model}} {{version}}"),), Look(unit="reqps")),
         graph(
@@ -108,6 +113,14 @@ def _server() -> tuple[Panel, ...]:
             percent,
             about="Audit requests are in Triton's own series too; needs Triton's metrics in the same Prometheus.",
         ),
+        stat(
+            "Load guard",
+            _here("load_paused"),
+            aside,
+            about="Audits step aside while requests wait on the server.",
+            legend="{{instance}}",
+        ),
+        graph("Requests of audits that wait", waited, Look(decimals=2), about="Seconds of waiting per second."),
     )
 
 

@@ -334,6 +334,19 @@ SPECS: tuple[MetricSpec, ...] = (
     _process(
         "engine_share_ratio", "Configured share of the device's time that drawing may take; 1 where it is not shared", "ratio"
     ),
+    _process("load_requests_total", "Inference requests that the load guard let through", kind="counter"),
+    _process("load_images_total", "Images in them", kind="counter"),
+    _process("load_pauses_total", "Times that audits stepped aside because requests waited on the server", kind="counter"),
+    _process(
+        "load_paused_seconds_total",
+        "Time that requests of audits waited for the server's queues to empty",
+        "seconds",
+        kind="counter",
+    ),
+    _process("load_throttled_seconds_total", "Time that requests of audits waited for their budget", "seconds", kind="counter"),
+    _process("load_closed_seconds_total", "Time that requests of audits waited for a window of time", "seconds", kind="counter"),
+    _process("load_blind_total", "Looks at the server's queues that failed", kind="counter"),
+    _process("load_paused", "1 while audits step aside because requests wait on the server, else 0"),
     _process(
         "triton_requests_total",
         "Images that recorded audits sent to the audited server, countable against nv_inference_count",

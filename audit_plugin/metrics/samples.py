@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.results import AuditResult, ConceptResult, FairnessFigure, Finding, GateStatus, RunState, Verdict
@@ -79,6 +79,8 @@ def process_samples(health: ProcessHealth, *, version: str, queries: Mapping[tup
         "engine_cache_bytes": health.engine_cache_bytes,
         "engine_share_ratio": health.engine_share,
     }
+    if health.load is not None:
+        known |= {f"load_{name}{'' if name == 'paused' else '_total'}": value for name, value in asdict(health.load).items()}
     return [
         Sample("build_info", (version,), 1),
         *(Sample(name, (), float(value)) for name, value in known.items() if value is not None),

@@ -54,9 +54,10 @@ def serve(
     *,
     health: Callable[[], ProcessHealth] = ProcessHealth,
     audits: Callable[[], Collection[tuple[str, str]] | None] = lambda: None,
+    halt: Callable[[], object] = lambda: None,
     log: FilteringBoundLogger | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT.  To be called from the main thread.
+    """Serve until SIGTERM or SIGINT; ``halt`` then ends what a running round asks of servers.  To be called from the main thread.
 
     ``run_all`` audits everything once and saves it; ``health`` says what wiring knows (target, configuration); ``audits`` are the
     configured (model, label) pairs.
@@ -66,6 +67,7 @@ def serve(
     try:
         with running(store, run_all, render, options, health=health, audits=audits, log=log):
             stop.wait()
+            halt()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -118,6 +120,7 @@ def _together(outside: ProcessHealth, rounds: ProcessHealth) -> ProcessHealth:
         config_reload_timestamp_seconds=outside.config_reload_timestamp_seconds,
         engine_cache_bytes=outside.engine_cache_bytes,
         engine_share=outside.engine_share,
+        load=outside.load,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from structlog.typing import FilteringBoundLogger
 
-from audit_plugin.core.errors import AuditError
+from audit_plugin.core.errors import AuditError, StoppedError
 from audit_plugin.metrics.process import ProcessHealth
 
 
@@ -64,6 +64,8 @@ class Rounds:
         started = time.monotonic()
         try:
             self._run_all()
+        except StoppedError:
+            self._log.info("round_stopped", effect="what was answered is kept; the next round goes on from it")
         except Exception as error:  # noqa: BLE001  (whatever a round raises, the next one must still start)
             self._health = replace(self._health, failures=self._health.failures + 1, last_round_failed=True)
             self._log.error(

@@ -15,7 +15,7 @@ from audit_plugin.findings.findings import conclude
 from audit_plugin.findings.policy import default_policy
 from audit_plugin.metrics.collector import AuditCollector, registry
 from audit_plugin.metrics.names import METRICS
-from audit_plugin.metrics.process import ProcessHealth
+from audit_plugin.metrics.process import Load, ProcessHealth
 from audit_plugin.store.store import Store
 from tests.findings.examples import gap, result
 from tests.findings.found import discovery, subject, word
@@ -26,6 +26,7 @@ from tests.methods.shortcut.told import judged
 HEALTH = ProcessHealth(
     attempts=3, interval_seconds=3600, next_run_timestamp_seconds=2e9, target_up=True,
     config_reload_successful=True, config_reload_timestamp_seconds=1.8e9, engine_cache_bytes=4e7, engine_share=0.3,
+    load=Load(requests=40, images=640, pauses=2, paused_seconds=11.5, throttled_seconds=3.0, blind=1, paused=True),
 )  # fmt: skip
 
 

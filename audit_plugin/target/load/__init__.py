@@ -1,6 +1,6 @@
 """How much the audit may ask of a production server, and when it must not ask at all."""
 
-from audit_plugin.target.load.guard import LoadCounts, LoadGuard, StoppedError, guard_of
+from audit_plugin.target.load.guard import LoadCounts, LoadGuard, guard_of, stop_all, totals
 from audit_plugin.target.load.options import LoadOptions
 
-__all__ = ["LoadCounts", "LoadGuard", "LoadOptions", "StoppedError", "guard_of"]
+__all__ = ["LoadCounts", "LoadGuard", "LoadOptions", "guard_of", "stop_all", "totals"]

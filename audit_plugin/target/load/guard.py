@@ -10,11 +10,11 @@ import time
 import zoneinfo
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import structlog
 
-from audit_plugin.core.errors import TargetError
+from audit_plugin.core.errors import StoppedError, TargetError
 from audit_plugin.target.load.budget import TokenBucket
 from audit_plugin.target.load.options import LoadOptions
 from audit_plugin.target.load.pressure import Queues
@@ -31,10 +31,6 @@ _TURN = 0.005
 """Until somebody else's answer is looked for again."""
 _PATIENCE = 1.0
 """Longest nap between two looks at whether the audit was stopped."""
-
-
-class StoppedError(TargetError):
-    """The audit was stopped: nothing is asked of the server any more.  What was answered is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +189,14 @@ class LoadGuard:
         self._stopped.wait(seconds)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoadTotals:
+    """Of all guards of this process."""
+
+    counts: LoadCounts
+    paused: bool
+
+
 _GUARDS: dict[tuple[str, LoadOptions], LoadGuard] = {}
 _REGISTRY = threading.Lock()
 
@@ -201,3 +205,18 @@ def guard_of(url: str, options: LoadOptions) -> LoadGuard:
     """The guard of a server: one for all connections of this process that ask it under the same options."""
     with _REGISTRY:
         return _GUARDS.setdefault((url, options), LoadGuard(options))
+
+
+def totals() -> LoadTotals:
+    """What all guards of this process did so far, and whether one of them pauses now."""
+    with _REGISTRY:
+        guards = list(_GUARDS.values())
+    summed = {each.name: sum(getattr(guard.counts, each.name) for guard in guards) for each in fields(LoadCounts)}
+    return LoadTotals(counts=LoadCounts(**summed), paused=any(guard.paused for guard in guards))
+
+
+def stop_all() -> None:
+    """No guard of this process lets anything through any more."""
+    with _REGISTRY:
+        for guard in _GUARDS.values():
+            guard.stop()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit_plugin.core.errors import TargetUnreachableError
-from audit_plugin.target.load import LoadGuard, LoadOptions, StoppedError, guard_of
+from audit_plugin.core.errors import StoppedError, TargetUnreachableError
+from audit_plugin.target.load import LoadGuard, LoadOptions, guard_of
 from audit_plugin.target.load.budget import TokenBucket
 from engines.pressure import QueueCounts
 
