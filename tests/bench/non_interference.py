@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -72,7 +73,7 @@ def _compared(url: str, load: LoadOptions | None, pairs: int, seconds: float, na
             Say()(at + 1, pairs, name)
         asked = audit.counts.images
     ratios = np.array([[b[0] / a[0], b[1] / a[1]] for a, b in zip(quiet, loud, strict=True)])
-    noise = np.array([b[0] / a[0] for a, b in zip(quiet, quiet[1:], strict=False)])
+    noise = np.array([b[0] / a[0] for a, b in pairwise(quiet)])
     low, high = np.quantile(ratios[:, 0], [0.25, 0.75])
     return {
         "p99_ratio": float(np.median(ratios[:, 0])),
