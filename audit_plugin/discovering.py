@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import structlog
@@ -18,7 +19,7 @@ from audit_plugin.concepts.phrasing import CaptionForms, Phrasing, Sentences
 from audit_plugin.concepts.picture_captions import Captioner
 from audit_plugin.config import DiscoverConfig
 from audit_plugin.core.diffex_results import ScoreKind
-from audit_plugin.core.discovery_results import Discovery, DomainFit, FoundWord, Mode
+from audit_plugin.core.discovery_results import Discovery, DomainFit, FoundWord, Mode, UnitWords
 from audit_plugin.core.errors import ConfigError
 from audit_plugin.core.protocols import ConceptDetector, Images, Progress, Scores, ScoreTable
 from audit_plugin.core.seeds import digest
@@ -32,9 +33,9 @@ from audit_plugin.methods.diffexplainer.parts import Parts
 from audit_plugin.methods.diffexplainer.picture_words import PictureWords
 from audit_plugin.methods.diffexplainer.run import Discovered, Discoverer, Look, Subject
 from audit_plugin.methods.diffexplainer.subspace import Searcher, SpanOf
-from audit_plugin.methods.diffexplainer.units import UnitReader
+from audit_plugin.methods.diffexplainer.units import UnitReader, unit_words
 from audit_plugin.methods.diffexplainer.word_bank import BankWord, plain, word_bank
-from audit_plugin.methods.diffexplainer.word_search import Contexts
+from audit_plugin.methods.diffexplainer.word_search import Contexts, drawn_for
 from audit_plugin.perception.image_text_models import ImageTextModel
 from audit_plugin.perception.segmenters import Segmenter
 from audit_plugin.sources.images import to_uint8
@@ -42,6 +43,8 @@ from audit_plugin.target.triton import TritonClassifier
 
 LOG = structlog.get_logger(__name__)
 
+MOST_UNITS = 512
+"""Of the dictionary."""
 MOST_CLASSES = 50
 FITTED = 64
 """Generated and real pictures that say whether the domain fits."""
@@ -81,7 +84,7 @@ class Discovering:
     """Given who answers about stored pictures: blends of prompts, which `discover.subspace` searches."""
     mode: Mode = Mode.SCORES
     mode_said: str = ""
-    spent: Mapping[str, int] = field(default_factory=dict)
+    spent: dict[str, int] = field(default_factory=lambda: {"rows": 0, "gradients": 0})
     """Network rows of gradients (``gradients``), and of all that was drawn or compared beside stored pictures (``rows``)."""
     sent: list[int] = field(default_factory=lambda: [0])
     """Pictures that the server was asked about so far."""
@@ -102,6 +105,7 @@ class Discovering:
             absent=self.parts.absent,
             look=self._look(bank),
             phrases=self._phrases,
+            labels=self.target.info.labels,
             search=self._searcher,
             kinds={node.path: node.kind for node in self.tree.nodes},
             options=self.asked.options,
@@ -130,6 +134,7 @@ class Discovering:
             contexts=len(self.phrasing.contexts),
             fit=fit,
             subjects=found.subjects,
+            dictionary=() if found.stopped or not words else self._dictionary(),
             queries=self.target.counts.images - before,
             network_rows=(drawn * self.rows_per_picture() if drawn else 0) + self.spent.get("rows", 0),
             gradient_rows=self.spent.get("gradients", 0),
@@ -138,6 +143,16 @@ class Discovering:
             stopped=found.stopped,
             notes=self._notes(),
         )
+
+    def _dictionary(self) -> tuple[UnitWords, ...]:
+        """Of every unit of the outputs that were asked about, by the pictures of the first pass: nothing is drawn or asked for it."""
+        told = drawn_for(Contexts(self.phrasing, self.audit), self.bank, self.asked.options.seeds_of(len(self.bank)))
+        found = list[UnitWords]()
+        for reader in self.units if len(told) > 1 else ():
+            draws = [one for _, mine in told for one in mine]
+            shas = self.studio.shas([one.prompt for one in draws], [one.seed for one in draws], "pictures of words")
+            found += unit_words(reader.output, [word.word for word, _ in told], reader.all(shas, self.studio.images))
+        return tuple(sorted(found, key=lambda one: (-one.words[0][1], one.unit))[:MOST_UNITS])
 
     @property
     def _searcher(self) -> Searcher | None:
@@ -179,7 +194,7 @@ class Discovering:
                 raise ConfigError(
                     f"discover.classes: model {self.target.info.model!r} has no class {name!r}; it has {', '.join(labels)}"
                 )
-        names = (self.asked.classes or labels)[:MOST_CLASSES]
+        names = tuple(dict.fromkeys(self.asked.classes or labels))[:MOST_CLASSES]
         found = [Subject(name=name, column=labels.index(name)) for name in names]
         if self.asked.named:
             told = {name: self._naming(name) for name in names}
@@ -215,6 +230,10 @@ class Discovering:
         score, shown = told.log_odds, told.probability
         taken = told.decisions == np.arange(len(labels)) if told.decisions.shape[1] == 1 else told.decisions.astype(np.bool_)
         for reader in self.units:
+            new = len(reader.missing(shas))
+            if new > self._left:
+                raise LimitReachedError("classifier_queries")
+            self.sent[0] += new
             read = reader.read(shas, self.studio.images)
             score, shown = np.concatenate([score, read.score], 1), np.concatenate([shown, read.score], 1)
             taken = np.concatenate([taken, read.taken], 1)
@@ -329,6 +348,10 @@ class Discovering:
         nameless = [
             name for name in self.asked.classes or self.target.info.labels if self.asked.named and self._naming(name) is None
         ]
+        if strange := [name for name in self.asked.objects if name not in self.target.info.labels]:
+            notes.append(
+                f"discover.objects names {', '.join(strange)}, which this model does not have; it has {', '.join(self.target.info.labels[:8])}"
+            )
         if nameless:
             notes.append(
                 f"captions of this generator do not say {', '.join(nameless[:3])}: the run with the name was left out; give their words as "
@@ -341,14 +364,21 @@ class Discovering:
         return tuple(notes)
 
 
-def budgeted(asked: DiscoverConfig, drawn: Sequence[int], rows_per_picture: Callable[[], int]) -> Callable[[int], None]:
-    """Raises LimitReachedError before a picture that the limits do not pay for; its clock runs from now."""
+def budgeted(
+    asked: DiscoverConfig,
+    drawn: Sequence[int],
+    rows_per_picture: Callable[[], int],
+    spent: Mapping[str, int] = MappingProxyType({}),
+) -> Callable[[int], None]:
+    """Raises LimitReachedError before a picture that the limits do not pay for, ``spent`` rows beside them included; its clock runs from now."""
     started = time.monotonic()
 
     def allow(pictures: int) -> None:
         limits = asked.limits
-        if limits.network_rows is not None and (drawn[0] + pictures) * rows_per_picture() > limits.network_rows:
-            raise LimitReachedError("network_rows")
+        if limits.network_rows is not None:
+            rows = (drawn[0] + pictures) * rows_per_picture() if drawn[0] + pictures else 0
+            if rows + spent.get("rows", 0) > limits.network_rows:
+                raise LimitReachedError("network_rows")
         if limits.wall_minutes is not None and time.monotonic() - started > 60 * limits.wall_minutes:
             raise LimitReachedError("wall_minutes")
 

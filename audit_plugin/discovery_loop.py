@@ -17,7 +17,7 @@ from audit_plugin.concepts.phrasing import Phrasing
 from audit_plugin.concepts.tree_io import read_tree, tree_to_yaml
 from audit_plugin.config import AuditedModel, DiscoverConfig, ExplainConfig
 from audit_plugin.core.discovery_results import Discovery, Mode, ProposedNode
-from audit_plugin.core.errors import AuditError, ConfigError, GradientError
+from audit_plugin.core.errors import AuditError, ConfigError, GradientError, UnknownModelError
 from audit_plugin.core.protocols import Images, Scores, ScoreTable
 from audit_plugin.core.seeds import digest, seed
 from audit_plugin.core.tree import ConceptTree, Node
@@ -48,6 +48,7 @@ from audit_plugin.target.guidance import GradientOptions, Rung
 from audit_plugin.target.hidden import SUFFIX
 from audit_plugin.target.options import PreprocessOptions
 from audit_plugin.target.preprocess import to_input
+from audit_plugin.target.scores import to_scores
 from audit_plugin.target.triton import TritonClassifier
 from audit_plugin.wiring import Installation, engine_errors, generator_digest
 
@@ -95,7 +96,6 @@ class DiscoveryLoop:
         whole = replace(
             found, subjects=pointed(found.subjects, nodes), proposed=(*self._accepted_before(found), *(told for _, told in decided))
         )
-        self._write(nodes)
         before = known_discovery(self.installation.loaded, found.model, found.version)
         if found.stopped and before is not None and not before.stopped:
             LOG.warning(
@@ -103,6 +103,7 @@ class DiscoveryLoop:
             )
         else:
             keep_discovery(self.installation.loaded, whole)
+        self._write(nodes)
         return whole
 
     def _probed(self, node: Node) -> Node:
@@ -148,29 +149,32 @@ class DiscoveryLoop:
         )
         each = asked.shortlist * asked.again_seeds + asked.keep * asked.pairs + asked.pairs
         each += (1 + 2 * (asked.depth - 1)) * asked.beam * asked.compose_seeds + 3 * asked.verify
-        pictures = len(words) * asked.seeds_of(len(words)) + subjects * min(
+        units, named = sum(map(len, self.asked.units.values())), 2 if self.asked.named else 1
+        pictures = named * len(words) * asked.seeds_of(len(words)) + (named * subjects + units) * min(
             each, len(words) * (asked.again_seeds + asked.pairs) + each
         )
-        blended, blends = self.asked.subspace, subjects * len(models)
+        blended, blends = self.asked.subspace, (named * subjects + units) * len(models)
         own = 0 if blended is None else blends * (blended.budget + 2 * asked.verify)
         by_labels = 0 if blended is None else blends * (blended.labels_budget - blended.budget)
         looked = MOST * blends if self.asked.captioner is not None or image_text_of(self.installation.loaded) is not None else 0
         return {
             "words": len(words),
             "classes": subjects,
+            **({"units": units} if units else {}),
             "pictures_at_most": pictures + own + looked,
             "classifier_queries_at_most": pictures * len(models) + own,
             **({} if self.asked.captioner is None else {"captions_at_most": 2 * looked}),
-            **({} if blended is None else {"further_queries_where_labels_alone": max(0, by_labels)}),
+            **({} if blended is None else {"more_if_labels_alone": max(0, by_labels)}),
             "network_rows_limit": self.asked.limits.network_rows or "none",
+            "not_checked": "whether server and generator have what is named; nobody was asked",
         }
 
     def discovering(self, classifier: TritonClassifier) -> Discovering:
         """One connected model's: the generator is loaded when something must be drawn."""
         installation, asked = self.installation, self.asked
-        config, drawn = installation.loaded.config, [0]
+        config, drawn, spent = installation.loaded.config, [0], {"rows": 0, "gradients": 0}
         rows = lambda: installation.generator.evaluations_per_image  # noqa: E731  # asked for only once something was drawn
-        studio = replace(self._studio, drawn=drawn, allow=budgeted(asked, drawn, rows))
+        studio = replace(self._studio, drawn=drawn, allow=budgeted(asked, drawn, rows, spent))
         concepts = installation.loaded.document.concept_set.concepts if installation.loaded.described else ()
         discovering = Discovering(
             audit=config.audit,
@@ -182,6 +186,7 @@ class DiscoveryLoop:
             vocabulary=self._vocabulary,
             generator=studio.fingerprint,
             rows_per_picture=rows,
+            spent=spent,
             tree=self.tree,
             concepts=concepts,
             detector=installation.detector if concepts and Path(config.detector.path).exists() else None,
@@ -243,13 +248,13 @@ class DiscoveryLoop:
             verify=asked.options.verify,
             shown=asked.options.pictures,
             progress=installation.progress,
+            spent=discovering.spent,
         )
         return replace(
             discovering,
             mode=Mode.GRADIENT,
             mode_said="; ".join([f"soft prompts by the gradient of the {found.rung.value}: {found.said}", *units_said]),
             prepare=soft.hints,
-            spent=soft.spent,
         )
 
     def _aims(
@@ -323,7 +328,10 @@ class DiscoveryLoop:
         parts = [slice(a, b) for a, b in pairwise(ends)]
 
         def some(rows: slice) -> Images:
-            return generator.generate(prompts[rows], seeds[rows])
+            try:
+                return generator.generate(prompts[rows], seeds[rows])
+            except ValueError as error:
+                raise ConfigError(f"generator.path: a discovery takes a generator that draws what prompts say: {error}") from error
 
         with ThreadPoolExecutor(len(parts)) as pool:
             return np.concatenate(list(pool.map(some, parts)))
@@ -352,9 +360,17 @@ class DiscoveryLoop:
         """Hidden units that are configured, with what real images usually give.  Raises ConfigError, TargetError."""
         if not self.asked.units:
             return []
-        served, real = ServedRows(classifier.wire, classifier.info.model + SUFFIX), self._real(REAL)
+        name, real = classifier.info.model + SUFFIX, self._real(REAL)
+        try:
+            served = ServedRows(classifier.wire, name)
+        except UnknownModelError as error:
+            raise ConfigError(
+                f"discover.units: the server has no {name!r}, which shows the units of {classifier.info.model}; write it with "
+                "`audit-plugin engines export-hidden` and have it loaded"
+            ) from error
         if len(real) < 8:
             raise ConfigError("discover.units: what units usually answer is measured on real images, and there are fewer than 8")
+        _same(classifier, served, name, real)
         readers = []
         for output, units in self.asked.units.items():
             if output not in served.outputs:
@@ -366,8 +382,8 @@ class DiscoveryLoop:
             values = activations(shown, output)
             whole = f"{output.removesuffix('_mean')}_map"
             maps = told if shown.ndim == 4 else _asking(served.of(whole), classifier) if whole in served.outputs else None
-            if (worst := max(units, default=0)) >= values.shape[1]:
-                raise ConfigError(f"discover.units: {output} has units 0 to {values.shape[1] - 1}, not {worst}")
+            if strange := [unit for unit in units if not 0 <= unit < values.shape[1]]:
+                raise ConfigError(f"discover.units: {output} has units 0 to {values.shape[1] - 1}, not {strange[0]}")
             readers.append(
                 UnitReader(
                     output=output,
@@ -375,10 +391,32 @@ class DiscoveryLoop:
                     ask=_each(told, output),
                     usual=usual(values[:, list(units)]),
                     maps=maps,
+                    table=self.scores,
+                    key=digest("units", classifier.info.id, served.identity, output),
                     seen=_seen(classifier.contract.preprocess),
                 )
             )
         return readers
+
+
+def _same(classifier: TritonClassifier, served: ServedRows, name: str, real: Images) -> None:
+    """Raises ConfigError where the model that shows hidden units answers otherwise than the audited one: it is of another classifier."""
+    from audit_plugin.target.gradients import Bound, agreement
+
+    contract = classifier.contract
+    if contract.output.name not in served.outputs:
+        raise ConfigError(
+            f"discover.units: {name} does not answer {contract.output.name!r} as the audited model does; export it again"
+        )
+    told = _asking(served.of(contract.output.name), classifier)(real)
+    ours = to_scores(told, rows=len(real), labels=contract.info.labels, activation=contract.activation)
+    bound = GradientOptions()
+    try:
+        Bound(top1=bound.top1, worst=bound.worst).check(agreement(ours, classifier.predict(real)), name)
+    except GradientError as error:
+        raise ConfigError(
+            f"discover.units: {name} is not of this version of {classifier.info.model}: {error}; export it again from the file that the server runs"
+        ) from error
 
 
 def _seen(preprocess: PreprocessOptions) -> float:

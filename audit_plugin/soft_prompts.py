@@ -144,9 +144,14 @@ class SoftPrompts:
             verify=8,
         )
 
+        counted = [0]
         reached, aim = deque[bool](maxlen=ENOUGH), self._aim(subject)
 
         def tell(update: Any) -> bool:
+            self.spent["rows"] += update.network_rows - counted[0]
+            self.spent["gradients"] += update.network_rows - counted[0]
+            counted[0] = update.network_rows
+            self.studio.allow(0)
             reached.append(update.activation > aim.enough)
             done = len(reached) == ENOUGH and all(reached)
             step = options.steps if done else update.step + 1
@@ -163,8 +168,8 @@ class SoftPrompts:
             options=search,
             go_on=tell,
         )
-        self.spent["rows"] += found.network_rows
-        self.spent["gradients"] += found.network_rows
+        self.spent["rows"] += found.network_rows - counted[0]
+        self.spent["gradients"] += found.network_rows - counted[0]
         return told, found
 
     def _prefix(self, context: str) -> str:
@@ -186,6 +191,7 @@ class SoftPrompts:
         known = self.studio.store.sound(recipes)
         todo = [at for at, recipe in enumerate(recipes) if recipe not in known]
         for start in range(0, len(todo), BATCH):
+            self.studio.allow(0)
             rows = todo[start : start + BATCH]
             with torch.no_grad():
                 made = picture(told.generator, found.embeddings, [seeds[at] for at in rows], count=self._count)
@@ -269,6 +275,7 @@ class SoftPrompts:
         )
 
     def _gradient(self, rows: int) -> None:
+        self.studio.allow(0)
         self.spent["rows"] += rows
         self.spent["gradients"] += rows
 

@@ -295,6 +295,25 @@ def _discovery(f: Mapping[str, float]) -> tuple[str, str, str]:
     )
 
 
+def _loop(f: Mapping[str, float]) -> tuple[str, str, str]:
+    return (
+        "a shortcut that nobody listed, from a word to a node of the tree to the alert of a real Prometheus",
+        "a minute a model, pictures drawn before",
+        (
+            f"{f['named_by_an_alert']:.0f} of {f['should_be']:.0f} models that know it named by an alert; "
+            f"{f['alerts_about_others']:.0f} alerts about it for the clean one"
+        ),
+    )
+
+
+def _units(f: Mapping[str, float]) -> tuple[str, str, str]:
+    return (
+        "hidden units that carry a planted artefact by the renderer's truth, named by words",
+        f"{f['units_scores']:.0f} units of 5 classifiers by answers, {f['units_gradient']:.0f} by gradient",
+        f"{f['named_scores']:.0%} named right by answers, {f['named_gradient']:.0%} by gradient",
+    )
+
+
 def _quality(f: Mapping[str, float]) -> tuple[str, str, str]:
     gates = sum(f[f"gates_{word}"] for word in ("pass", "warn", "fail"))
     return (
@@ -323,6 +342,8 @@ _FOUND = {
     "diffex_planted": _diffex,
     "counterfactuals_planted": _counterfactuals,
     "discovery_planted": _discovery,
+    "discovery_units": _units,
+    "discovery_loop": _loop,
     "leaves": _leaves,
     "generator_quality": _quality,
 }

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from audit_plugin import soft_prompts
 from audit_plugin.bank.edit_store import edit_store
 from audit_plugin.bank.prompted import PromptStudio
 from audit_plugin.concepts.phrasing import CaptionForms, Sentences
+from audit_plugin.config import DiscoverConfig
+from audit_plugin.discovering import budgeted
 from audit_plugin.hard_prompts import with_gaps
-from audit_plugin.methods.diffexplainer.asking import Answers
+from audit_plugin.methods.diffex.limits import DiffexLimits
+from audit_plugin.methods.diffexplainer.asking import Answers, LimitReachedError
 from audit_plugin.methods.diffexplainer.options import GradientSearch
 from audit_plugin.methods.diffexplainer.run import Subject
 from audit_plugin.methods.diffexplainer.units import Usual
@@ -163,3 +167,13 @@ def test_soft_tokens_stand_behind_a_sentence_as_its_words_would(soft):
     )
     (prompt,) = asked.hints(CLASS).prompts
     assert prompt.text.startswith("a red square of ")
+
+
+def test_a_limit_ends_a_search_in_the_middle(soft):
+    """Rows of gradients count as drawn ones do."""
+    asked, _ = soft()
+    limits = DiscoverConfig(limits=DiffexLimits(network_rows=10))
+    held = replace(asked, studio=replace(asked.studio, allow=budgeted(limits, [0], lambda: 2, asked.spent)))
+    with pytest.raises(LimitReachedError, match="network_rows"):
+        held.hints(CLASS)
+    assert 10 < asked.spent["rows"] < 60

@@ -18,6 +18,7 @@ from audit_plugin.cli.console import (
     Form,
     complain,
     hush_warnings,
+    logs_on_stderr,
     out,
     print_data,
     print_facts,
@@ -412,4 +413,5 @@ def demo(
 def main() -> None:
     """Entry point of ``audit-plugin``."""
     hush_warnings()
+    logs_on_stderr()
     app()

@@ -187,6 +187,13 @@ def quiet_vendors() -> None:
     set_on_retry_hooks([_tell_retry])
 
 
+def logs_on_stderr() -> None:
+    """What a command logs never mixes with what it prints."""
+    import structlog
+
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+
 def hush_warnings() -> None:
     """Vendors' warnings are for their developers; ``python -W`` brings them back."""
     if not sys.warnoptions:

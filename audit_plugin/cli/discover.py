@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,11 +39,10 @@ def discover(
         told = list(loop.discover(only=model, confirm=_confirm(accept=accept)))
     found, errors = [one for one in told if isinstance(one, Discovery)], [one for one in told if isinstance(one, AuditError)]
     _show(found, output)
+    code = _tested(loaded, path, found, model, output, test=test)
     for error in errors:
         complain(error)
-    if errors:
-        return errors[0].exit_code
-    return _tested(loaded, found, model, output, test=test)
+    return errors[0].exit_code if errors else code
 
 
 def _confirm(*, accept: bool) -> Callable[[ProposedNode], bool]:
@@ -70,7 +70,7 @@ def _show(found: list[Discovery], output: Form) -> None:
         out().print(discovery_table(one))
 
 
-def _tested(loaded: Loaded, found: list[Discovery], model: str | None, output: Form, *, test: bool) -> int:
+def _tested(loaded: Loaded, path: Path, found: list[Discovery], model: str | None, output: Form, *, test: bool) -> int:
     """The audit with the nodes that were accepted; says how where it is not made."""
     from audit_plugin.cli.app import exit_code
     from audit_plugin.discovered import discovered_file
@@ -81,6 +81,8 @@ def _tested(loaded: Loaded, found: list[Discovery], model: str | None, output: F
     if left:
         say(f"{len(left)} nodes are proposed and not in the tree: {', '.join(node.path for node in left)}; --accept takes them")
     if not accepted:
+        if found:
+            say(f"kept beside the bank; `audit-plugin run {path}` puts it into report, metrics and findings")
         return ExitCode.CLEAN
     say(f"in the tree: {', '.join(node.path for node in accepted)} ({discovered_file(loaded)})")
     if loaded.config.diffex is None:

@@ -149,6 +149,16 @@ class DiscoveredSubject:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnitWords:
+    """What a hidden unit answers most to among the words of the bank: a description from the first pass over it, tested by nothing."""
+
+    unit: str
+    """``tensor[index]``."""
+    words: tuple[tuple[str, float], ...]
+    """Best first, each with its mean answer less that of all words, in standard deviations over all pictures of the pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DomainFit:
     """Whether the generator draws what the model was made for."""
 
@@ -195,6 +205,8 @@ class Discovery:
     fit: DomainFit
     subjects: tuple[DiscoveredSubject, ...]
     proposed: tuple[ProposedNode, ...] = ()
+    dictionary: tuple[UnitWords, ...] = ()
+    """Of every unit of the outputs that were asked about, those that answer most first."""
     queries: int
     """Pictures that the server was asked about, in all."""
     network_rows: int

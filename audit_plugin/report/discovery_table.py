@@ -31,6 +31,7 @@ def discovery_table(discovery: Discovery) -> RenderableType:
         lines.append(Text(f"Incomplete: the {discovery.stopped} limit was reached.", style="yellow"))
     lines += [
         _table(discovery),
+        *(_prompts(subject) for subject in discovery.subjects if subject.prompts),
         *(_idle(subject) for subject in discovery.subjects if not all(word.causes for word in subject.words)),
     ]
     return Group(*lines)
@@ -51,7 +52,7 @@ def _table(discovery: Discovery) -> Table:
         acting = [word for word in subject.words if word.causes]
         for at, word in enumerate(acting or [None]):
             about = _about(subject) if at == 0 else [Text("")] * 3
-            cells = [Text("none acts", style="dim"), *[Text("")] * 5] if word is None else _cells(word)
+            cells = [Text("none acts", style="dim"), *[Text("")] * 5] if word is None else _cells(word, subject)
             table.add_row(*about, *cells, end_section=at == max(len(acting), 1) - 1)
     return table
 
@@ -59,23 +60,37 @@ def _table(discovery: Discovery) -> Table:
 def _about(subject: DiscoveredSubject) -> list[Text]:
     best = f"{subject.prompts[0].activation.value:.0%}" if subject.prompts else NOTHING
     absent = NOTHING if subject.object_absent is None else f"{subject.object_absent.value:.0%}"
-    return [Text(subject.name, style="bold"), Text(f"{subject.base.value:.0%} → {best}"), Text(absent)]
+    return [Text(_name(subject), style="bold"), Text(f"{subject.base.value:.0%} → {best}"), Text(absent)]
 
 
-def _cells(word: FoundWord) -> list[Text]:
+def _cells(word: FoundWord, subject: DiscoveredSubject) -> list[Text]:
+    """Of a unit the shift that decided, in standard deviations."""
     sign, said, style = PARTS[word.part]
     node = word.node and f"{word.node}{'' if word.known else ' (new)'}"
     return [
         Text(word.word),
         Text(f"{word.without.value:.0%} → {word.with_word.value:.0%}"),
-        Text(effect_words(word.effect)),
+        Text(f"{effect_words(word.shift)} sd" if subject.kind == "unit" and word.shift is not None else effect_words(word.effect)),
         Text(p_value(word.q)),
         Text(f"{sign} {said}", style=STYLES[style]),
         Text(node or NOTHING),
     ]
 
 
+def _prompts(subject: DiscoveredSubject) -> Text:
+    """The best prompt of every kind, with how many of its pictures are taken for the subject."""
+    best = {one.how: one for one in reversed(subject.prompts)}
+    told = "; ".join(
+        f'{one.how} "{one.text}" {one.activation.value:.0%}' for one in sorted(best.values(), key=lambda one: -one.activation.value)
+    )
+    return Text(f"{_name(subject)}: strongest prompts: {told}")
+
+
+def _name(subject: DiscoveredSubject) -> str:
+    return f"{subject.name} (named in prompts)" if subject.named else subject.name
+
+
 def _idle(subject: DiscoveredSubject) -> Text:
     idle = [word.word for word in subject.words if not word.causes]
     rest = f", and {len(idle) - NAMED} more" if len(idle) > NAMED else ""
-    return Text(f"{subject.name}: tested, no sure effect ({len(idle)}): {', '.join(idle[:NAMED])}{rest}", style="dim")
+    return Text(f"{_name(subject)}: tested, no sure effect ({len(idle)}): {', '.join(idle[:NAMED])}{rest}", style="dim")

@@ -5,7 +5,6 @@ none that says it either).  The commands of a user: `audit-plugin discover --acc
 them on the real images; then the service's metrics, a real Prometheus with the shipped rules, and what fires.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -133,7 +132,8 @@ def _command(*words: str) -> None:
 
 
 def _row(model: str, found: Discovery, alerts: Alerts, world: World, seconds: float) -> dict[str, Cell]:
-    told = [alert for alert in alerts.firing if alert.get("model") == model and HIDDEN in json.dumps(dict(alert))]
+    said = [(alert["alert"], alert.get("node") or alert.get("word", "")) for alert in alerts.firing if alert.get("model") == model]
+    told = sorted({f"{name} {about}" for name, about in said if HIDDEN in about})
     result = read_report(Path(load(world.config).config.report)).results[0]
     effects = [
         f"{node.node} {node.effect.value:+.2f} [{node.effect.low:.2f}, {node.effect.high:.2f}]"
@@ -147,7 +147,7 @@ def _row(model: str, found: Discovery, alerts: Alerts, world: World, seconds: fl
         "words": ", ".join(word.word for _, word in found.causes) or "none",
         "proposed": ", ".join(node.path for node in found.proposed) or "none",
         "on real images": ", ".join(dict.fromkeys(effects)) or "none",
-        "alerts": ", ".join(sorted({f"{alert['alert']} {alert.get('node', alert.get('word', ''))}" for alert in told})),
+        "alerts": ", ".join(told),
         "evaluated by": alerts.evaluated_by,
         "seconds": round(seconds),
     }

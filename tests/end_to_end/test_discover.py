@@ -152,6 +152,23 @@ def test_outputs_and_units_that_there_are_not_are_named(copy):
     refused(copy.run(*ASK), 2, f"discover.units: {MODEL} has no output 'view'; it has probabilities")
     copy.change(discover={"units": {"view": None, "probabilities": [0, 7]}})
     refused(copy.run(*ASK), 2, "discover.units: probabilities has units 0 to 1, not 7")
+    copy.change(discover={"units": {"probabilities": [-1]}})
+    refused(copy.run(*ASK), 2, "discover.units: probabilities has units 0 to 1, not -1")
+
+
+@pytest.mark.triton
+def test_hidden_units_of_another_classifier_are_refused(copy, monkeypatch):
+    """As an audit model that was left behind by an older version is."""
+    monkeypatch.setattr(discovery_loop, "SUFFIX", "_gone")
+    copy.change(discover={"units": {"probabilities": [0]}})
+    refused(copy.run(*ASK), 2, f"the server has no '{MODEL}_gone'", "engines export-hidden")
+
+    class Other(discovery_loop.ServedRows):
+        def __init__(self, wire, _model):
+            super().__init__(wire, "shape_clean")
+
+    monkeypatch.setattr(discovery_loop, "ServedRows", Other)
+    refused(copy.run(*ASK), 2, f"{MODEL}_gone is not of this version of {MODEL}", "export it again")
 
 
 @pytest.mark.triton
@@ -186,5 +203,5 @@ def test_the_price_is_told_and_nothing_is_made(copy):
     )
     for key in ("pictures_at_most", "classifier_queries_at_most"):
         assert blended[key] - prices[1][key] == 200 + 2 * OPTIONS["verify"]
-    assert blended["further_queries_where_labels_alone"] == 1100
+    assert blended["more_if_labels_alone"] == 1100
     assert discoveries(copy) == []

@@ -94,17 +94,22 @@ def _node(path: str, word: FoundWord, subject: DiscoveredSubject, tree: ConceptT
         absent=(absent,),
         question=f"Does the picture show {plain(word.word)}?",
         source="diffexplainer",
-        kind_reason=f"{subject.name} responds to it; nobody has said that it may",
+        kind_reason=f"nobody has said that it may matter; {_evidence(word, subject)}",
     )
     return replace(node, scale=1.0, threshold=0.0, params={PHRASE: word.word}) if placed else node
 
 
 def _proposed(node: Node, word: FoundWord, subject: DiscoveredSubject) -> ProposedNode:
+    return ProposedNode(
+        path=node.path, word=word.word, subject=subject.name, kind=node.kind, accepted=False, evidence=_evidence(word, subject)
+    )
+
+
+def _evidence(word: FoundWord, subject: DiscoveredSubject) -> str:
     effect = word.effect
     where = "" if word.part is WordPart.UNKNOWN else f"; it is {word.part.value} by {word.part_by}"
-    evidence = (
+    return (
         f"saying {word.word!r} raises the share of pictures taken for {subject.name} from {word.without.value:.0%} to "
         f"{word.with_word.value:.0%} on the same {word.pairs} seeds, a difference of {effect.value:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}], "
         f"q = {word.q:.2g}{where}"
     )
-    return ProposedNode(path=node.path, word=word.word, subject=subject.name, kind=node.kind, accepted=False, evidence=evidence)

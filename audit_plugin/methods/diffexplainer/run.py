@@ -24,6 +24,13 @@ from audit_plugin.methods.diffexplainer.word_search import Contexts, Kept, Scree
 from audit_plugin.methods.diffexplainer.word_tests import Tested, check_words, estimate, stability
 from audit_plugin.statistics.words import PhraseLift, activation_score
 
+FEWEST_WORDS = 8
+"""Of a bank, below which nothing is said of which classes a unit speaks for."""
+EXPLAINED = 0.2
+"""Share of a class's score that a unit must explain to speak for it."""
+MOST_CLASSES = 3
+"""That a unit speaks for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
@@ -129,6 +136,8 @@ class Discoverer:
     """What prompts may say, beside the bank's words."""
     search: Search | None = None
     """Looks between the words of a subject when all else is known of it."""
+    labels: Sequence[str] = ()
+    """Classes, whose columns come first."""
     kinds: Mapping[str, NodeKind] = field(default_factory=dict)
     """Path of a node of the tree -> what it is to the task."""
     options: DiscoveryOptions = field(default_factory=DiscoveryOptions)
@@ -192,7 +201,7 @@ class Discoverer:
             ),
             object_absent=self.absent(subject, self._shown(prompts)),
             stability=stability(tested, options.q),
-            classes=subject.classes,
+            classes=subject.classes or (self._spoken_for(column, ground.screened) if subject.kind == "unit" else ()),
             notes=subject.notes,
         )
         yield whole
@@ -202,6 +211,17 @@ class Discoverer:
             prompts = _best_first([*prompts, *self._between(found, subject, contexts, set(composed))])
             notes = (*whole.notes, found.note) if found.note else whole.notes
             yield replace(whole, prompts=prompts, object_absent=self.absent(subject, self._shown(prompts)), notes=notes)
+
+    def _spoken_for(self, column: int, screened: Screened) -> tuple[tuple[str, float], ...]:
+        """Classes that a unit answers together with, word by word of the bank, with the share of their score's variance that it explains."""
+        if len(screened.words) < FEWEST_WORDS:
+            return ()
+        unit, classes = screened.score[:, column], screened.score[:, : len(self.labels)]
+        varied = [at for at in range(len(self.labels)) if classes[:, at].std() > 0] if unit.std() > 0 else []
+        r = {self.labels[at]: float(np.corrcoef(unit, classes[:, at])[0, 1]) for at in varied}
+        return tuple(
+            (name, value**2) for name, value in sorted(r.items(), key=lambda one: -one[1]) if value**2 >= EXPLAINED and value > 0
+        )[:MOST_CLASSES]
 
     def _accepted(self, subject: Subject, screened: Screened) -> list[Picture]:
         """Pictures that are taken for the subject: of prompts found elsewhere, of what was asked for it, of the bank's words."""

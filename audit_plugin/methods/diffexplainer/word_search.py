@@ -100,6 +100,12 @@ def screen(ask: Ask, contexts: Contexts, bank: Sequence[BankWord], options: Disc
     return Screened(words=tuple(bank[at] for at in fitting), score=mean - mean.mean(0), draws=flat, told=told)
 
 
+def drawn_for(contexts: Contexts, bank: Sequence[BankWord], count: int) -> list[tuple[BankWord, list[Drawn]]]:
+    """What the first pass draws of every word that fits some context."""
+    draws = ((word, [one for one in contexts.draws([word.word], count, "screen") if one is not None]) for word in bank)
+    return [(word, mine) for word, mine in draws if len(mine) == count]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Kept:
     """The best words of one subject."""

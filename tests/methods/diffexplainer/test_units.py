@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from audit_plugin.core.errors import TargetOutputError
-from audit_plugin.methods.diffexplainer.units import READ, UnitReader, activations, usual
+from audit_plugin.methods.diffexplainer.units import READ, UnitReader, activations, unit_words, usual
+from tests.bank.world import FakeScores
 
 RAW = np.random.default_rng(0).normal([1.0, -2.0, 5.0], [2.0, 1.0, 0.0], (200, 3))
 
@@ -64,3 +65,36 @@ def test_maps_are_averaged_over_places_and_kept_for_whoever_asks_where():
     assert known.heat(2, load(["1"])) is None
     with_maps = replace(known, maps=lambda _images: maps)
     assert (with_maps.heat(2, load(["1"] * 5)) == maps[:, 2]).all()
+
+
+def test_a_dictionary_names_what_every_unit_answers_most_to_and_leaves_out_constant_ones():
+    values = np.array([[5.0, 1.0, 0.0], [5.2, 1.0, 0.1], [0.0, 1.0, 3.0], [0.1, 1.0, 3.1], [0.2, 1.0, 0.0], [0.0, 1.0, 0.1]])
+    first, last = unit_words("view", ["sand", "ruler", "dim"], values, most=1)
+    assert (first.unit, first.words[0][0]) == ("view[0]", "sand")
+    assert (last.unit, last.words[0][0]) == ("view[2]", "ruler")
+    assert first.words[0][1] == pytest.approx((values[:2, 0].mean() - values[:, 0].mean()) / values[:, 0].std())
+
+
+def test_a_unit_that_varies_by_rounding_alone_counts_as_constant():
+    told = usual(7 + 1e-9 * np.arange(20.0)[:, None])
+    assert told.sd.tolist() == [1.0]
+
+
+def test_answers_are_kept_and_asked_for_once():
+    table, asked = FakeScores(), []
+
+    def ask(images):
+        asked.append(len(images))
+        return images.mean((2, 3))
+
+    def load(shas):
+        return np.stack([np.full((3, 2, 2), float(sha), np.float32) for sha in shas])
+
+    def reader():
+        return UnitReader(output="view", units=(1,), ask=ask, usual=usual(np.arange(20.0)[:, None]), table=table, key="units")
+
+    first = reader().read(["1", "2", "1"], load)
+    again = reader()
+    assert again.missing(["1", "2", "3"]) == ["3"]
+    np.testing.assert_array_equal(again.read(["1", "2", "1"], load).score, first.score)
+    assert asked == [2]
