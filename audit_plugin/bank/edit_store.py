@@ -235,10 +235,18 @@ class EditStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        if not self._file.exists():
+        with storage(str(self._file)):
+            whole = self._file.exists() and self._whole()
+        if not whole:
             self._complete()
         with storage(str(self._file)), closing(self._connected()) as db, db:
             yield db
+
+    def _whole(self) -> bool:
+        """Whether the tables are there: a file without them is being made by another thread or process."""
+        with closing(self._connected()) as db:
+            found = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        return found >= {"edits", "readings", "spent"}
 
 
 def _stored(sha: str, facts: str) -> StoredEdit | None:
