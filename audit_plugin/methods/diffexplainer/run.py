@@ -193,7 +193,7 @@ class Discoverer:
             name=subject.name,
             kind=subject.kind,
             named=subject.phrasing is not None,
-            base_prompt=contexts.phrasing.contexts[0],
+            base_prompt=_spoken((), contexts),
             base=estimate(activation_score(ground.wordless.taken[:, column])),
             prompts=prompts,
             words=tuple(
@@ -291,7 +291,7 @@ class Discoverer:
     def _verified(self, words: Sequence[str], subject: Subject, contexts: Contexts) -> FoundPrompt:
         draws = [one for one in contexts.draws(words, self.options.verify, "verify") if one is not None]
         told = self._watched([one.prompt for one in draws], [one.seed for one in draws], "prompts verified")
-        text = next((said for one in contexts.phrasing.contexts if (said := contexts.phrasing.add(one, words)) is not None), "")
+        text = _spoken(words, contexts)
         self._watched.fresh[text] = _taken(told, subject.column)
         return self._prompt(text, "composition", told, [one.seed for one in draws], subject)
 
@@ -302,6 +302,15 @@ class Discoverer:
             activation=estimate(activation_score(told.taken[:, subject.column])),
             pictures=pictures(told, subject.column, seeds, self.options.pictures),
         )
+
+
+def _spoken(words: Sequence[str], contexts: Contexts) -> str:
+    """What was said: the prompt, or the words with one of the many prompts that they were put into."""
+    phrasing = contexts.phrasing
+    said = next((said for one in phrasing.contexts if (said := phrasing.add(one, words)) is not None), "")
+    if len(phrasing.contexts) == 1:
+        return said
+    return f'{" and ".join(words)}, in captions such as "{said}"' if words else f'captions as they are, such as "{said}"'
 
 
 def _taken(told: Answers, column: int) -> list[str]:
