@@ -6,11 +6,13 @@ customer's burst fills the queue.  Ratios are of the intervals with the audit to
 the ratio of quiet intervals to the quiet ones before them.
 """
 
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -88,19 +90,34 @@ def _compared(url: str, load: LoadOptions | None, pairs: int, seconds: float, na
 
 @contextmanager
 def _customer(url: str) -> Iterator[Callable[[float], tuple[float, float]]]:
-    """Asks without pause; measures p99 (ms) and requests a second over so many seconds."""
+    """Asks without pause from a process of its own, as customers do; measures p99 (ms) and requests a second over so many seconds."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_serve_customer, args=(url, theirs), daemon=True)
+    process.start()
+
+    def measured(seconds: float) -> tuple[float, float]:
+        ours.send(seconds)
+        p99, rate = ours.recv()
+        return p99, rate
+
+    try:
+        yield measured
+    finally:
+        ours.send(None)
+        process.join(10)
+
+
+def _serve_customer(url: str, pipe: Connection) -> None:
     image = np.random.default_rng(0).random((1, 3, SIDE, SIDE), np.float32)
     with TritonClassifier.connect(TargetOptions(model=MODEL, url=url, concurrency=1)) as one:
-
-        def measured(seconds: float) -> tuple[float, float]:
+        while (seconds := pipe.recv()) is not None:
             took, end = list[float](), time.perf_counter() + seconds
             while time.perf_counter() < end:
                 begun = time.perf_counter()
                 one.predict(image)
                 took.append(time.perf_counter() - begun)
-            return 1000 * float(np.quantile(took, 0.99)), len(took) / seconds
-
-        yield measured
+            pipe.send((1000 * float(np.quantile(took, 0.99)), len(took) / seconds))
 
 
 @contextmanager

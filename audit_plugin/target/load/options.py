@@ -14,8 +14,8 @@ class LoadOptions:
 
     requests_per_second: float = 20.0
     """Inference requests, over all models and threads; 0: as fast as answers come."""
-    images_per_second: float = 0.0
-    """The same for pictures; 0: whatever the requests hold."""
+    images_per_second: float = 32.0
+    """The same for pictures, of which a large request holds up customers longer; 0: whatever the requests hold."""
     in_flight: int = 4
     """Requests under way at a time, of all models together; ``concurrency`` says it for one."""
     windows: tuple[str, ...] = ()
