@@ -7,7 +7,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -54,7 +54,7 @@ from audit_plugin.methods.depict import check_task
 from audit_plugin.methods.diffex import Budget, DiffexOptions, MostEdits, most_edits, row_file, row_file_name, run_diffex
 from audit_plugin.methods.diffexplainer.word_bank import plain
 from audit_plugin.methods.shortcut import Known, Suspicion, run_shortcut
-from audit_plugin.metrics.process import Load, ProcessHealth
+from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.perception.detectors import OnnxConceptDetector
 from audit_plugin.perception.quality import QualityFilter
 from audit_plugin.pricing import price_of
@@ -1003,13 +1003,12 @@ def known_fingerprint(loaded: Loaded) -> str | None:
 
 def process_health(loaded: Loaded, *, target_up: bool | None) -> ProcessHealth:
     """What a configuration says of the process that was started with it, and what its load guards did."""
-    told = totals()
     return ProcessHealth(
         target_up=target_up,
         config_reload_successful=True,
         engine_cache_bytes=_cache_bytes(loaded),
         engine_share=1.0 if loaded.config.generator is None else loaded.config.generator.share or 1.0,
-        load=Load(**asdict(told.counts), paused=told.paused),
+        load=totals(),
     )
 
 

@@ -2,19 +2,7 @@
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """What the load guards of this process did so far, all servers together."""
-
-    requests: int = 0
-    images: int = 0
-    pauses: int = 0
-    paused_seconds: float = 0.0
-    throttled_seconds: float = 0.0
-    closed_seconds: float = 0.0
-    blind: int = 0
-    paused: bool = False
+from audit_plugin.core.load import LoadTotals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,4 +23,4 @@ class ProcessHealth:
     config_reload_timestamp_seconds: float | None = None
     engine_cache_bytes: float | None = None
     engine_share: float | None = None
-    load: Load | None = None
+    load: LoadTotals | None = None

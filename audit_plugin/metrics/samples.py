@@ -80,7 +80,8 @@ def process_samples(health: ProcessHealth, *, version: str, queries: Mapping[tup
         "engine_share_ratio": health.engine_share,
     }
     if health.load is not None:
-        known |= {f"load_{name}{'' if name == 'paused' else '_total'}": value for name, value in asdict(health.load).items()}
+        known |= {f"load_{name}_total": value for name, value in asdict(health.load.counts).items()}
+        known["load_paused"] = health.load.paused
     return [
         Sample("build_info", (version,), 1),
         *(Sample(name, (), float(value)) for name, value in known.items() if value is not None),

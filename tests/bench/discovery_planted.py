@@ -27,8 +27,9 @@ from audit_plugin.demo.truth import onnx_path
 from audit_plugin.discovered import lines_of
 from audit_plugin.discovering import Discovering
 from audit_plugin.methods.diffexplainer.options import DiscoveryOptions, SubspaceSearch
+from audit_plugin.methods.diffexplainer.units import UnitReader
 from audit_plugin.methods.diffexplainer.word_bank import plain
-from audit_plugin.soft_prompts import SoftPrompts, class_aim
+from audit_plugin.soft_prompts import Aim, SoftPrompts, class_aim
 from audit_plugin.store.store import Store
 from audit_plugin.target.gradients import read_network
 from audit_plugin.target.options import TargetOptions
@@ -116,6 +117,24 @@ def _discovery(
         objects={CLASSES[1]: "triangle"},
         subspace=subspace,
     )
+    discovering = discovering_of(target, asked, mode, pipeline=pipeline, store=store, scores=scores)
+    if mode is Mode.GRADIENT:
+        aim = class_aim(read_network(onnx_path(planted.name), target.contract), 1, asked.gradient.enough)
+        discovering = by_gradient(discovering, pipeline, {("class", 1): aim})
+    return discovering.run(), discovering.spent["rows"]
+
+
+def discovering_of(
+    target: TritonClassifier,
+    asked: DiscoverConfig,
+    mode: Mode,
+    *,
+    pipeline: Pipeline,
+    store: EditStore,
+    scores: Store,
+    units: Sequence[UnitReader] = (),
+) -> Discovering:
+    """With the shipped generator and its captions, and no concept tree."""
     studio = PromptStudio(
         fingerprint=pipeline.fingerprint,
         draw=lambda: pipeline.generate,
@@ -123,7 +142,7 @@ def _discovery(
         batch=pipeline.batch,
         progress=lambda *_: None,
     )
-    discovering = Discovering(
+    return Discovering(
         audit=SEED,
         asked=asked,
         target=target,
@@ -134,26 +153,30 @@ def _discovery(
         generator=pipeline.fingerprint,
         rows_per_picture=lambda: pipeline.evaluations_per_image,
         tree=ConceptTree(domain="scenes", nodes=()),
+        units=units,
         mode=mode,
         spans=lambda answers: Blends(lend=lambda: nullcontext(pipeline), errors=nullcontext, studio=studio, answers=answers).span,
     )
-    if mode is Mode.SCORES:
-        return discovering.run(), 0
+
+
+def by_gradient(discovering: Discovering, pipeline: Pipeline, aims: Mapping[tuple[str, int], Aim]) -> Discovering:
+    """The same with soft prompts of these subjects."""
+    asked = discovering.asked
     soft = SoftPrompts(
         audit=SEED,
         lend=lambda: nullcontext(pipeline),
         errors=nullcontext,
-        aims={("class", 1): class_aim(read_network(onnx_path(planted.name), target.contract), 1, asked.gradient.enough)},
+        aims=aims,
         phrasing=discovering.phrasing,
-        studio=studio,
+        studio=discovering.studio,
         answers=discovering.answers,
         options=asked.gradient,
-        verify=options.verify,
-        shown=options.pictures,
+        verify=asked.options.verify,
+        shown=asked.options.pictures,
         progress=lambda *_: None,
+        spent=discovering.spent,
     )
-    found = replace(discovering, prepare=soft.hints, spent=soft.spent).run()
-    return found, soft.spent["rows"]
+    return replace(discovering, prepare=soft.hints)
 
 
 def _row(planted: Planted, found: Discovery, rows_per_picture: int, beside: int, *, blended: bool = False) -> dict[str, Cell]:

@@ -6,32 +6,26 @@ generator, activations by the audit model on a real Triton.  Named right is a un
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from audit_plugin.bank.edit_store import EditStore
-from audit_plugin.bank.prompted import PromptStudio
-from audit_plugin.concepts.phrasing import CaptionForms
 from audit_plugin.config import DiscoverConfig
 from audit_plugin.core.discovery_results import DiscoveredSubject, Mode
 from audit_plugin.core.protocols import Images
-from audit_plugin.core.tree import ConceptTree
 from audit_plugin.demo.kit import ensure_kit
 from audit_plugin.demo.planted import CLASSES, SUITE, Planted
 from audit_plugin.demo.renderer import SCENES
 from audit_plugin.demo.repository import write_model
 from audit_plugin.demo.server import TritonServer
 from audit_plugin.demo.truth import onnx_path
-from audit_plugin.discovered import lines_of
-from audit_plugin.discovering import Discovering
 from audit_plugin.methods.diffexplainer.options import DiscoveryOptions
 from audit_plugin.methods.diffexplainer.units import UnitReader, usual
 from audit_plugin.methods.diffexplainer.word_bank import plain
-from audit_plugin.soft_prompts import SoftPrompts, unit_aim
+from audit_plugin.soft_prompts import unit_aim
 from audit_plugin.sources.images import to_float
 from audit_plugin.sources.scenes import SceneLaw, draw_values, render_many
 from audit_plugin.statistics.separation import auroc
@@ -43,10 +37,10 @@ from audit_plugin.target.triton import TritonClassifier
 from engines.pipeline import Pipeline, load_pipeline
 from engines.serving.hidden import survey
 from engines.serving.hidden_model import export_hidden
+from tests.bench.discovery_planted import SEED, by_gradient, discovering_of
 from tests.bench.report import CACHE, Cell, Report, parser, publish
 from tests.bench.scenes_bank import GENERATOR, Say
 
-SEED = "bench discovery"
 MODELS = ("shape_ruler_100", "ruler_alone", "snowman_alone", "lighting_alone", "background_alone")
 PICTURES = 600
 """Of the renderer, by which units are chosen."""
@@ -155,48 +149,18 @@ def _asked(
     images: Images,
 ) -> tuple[DiscoveredSubject, ...]:
     asked = DiscoverConfig(classes=(CLASSES[1],), options=options, mode="gradient" if mode is Mode.GRADIENT else "scores")
-    studio = PromptStudio(
-        fingerprint=pipeline.fingerprint,
-        draw=lambda: pipeline.generate,
-        store=EditStore(CACHE / "discovery_planted"),
-        batch=pipeline.batch,
-        progress=lambda *_: None,
-    )
-    discovering = Discovering(
-        audit=SEED,
-        asked=asked,
-        target=target,
-        studio=studio,
-        scores=scores.scores,
-        phrasing=CaptionForms.learned(lines_of(GENERATOR / "captions.txt", "captions")),
-        vocabulary=tuple,
-        generator=pipeline.fingerprint,
-        rows_per_picture=lambda: pipeline.evaluations_per_image,
-        tree=ConceptTree(domain="scenes", nodes=()),
-        units=(reader,),
-        mode=mode,
+    discovering = discovering_of(
+        target, asked, mode, pipeline=pipeline, store=EditStore(CACHE / "discovery_planted"), scores=scores, units=(reader,)
     )
     if mode is Mode.GRADIENT:
         units = read_units(onnx_path(target.info.model), target.contract, reader.output)
         check_units(units, images, reader.ask(images), reader.units, reader.usual.sd)
         columns = range(len(CLASSES), len(CLASSES) + len(reader.units))
-        soft = SoftPrompts(
-            audit=SEED,
-            lend=lambda: nullcontext(pipeline),
-            errors=nullcontext,
-            aims={
-                ("unit", column): unit_aim(units, unit, reader.usual, at)
-                for at, (column, unit) in enumerate(zip(columns, reader.units, strict=True))
-            },
-            phrasing=discovering.phrasing,
-            studio=studio,
-            answers=discovering.answers,
-            options=asked.gradient,
-            verify=options.verify,
-            shown=options.pictures,
-            progress=lambda *_: None,
-        )
-        discovering = replace(discovering, prepare=soft.hints, spent=soft.spent)
+        aims = {
+            ("unit", column): unit_aim(units, unit, reader.usual, at)
+            for at, (column, unit) in enumerate(zip(columns, reader.units, strict=True))
+        }
+        discovering = by_gradient(discovering, pipeline, aims)
     return tuple(one for one in discovering.run().subjects if one.kind == "unit")
 
 

@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from PIL import Image
 
 from audit_plugin.concepts.questions import VisionAnswers, VisionOptions
 from audit_plugin.concepts.vision_chat import UnusableEndpointError
+from tests.concepts import chat_stand
 
 PICTURES = [np.full((40, 40, 3), (255 * (at % 2), 0, 255 * (1 - at % 2)), np.uint8) for at in range(6)]
 
@@ -22,11 +22,11 @@ class Stand:
     """Looks at the picture that it is sent: red is yes."""
 
     def __init__(self, answer=None, status=200, wait=0.0):
-        self.answer, self.status, self.wait, self.bodies = answer, status, wait, []
+        self.fixed, self.status, self.wait, self.bodies = answer, status, wait, []
         self.now = self.most = 0
         self.lock = threading.Lock()
 
-    def says(self, body):
+    def answer(self, body):
         with self.lock:
             self.bodies.append(body)
             self.now += 1
@@ -34,8 +34,8 @@ class Stand:
         time.sleep(self.wait)
         with self.lock:
             self.now -= 1
-        if self.answer is not None:
-            return self.answer
+        if self.fixed is not None:
+            return self.fixed
         url = body["messages"][1]["content"][1]["image_url"]["url"]
         red, _, blue = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).getpixel((20, 20))
         return json.dumps({"answer": "yes" if red > blue else "no"})
@@ -43,29 +43,8 @@ class Stand:
 
 @contextmanager
 def served(stand, **options):
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            said = stand.says(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            data = json.dumps({"choices": [{"message": {"content": said}}]}).encode()
-            self.send_response(stand.status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        port = server.server_address[1]
-        known = VisionOptions(endpoint=f"http://127.0.0.1:{port}/v1", model="local", retries=1, **options)
-        yield VisionAnswers(known, pause_seconds=0.0)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with chat_stand.served(stand) as (url, _):
+        yield VisionAnswers(VisionOptions(endpoint=url, model="local", retries=1, **options), pause_seconds=0.0)
 
 
 def test_each_picture_gets_its_own_answer_in_order():

@@ -10,12 +10,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from audit_plugin.core.errors import StoreError
+from audit_plugin.core.load import LoadCounts, LoadTotals
 from audit_plugin.core.results import RunState
 from audit_plugin.findings.findings import conclude
 from audit_plugin.findings.policy import default_policy
 from audit_plugin.metrics.collector import AuditCollector, registry
 from audit_plugin.metrics.names import METRICS
-from audit_plugin.metrics.process import Load, ProcessHealth
+from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.store.store import Store
 from tests.findings.examples import gap, result
 from tests.findings.found import discovery, subject, word
@@ -26,7 +27,7 @@ from tests.methods.shortcut.told import judged
 HEALTH = ProcessHealth(
     attempts=3, interval_seconds=3600, next_run_timestamp_seconds=2e9, target_up=True,
     config_reload_successful=True, config_reload_timestamp_seconds=1.8e9, engine_cache_bytes=4e7, engine_share=0.3,
-    load=Load(requests=40, images=640, pauses=2, paused_seconds=11.5, throttled_seconds=3.0, blind=1, paused=True),
+    load=LoadTotals(counts=LoadCounts(requests=40, images=640, pauses=2, paused_seconds=11.5, throttled_seconds=3.0, blind=1), paused=True),
 )  # fmt: skip
 
 

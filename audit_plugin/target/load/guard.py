@@ -10,11 +10,12 @@ import time
 import zoneinfo
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 import structlog
 
 from audit_plugin.core.errors import StoppedError, TargetError
+from audit_plugin.core.load import LoadCounts, LoadTotals
 from audit_plugin.target.load.budget import TokenBucket
 from audit_plugin.target.load.options import LoadOptions
 from audit_plugin.target.load.pressure import Queues
@@ -31,25 +32,6 @@ _TURN = 0.005
 """Until somebody else's answer is looked for again."""
 _PATIENCE = 1.0
 """Longest nap between two looks at whether the audit was stopped."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadCounts:
-    """What the guard did so far."""
-
-    requests: int = 0
-    """Let through."""
-    images: int = 0
-    pauses: int = 0
-    """Times that queues had grown."""
-    paused_seconds: float = 0.0
-    """Of requests, in all, spent waiting for queues to empty."""
-    throttled_seconds: float = 0.0
-    """Of requests, in all, spent waiting for the budget."""
-    closed_seconds: float = 0.0
-    """Of requests, in all, spent waiting for a window of time."""
-    blind: int = 0
-    """Looks at the queues that failed."""
 
 
 class LoadGuard:
@@ -187,14 +169,6 @@ class LoadGuard:
 
     def _rest(self, seconds: float) -> None:
         self._stopped.wait(seconds)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadTotals:
-    """Of all guards of this process."""
-
-    counts: LoadCounts
-    paused: bool
 
 
 _GUARDS: dict[tuple[str, LoadOptions], LoadGuard] = {}
