@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from audit_plugin.bank.edit_store import StoredEdit
+from audit_plugin.bank.edit_store import NO_ORIGINAL, StoredEdit
 from audit_plugin.bank.prompted import PromptStudio
 from audit_plugin.bank.shown import READ, batched
 from audit_plugin.core.protocols import Images
@@ -108,7 +108,10 @@ class BlendSpan:
                 encode_png(to_uint8(looked(image, looks[at])[None])[0], synthetic=True)
                 for at, image in zip(some, images, strict=True)
             ]
-            made = {recipes[at]: StoredEdit(sha256=studio.store.put(png)) for at, png in zip(some, pngs, strict=True)}
+            made = {
+                recipes[at]: StoredEdit(sha256=studio.store.put(png), origin=NO_ORIGINAL)
+                for at, png in zip(some, pngs, strict=True)
+            }
             studio.store.add(made)
             known |= made
         for at, recipe in recipes.items():

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from audit_plugin.bank.pilot import SCALES
 from audit_plugin.bank.plan import PlanOptions
+from audit_plugin.capture.options import CaptureOptions
 from audit_plugin.concepts.io import ConceptDocument, concepts_from_dict, read_concepts
 from audit_plugin.concepts.questions import VisionOptions
 from audit_plugin.concepts.schema import ConceptSet
@@ -35,8 +36,10 @@ from audit_plugin.perception.features import FeatureOptions
 from audit_plugin.perception.lpips import PerceptualOptions
 from audit_plugin.perception.segmenters import SegmenterOptions
 from audit_plugin.perception.task import TrainingOptions
+from audit_plugin.service_options import ServeOptions
 from audit_plugin.sources.folder import FolderOptions
 from audit_plugin.statistics.metrics import METRICS
+from audit_plugin.store.retention import RetentionOptions
 from audit_plugin.target.guidance import GradientOptions
 from audit_plugin.target.options import TargetOptions
 
@@ -378,21 +381,6 @@ class DiscoverConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeOptions:
-    """The long-running service."""
-
-    host: str = "127.0.0.1"
-    """Address of metrics, health and pages."""
-    port: int = 18877
-    """Its port."""
-    interval_seconds: float = 86_400.0
-    """Time between the starts of two rounds of audits."""
-    open_reports: bool = False
-    """Serve reports, which hold pictures, on other addresses than loopback too."""
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
-
-
-@dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything an installation of the auditor does."""
 
@@ -422,6 +410,8 @@ class Config:
     """Audited models: ``label``, ``positive`` and the target's options."""
     analysis: DepictOptions = field(default_factory=DepictOptions)
     """Metric, margin, resamples, gates."""
+    controls: bool = True
+    """Whether every audit also judges two classifiers of known dependence: one must alarm, one must not."""
     diffex: DiffexConfig | None = None
     """Concepts to change in the real images, as a tree (DiffEx); none when absent."""
     shortcut: ShortcutConfig | None = None
@@ -430,12 +420,16 @@ class Config:
     """Counterfactual images of the deployed models; none when absent."""
     discover: DiscoverConfig | None = None
     """What `audit-plugin discover` looks for; its defaults when absent."""
+    capture: CaptureOptions | None = None
+    """A bounded sample of production pictures, as a source of images for audits; nothing is captured when absent."""
     policy: Mapping[str, Any] | str | None = None
     """Thresholds with owner, reason and date: inline, or a file; built-in defaults when absent."""
     store: str = "audit.sqlite"
     """SQLite file or SQLAlchemy URL."""
     report: str = "report"
     """Directory of the latest report."""
+    retention: RetentionOptions = field(default_factory=RetentionOptions)
+    """How long what is kept."""
     serve: ServeOptions = field(default_factory=ServeOptions)
     """The service."""
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
@@ -521,6 +515,7 @@ def parse(document: Mapping[str, Any], directory: Path) -> Loaded:
     _check_shortcut(config, described.concept_set)
     models = tuple(_model(config, at, directory) for at in range(len(config.models)))
     _check_gradients(config.explain, [model.target.model for model in models])
+    _check_schedules(config.serve, [model.target.model for model in models])
     return Loaded(
         config=_rooted(config, directory),
         document=described,
@@ -532,11 +527,27 @@ def parse(document: Mapping[str, Any], directory: Path) -> Loaded:
     )
 
 
+def _check_schedules(serve: ServeOptions, models: Sequence[str]) -> None:
+    """Schedules are of audited models.  Raises ConfigError."""
+    for at, schedule in enumerate(serve.schedules):
+        for name in schedule.models:
+            if name not in models:
+                raise ConfigError(f"serve.schedules.{at}.models: {_none_of(name, models)}")
+
+
 def _check_gradients(asked: ExplainConfig | None, models: Sequence[str]) -> None:
     """Gradients are of audited models; of another, a file would be passed over without a word.  Raises ConfigError."""
     for name in asked.gradients if asked else ():
         if name not in models:
             raise ConfigError(f"explain.gradients: {_none_of(name, models)}")
+
+
+def _check_captured(asked: CaptureOptions, models: Sequence[str]) -> None:
+    """Captured models are audited ones: nobody else knows how their pictures were preprocessed.  Raises ConfigError."""
+    for key, names in (("models", asked.models), ("services", tuple(asked.services.values()))):
+        for name in names:
+            if name not in models:
+                raise ConfigError(f"capture.{key}: {_none_of(name, models)}")
 
 
 def _check_shortcut(config: Config, concept_set: ConceptSet) -> None:
@@ -683,8 +694,16 @@ def _rooted(config: Config, directory: Path) -> Config:
             tree=at(config.discover.tree),
             segmenter=config.discover.segmenter and replace(config.discover.segmenter, file=at(config.discover.segmenter.file)),
         ),
+        capture=config.capture and replace(config.capture, path=at(config.capture.path)),
         store=at(config.store),
         report=at(config.report),
+        serve=replace(
+            config.serve,
+            tokens=at(config.serve.tokens),
+            tls_cert=at(config.serve.tls_cert),
+            tls_key=at(config.serve.tls_key),
+            webhook_secret_file=at(config.serve.webhook_secret_file),
+        ),
     )
 
 

@@ -15,6 +15,9 @@ from audit_plugin.bank.real import RealImages
 from audit_plugin.bank.reference import Twin, compare
 from audit_plugin.bank.score import ScoreReport, score
 from audit_plugin.bank.store import ProbeBank
+from audit_plugin.bank.table import BankTable
+from audit_plugin.controls import Again, run_controls, tree_controls
+from audit_plugin.core.control_results import no_controls
 from audit_plugin.core.counterfactual_results import CounterfactualResult
 from audit_plugin.core.diffex_results import DiffexResult, EffectState
 from audit_plugin.core.discovery_results import Discovery
@@ -77,6 +80,8 @@ class Question:
     truth: Mapping[str, float]
     options: DepictOptions
     policy: Policy
+    controls: bool = True
+    """Whether classifiers of known dependence are judged beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +93,8 @@ class Explained:
     """Pictures that the model was asked about."""
     evaluations: int
     """Network evaluations spent on edits."""
+    again: Again | None = None
+    """What the same edits say of a control; None where they are not kept."""
 
 
 Explain = Callable[[Classifier], Explained]
@@ -162,7 +169,8 @@ def audit_model(
     progress(1, 1, f"estimates of {info.model}")
     seconds = {"build": evidence.built.seconds, "score": between - clock, "estimate": time.monotonic() - between}
     result = _result(report, evidence, info, question, check, scored=scored, seconds=seconds, started=started)
-    result = _with_shortcuts(_with_tree(result, classifier, explain), classifier, suspect)
+    result = _with_controls(result, table, question, evidence.detector_auroc)
+    result = _with_shortcuts(_with_tree(result, classifier, explain, question), classifier, suspect)
     result = replace(result, discovery=discovery)
     return _committed(_with_counterfactuals(result, flip), question, store)
 
@@ -234,7 +242,7 @@ def audit_tree(
         ),
         truth=question.truth,
     )
-    told = _with_tree(result, classifier, explain)
+    told = _with_tree(result, classifier, explain, question)
     explained = told.diffex
     if explained is None:
         raise ValueError("a tree was asked about, and nothing was told")
@@ -272,7 +280,18 @@ def _tree_state(result: DiffexResult) -> RunState:
     return RunState.SUCCEEDED if told else RunState.INSUFFICIENT_DATA
 
 
-def _with_tree(result: AuditResult, classifier: Classifier, explain: Explain | None) -> AuditResult:
+def _with_controls(result: AuditResult, table: BankTable, question: Question, detector_auroc: Mapping[str, float]) -> AuditResult:
+    if not question.controls:
+        return result
+    clock = time.monotonic()
+    told = run_controls(table, result, question.policy, question.options, detector_auroc=detector_auroc)
+    before = result.provenance
+    provenance = replace(before, seconds={**before.seconds, "controls": round(time.monotonic() - clock, 2)})
+    return replace(result, controls=told, provenance=provenance)
+
+
+def _with_tree(result: AuditResult, classifier: Classifier, explain: Explain | None, question: Question) -> AuditResult:
+    """With controls of the tree where the audit has none of its own yet."""
     if explain is None:
         return result
     clock = time.monotonic()
@@ -285,7 +304,13 @@ def _with_tree(result: AuditResult, classifier: Classifier, explain: Explain | N
         classifier_queries=before.classifier_queries + told.queries,
         seconds={**before.seconds, "tree": round(time.monotonic() - clock, 2)},
     )
-    return replace(result, diffex=told.result, provenance=provenance)
+    result = replace(result, diffex=told.result, provenance=provenance)
+    if not question.controls or result.controls is not None:
+        return result
+    clock = time.monotonic()
+    controls = no_controls("its edits are not kept") if told.again is None else tree_controls(result, question.policy, told.again)
+    provenance = replace(provenance, seconds={**provenance.seconds, "controls": round(time.monotonic() - clock, 2)})
+    return replace(result, controls=controls, provenance=provenance)
 
 
 def _with_shortcuts(result: AuditResult, classifier: Classifier, suspect: Suspect | None) -> AuditResult:

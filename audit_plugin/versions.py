@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from audit_plugin.core.diffex_results import DiffexResult, VersionDrift
 from audit_plugin.core.edits import EditRow, Split
 from audit_plugin.core.results import AuditResult
-from audit_plugin.core.seeds import digest
 from audit_plugin.core.values import TargetInfo
 from audit_plugin.methods.diffex import DiffexOptions, drift, paired_rows, pool_of, split_images
+from audit_plugin.store.scores import target_of
 from audit_plugin.store.store import Store
 
 
@@ -30,7 +30,7 @@ def version_drift(
     if before is None:
         return None
     shas = {sha for row in rows for sha in (row.before_sha256, row.after_sha256) if sha}
-    answers = {sha: tuple(map(float, scores)) for sha, scores in store.scores.get(_target(before), shas).items()}
+    answers = {sha: tuple(map(float, scores)) for sha, scores in store.scores.get(target_of(before), shas).items()}
     new, old = paired_rows(rows, answers)
     pool = pool_of(list(classes_of), classes_of, options.images_per_class)
     estimate = [image for image, split in split_images(pool, classes_of).items() if split is Split.ESTIMATE]
@@ -65,8 +65,3 @@ def _comparable(run: AuditResult, told: DiffexResult, info: TargetInfo) -> bool:
     if then is None or not run.provenance.model_config_hash or run.classes != info.labels:
         return False
     return (then.tree_digest, then.score) == (told.tree_digest, told.score)
-
-
-def _target(run: AuditResult) -> str:
-    """Key of the run's model version in the score table, as :attr:`audit_plugin.core.values.TargetInfo.id` has it."""
-    return digest(run.model, run.version, run.provenance.model_config_hash, run.provenance.scoring)

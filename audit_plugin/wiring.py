@@ -51,7 +51,16 @@ from audit_plugin.methods.counterfactuals.items import Reader
 from audit_plugin.methods.counterfactuals.price import MostCounterfactuals
 from audit_plugin.methods.counterfactuals.run import Deployed, run_counterfactuals
 from audit_plugin.methods.depict import check_task
-from audit_plugin.methods.diffex import Budget, DiffexOptions, MostEdits, most_edits, row_file, row_file_name, run_diffex
+from audit_plugin.methods.diffex import (
+    Budget,
+    DiffexOptions,
+    MostEdits,
+    control_effects,
+    most_edits,
+    row_file,
+    row_file_name,
+    run_diffex,
+)
 from audit_plugin.methods.diffexplainer.word_bank import plain
 from audit_plugin.methods.shortcut import Known, Suspicion, run_shortcut
 from audit_plugin.metrics.process import ProcessHealth
@@ -62,6 +71,7 @@ from audit_plugin.report.document import write_report, write_whole
 from audit_plugin.runner import Evidence, Explain, Explained, Flip, Flipped, Question, Suspect, Suspected, audit_model, audit_tree
 from audit_plugin.sources.folder import FolderSource, open_folder
 from audit_plugin.sources.images import encode_png, to_uint8
+from audit_plugin.store.leases import audit_lease, this_process
 from audit_plugin.store.store import Store
 from audit_plugin.studios import (
     PipelineEditor,
@@ -77,7 +87,7 @@ from audit_plugin.studios import (
     sources_of,
 )
 from audit_plugin.target.guidance import GradientOptions
-from audit_plugin.target.load import totals
+from audit_plugin.target.load import stop_all, totals
 from audit_plugin.target.one_class import OneClass, asked_about
 from audit_plugin.target.triton import TritonClassifier
 from audit_plugin.versions import version_drift
@@ -245,7 +255,10 @@ class Installation:
     @cached_property
     def source(self) -> FolderSource:
         """The audited rows."""
-        return open_folder(self.loaded.config.source, self.loaded.document.columns)
+        found = open_folder(self.loaded.config.source, self.loaded.document.columns, forgotten=forgotten_images(self.loaded))
+        if found.forgotten:
+            LOG.warning("rows are left out: their images were deleted on request", rows=found.forgotten)
+        return found
 
     @cached_property
     def real(self) -> RealImages:
@@ -611,7 +624,17 @@ class Installation:
             )
             result = replace(result, rows_file=self._kept_rows(table, about.model, about.version, model.label))
             after = 0 if studio.editor is None else studio.editor.rows_spent()
-            return Explained(result=result, queries=arms.sent[0], evaluations=after - spent)
+            again = partial(
+                control_effects,
+                rows,
+                tree=studio.tree,
+                images=sorted(studio.sources),
+                labels=classifier.info.labels,
+                classes_of=classes_of,
+                options=asked,
+                seed=seed(self.loaded.config.audit, "diffex"),
+            )
+            return Explained(result=result, queries=arms.sent[0], evaluations=after - spent, again=again)
 
         return explain
 
@@ -940,6 +963,7 @@ class Installation:
             truth=model.truth,
             options=self.loaded.config.analysis,
             policy=self.loaded.policy,
+            controls=self.loaded.config.controls,
         )
 
     def pictures(self) -> Callable[[str], bytes | None]:
@@ -1185,6 +1209,13 @@ def _beside(file: Path) -> bool:
 
 
 @contextmanager
+def alone(loaded: Loaded, store: Store) -> Iterator[None]:
+    """Nobody else runs this audit meanwhile.  Raises StoreError while a service or another command does."""
+    with store.leases.held(audit_lease(loaded.config.audit), this_process(), lost=stop_all):
+        yield
+
+
+@contextmanager
 def open_store(loaded: Loaded) -> Iterator[Store]:
     """The result store, migrated."""
     store = Store.open(loaded.store_url, migrate=True)
@@ -1194,11 +1225,19 @@ def open_store(loaded: Loaded) -> Iterator[Store]:
         store.close()
 
 
+def forgotten_images(loaded: Loaded) -> frozenset[str]:
+    """SHA-256 of images that were deleted on request; none where there is no store yet."""
+    if isinstance(loaded.store_url, Path) and not loaded.store_url.is_file():
+        return frozenset()
+    with open_store(loaded) as store:
+        return frozenset(stone.sha256 for stone in store.retention.tombstones())
+
+
 def learning_rows(loaded: Loaded, learn: LearnFrom) -> FolderSource:
     """Rows to train on: the source with other filters, all of them.  Raises ConfigError when audited rows are among them."""
-    source, columns = loaded.config.source, loaded.document.columns
-    rows = open_folder(replace(source, where={**source.where, **learn.where}, rows=0), columns)
-    both = {row.id for row in rows.rows} & {row.id for row in open_folder(source, columns).rows}
+    source, columns, gone = loaded.config.source, loaded.document.columns, forgotten_images(loaded)
+    rows = open_folder(replace(source, where={**source.where, **learn.where}, rows=0), columns, forgotten=gone)
+    both = {row.id for row in rows.rows} & {row.id for row in open_folder(source, columns, forgotten=gone).rows}
     if both:
         raise ConfigError(
             f"train.where: {len(both)} of the {len(rows.rows)} rows to train on are audited, e.g. {min(both)!r}; "

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from audit_plugin.bank.plan import PlanOptions
+from audit_plugin.capture.options import CaptureOptions
 from audit_plugin.concepts.questions import VisionOptions
 from audit_plugin.config import (
     AuditedModel,
@@ -27,7 +28,6 @@ from audit_plugin.config import (
     GeneratorOptions,
     JudgeOptions,
     LearnFrom,
-    ServeOptions,
     ShortcutConfig,
     WitnessOptions,
 )
@@ -46,7 +46,9 @@ from audit_plugin.perception.features import FeatureOptions
 from audit_plugin.perception.lpips import PerceptualOptions
 from audit_plugin.perception.segmenters import SegmenterOptions
 from audit_plugin.perception.task import TrainingOptions
+from audit_plugin.service_options import Schedule, ServeOptions
 from audit_plugin.sources.folder import FolderOptions
+from audit_plugin.store.retention import RetentionOptions
 from audit_plugin.target.guidance import GradientOptions, StudentOptions
 from audit_plugin.target.load.options import LoadOptions
 from audit_plugin.target.options import PreprocessOptions, TargetOptions, TlsOptions
@@ -96,9 +98,12 @@ SECTIONS: Mapping[str, type] = {
     "discover.options": DiscoveryOptions,
     "discover.gradient": GradientSearch,
     "discover.subspace": SubspaceSearch,
+    "capture": CaptureOptions,
     "policy": Policy,
     "policy.thresholds[]": Threshold,
+    "retention": RetentionOptions,
     "serve": ServeOptions,
+    "serve.schedules[]": Schedule,
 }
 """Part of the file -> the dataclass that reads it."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from threading import Thread, current_thread
 from typing import Any
 
 DEPTH = 3
@@ -64,7 +65,11 @@ def _sent(batch: Any, stages: Sequence[Stage], pools: Sequence[ThreadPoolExecuto
 
 @contextmanager
 def _pools(stages: Sequence[Stage]) -> Iterator[list[ThreadPoolExecutor]]:
-    pools = [ThreadPoolExecutor(stage.threads, thread_name_prefix=stage.name) for stage in stages]
+    begun: list[Thread] = []
+    pools = [
+        ThreadPoolExecutor(stage.threads, thread_name_prefix=stage.name, initializer=lambda: begun.append(current_thread()))
+        for stage in stages
+    ]
     try:
         yield pools
     finally:
@@ -72,3 +77,5 @@ def _pools(stages: Sequence[Stage]) -> Iterator[list[ThreadPoolExecutor]]:
             pool.shutdown(wait=False, cancel_futures=True)
         for pool in pools:
             pool.shutdown(wait=True)
+        for thread in begun:  # a pool does not know of a thread whose start was interrupted
+            thread.join()

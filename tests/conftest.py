@@ -1,7 +1,10 @@
 """Fixtures shared by all tests; each family lives in its own module."""
 
 import gc
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Generator
 
 import pytest
@@ -10,6 +13,16 @@ pytest_plugins = ["tests.fixtures.mlserver", "tests.fixtures.scheduling", "tests
 
 # A shell that starts the tests in the background has this signal ignored, and every process that a test interrupts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+KERNELS = "TORCHINDUCTOR_CACHE_DIR"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What torch compiles in one test serves all others, of all workers: the compiler's headers alone take many seconds."""
+    if KERNELS not in os.environ:
+        folder = os.environ[KERNELS] = tempfile.mkdtemp(prefix="kernels-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.hookimpl(wrapper=True)

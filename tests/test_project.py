@@ -38,7 +38,7 @@ def fenced(kind):
 
 def said_commands(text):
     """``audit-plugin`` sub-commands that a text mentions, with their options."""
-    found = re.findall(r"audit-plugin ((?:(?:config|bank|generator) )?[a-z]+)((?: [^`\n#)]*)?)", text)
+    found = re.findall(r"audit-plugin ((?:(?:config|bank|generator|capture) )?[a-z]+)((?: [^`\n#)]*)?)", text)
     return sorted({(command, option) for command, rest in found for option in [None, *re.findall(r"(--[a-z-]+)", rest)]}, key=str)
 
 
@@ -80,7 +80,7 @@ def wheel(tmp_path_factory):
         "engines/py.typed",
         "audit_plugin/report/templates/report.html.j2",
         "audit_plugin/report/templates/style.css",
-        "audit_plugin/service/templates/index.html",
+        "audit_plugin/service/templates/exporter.html.j2",
         "audit_plugin/store/migrations/env.py",
         "audit_plugin/store/migrations/versions/v0001_.*.py",
         "audit_plugin/demo/serving/config.pbtxt",

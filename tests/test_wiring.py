@@ -293,10 +293,16 @@ def miniature(tmp_path_factory):
         return write_pipeline(tmp_path_factory.mktemp("miniature"))
 
 
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory):
+    """A build cache: how long which batch takes is measured once."""
+    return str(tmp_path_factory.mktemp("builds"))
+
+
 @pytest.mark.parametrize("share", [None, 0.9])
-def test_several_threads_draw_what_one_draws(miniature, tmp_path, share):
+def test_several_threads_draw_what_one_draws(miniature, builds, share):
     """By replicas, or by one worker that keeps to a share of the device."""
-    options = GeneratorOptions(path=str(miniature), steps=1, batch=2, backend="torch", threads=2, share=share, cache=str(tmp_path))
+    options = GeneratorOptions(path=str(miniature), steps=1, batch=2, backend="torch", threads=2, share=share, cache=builds)
     generator, captions = EngineGenerator(options), ["a red circle"] * 2
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda seeds: generator.generate(captions, seeds), [[1, 2], [1, 2]])
@@ -320,13 +326,13 @@ class Queues(BaseHTTPRequestHandler):
         """Silent."""
 
 
-def test_drawing_waits_while_production_does(miniature, tmp_path):
+def test_drawing_waits_while_production_does(miniature, builds):
     """No picture is drawn while the server's metrics show requests that wait."""
     with HTTPServer(("127.0.0.1", 0), Queues) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/metrics"
         options = GeneratorOptions(
-            path=str(miniature), steps=1, batch=2, backend="torch", threads=1, production=address, cache=str(tmp_path)
+            path=str(miniature), steps=1, batch=2, backend="torch", threads=2, production=address, cache=builds
         )
         generator = EngineGenerator(options)
         generator.generate(["a red circle"], [1])

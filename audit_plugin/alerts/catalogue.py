@@ -174,9 +174,19 @@ ALERTS: tuple[Alert, ...] = (
         description="Version {version}, task {task}: the series cap left out the least important concepts. Reports and store have all.",
     ),
     Alert(
+        name="AuditPluginCaptureDropping",
+        any_of=(Compare("capture_dropping", "==", 1),),
+        wait="30m",
+        summary="Captured pictures are being lost",
+        description=(
+            "Over half an hour pictures of production traffic were lost again and again: the writer is behind, the disk cannot be written, or a "
+            "redaction hook fails. Serving is not affected; the sample that audits read is no longer an even one."
+        ),
+    ),
+    Alert(
         name="AuditPluginControlFailed",
         any_of=(Compare("control_missed", "==", 1), Compare("control_false_alarm", "==", 1)),
-        summary="The control model {model} was judged wrongly",
+        summary="A control of the audit of model {model} was judged wrongly",
         description=(
             "Version {version}, task {task}: the audit missed a reliance that is planted, or found one that is not. Until this is "
             "understood, silence about other models means nothing."

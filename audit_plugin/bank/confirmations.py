@@ -5,7 +5,7 @@ The question is put neutrally: whether the judges expect yes or no is not in the
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,6 +90,20 @@ def known_answers(bank: Path) -> dict[tuple[str, str], bool]:
 def keep_answers(bank: Path, answers: Answers) -> dict[tuple[str, str], bool]:
     """Add answers to those beside the bank, later ones count; all that are there now.  Raises BankError."""
     merged = {**known_answers(bank), **answers}
+    _write(bank, merged)
+    return merged
+
+
+def drop_answers(bank: Path, pictures: Collection[str]) -> int:
+    """Delete what was said of these pictures; how many answers that were.  Raises BankError."""
+    known = known_answers(bank)
+    left = {key: answer for key, answer in known.items() if key[0] not in pictures}
+    if len(left) < len(known):
+        _write(bank, left)
+    return len(known) - len(left)
+
+
+def _write(bank: Path, merged: Answers) -> None:
     items = [ToConfirm(picture=picture, node=node, question="", expected=False) for picture, node in sorted(merged)]
     temp = bank / f"{FILE}.tmp"
     try:
@@ -98,7 +112,6 @@ def keep_answers(bank: Path, answers: Answers) -> dict[tuple[str, str], bool]:
         temp.replace(bank / FILE)
     except OSError as error:
         raise BankError(f"{bank / FILE} cannot be written: {error}; free space, or choose another `bank.path`") from error
-    return merged
 
 
 def verifier_precision(items: Sequence[ToConfirm], answers: Answers) -> VerifierPrecision:

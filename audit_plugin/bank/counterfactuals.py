@@ -199,7 +199,7 @@ class CounterfactualStudio:
                 )
             }
             self.store.add_readings(_facts(recipe), {sha: facts})
-            made[recipe] = StoredEdit(sha256=sha)
+            made[recipe] = StoredEdit(sha256=sha, origin=sources[wishes[at].image].sha256)
         self.store.add(made)  # after what they cost, so that a picture that counts as made has its facts
 
 

@@ -8,7 +8,7 @@ made, and what is made then is scored anew where its bytes are others.  A table 
 import fcntl
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import count
@@ -22,6 +22,8 @@ from audit_plugin.core.protocols import Progress
 
 LOG = structlog.get_logger(__name__)
 FILE = "edits.sqlite"
+NO_ORIGINAL = "-"
+"""Origin of a picture that was drawn from words alone."""
 _MANY = 500
 """Values bound in one query; SQLite takes 999 everywhere."""
 _SCHEMA = """
@@ -38,6 +40,8 @@ _ADD = """
 INSERT INTO edits VALUES (?, ?, ?)
 ON CONFLICT (recipe) DO UPDATE SET sha256 = excluded.sha256, facts = excluded.facts WHERE edits.sha256 = ''
 """
+# A picture lost before is named by its facts alone.
+_ERASE = "DELETE FROM edits WHERE sha256 = ?1 OR (sha256 = '' AND facts = ?1)"
 _READING = "SELECT reading FROM readings WHERE sha256 = ? AND detector = ?"
 _LOSE = "UPDATE edits SET facts = sha256, sha256 = '' WHERE sha256 != '' AND"
 _SPEND = """
@@ -59,6 +63,8 @@ class StoredEdit:
     """Why it is no usable picture; empty when it is."""
     against: str = ""
     """sha256 of the null edit that it was measured against; empty for null edits."""
+    origin: str = ""
+    """sha256 of the image file that was edited, or :data:`NO_ORIGINAL`; empty in tables of earlier versions, which did not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +159,35 @@ class EditStore:
             progress(done, len(shas), "files of edits")
         self._lose(found)
         return found
+
+    def made_of(self, original: str) -> set[str]:
+        """sha256 of every picture made of an image file; with an empty name, of those of which that is not known."""
+        if not self._file.exists():
+            return set()
+        with storage(str(self._file)), closing(self._connected()) as db:
+            found = db.execute("SELECT sha256, facts FROM edits WHERE sha256 != ''").fetchall()
+        edits = [edit for sha, facts in found if (edit := _stored(sha, facts)) is not None]
+        own = {edit.sha256 for edit in edits if edit.origin == original}
+        return own | {edit.sha256 for edit in edits if not edit.origin and edit.against in own} if original else own
+
+    def erase(self, shas: Collection[str], *, files_first: bool) -> None:
+        """Delete pictures with all that names them and was read in them; killed, it goes on when it is asked again.
+
+        ``files_first``: a killed call leaves names, by which the next one finds the rest; else it leaves files that nothing names.
+        """
+        every = sorted(shas)
+        if files_first:
+            self._remove(every)
+        if self._file.exists():
+            with self._transaction() as db:
+                db.executemany(_ERASE, [(sha,) for sha in every])
+                db.executemany("DELETE FROM readings WHERE sha256 = ?", [(sha,) for sha in every])
+        if not files_first:
+            self._remove(every)
+
+    def _remove(self, shas: Iterable[str]) -> None:
+        for sha in shas:
+            self.pictures.remove(sha)
 
     def readings(self, detector: str, shas: Iterable[str]) -> dict[str, Reading]:
         """sha256 -> what a detector read, as far as it was asked."""

@@ -145,7 +145,9 @@ class FlipStudio:
             images = to_float([square(source.load(), self.size) for source in some])
             pictures = to_uint8(np.nan_to_num(make(images, [self._seed(source) for source in some], rows)))
             made = {
-                recipes[row]: StoredEdit(sha256=self.store.put(encode_png(picture, synthetic=True)))
+                recipes[row]: StoredEdit(
+                    sha256=self.store.put(encode_png(picture, synthetic=True)), origin=self.sources[row].sha256
+                )
                 for row, picture in zip(rows, pictures, strict=True)
             }
             self.store.add(made)

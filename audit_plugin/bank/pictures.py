@@ -4,9 +4,12 @@ import errno
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -14,6 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from audit_plugin.core.errors import BankError, DamagedPictureError, StorageFullError
 from audit_plugin.sources.images import Pixels, read_image
 
+_SHA_DIGITS = 64
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _SQLITE_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 
@@ -75,6 +79,17 @@ class PictureFolder:
         """Those without a file, as far as that costs nothing: object stores, where it would cost a request each, are not asked."""
         return {sha for sha in shas if not Path(self.path(sha)).exists()} if self._local else set()
 
+    def listed(self) -> Iterator[tuple[str, int, float]]:
+        """(sha256, bytes, seconds since the epoch when it was written) of every picture that is there, named by anything or not.
+
+        Where a storage does not say when, it is now, so that nothing is taken for old.
+        """
+        with storage(self.url), suppress(FileNotFoundError):
+            for path, facts in self._fs.find(self._root, detail=True).items():
+                name = Path(path)
+                if name.suffix == ".png" and len(name.stem) == _SHA_DIGITS:
+                    yield name.stem, int(facts.get("size") or 0), _written(facts)
+
     def remove(self, sha: str) -> None:
         """Delete a picture if it is there."""
         with storage(self.url), suppress(FileNotFoundError):
@@ -88,6 +103,14 @@ class PictureFolder:
         except BankError as error:
             raise BankError(f"picture {sha} in {self.url} cannot be read: {error.__cause__}; check the storage") from error
         return "missing", b""
+
+
+def _written(facts: Mapping[str, Any]) -> float:
+    """What file systems call the time differs."""
+    found = facts.get("mtime") or facts.get("LastModified") or facts.get("last_modified") or facts.get("updated")
+    if isinstance(found, datetime):
+        return found.timestamp()
+    return float(found) if isinstance(found, (int, float)) else time.time()
 
 
 def _write_whole(fs: LocalFileSystem, path: str, data: bytes) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from audit_plugin.bank.edit_store import EditStore, StoredEdit
+from audit_plugin.bank.edit_store import NO_ORIGINAL, EditStore, StoredEdit
 from audit_plugin.bank.shown import batched
 from audit_plugin.core.protocols import Images, Progress
 from audit_plugin.core.seeds import digest
@@ -55,7 +55,9 @@ class PromptStudio:
     def keep(self, pictures: dict[str, Images]) -> dict[str, StoredEdit]:
         """Commit pictures ``(3, h, w)`` by their recipes."""
         made = {
-            recipe: StoredEdit(sha256=self.store.put(encode_png(to_uint8(np.nan_to_num(picture)[None])[0], synthetic=True)))
+            recipe: StoredEdit(
+                sha256=self.store.put(encode_png(to_uint8(np.nan_to_num(picture)[None])[0], synthetic=True)), origin=NO_ORIGINAL
+            )
             for recipe, picture in pictures.items()
         }
         self.store.add(made)

@@ -5,7 +5,7 @@ audited model says.  Twins depend on no model, so they are drawn once, with the 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -52,23 +52,54 @@ def draw_twins(
         for drawn in run(work, pool, 2 * workers):
             made += [Twin(row=row_of[one.recipe], recipe=one.recipe, sha256=bank.pictures.put(one.png)) for one in drawn]
             progress(len(made), len(wanted), "reference pictures")
-    note = {"generator": plan.generator, "twins": [asdict(twin) for twin in made]}
-    with storage(str(bank.root)):
-        temporary = (bank.root / _FILE).with_suffix(".tmp")
-        temporary.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(bank.root / _FILE)
+    _remember(bank, plan.generator, made)
     return tuple(made)
 
 
 def twins(bank: ProbeBank, plan: Plan) -> tuple[Twin, ...]:
     """Those that were drawn for this plan and are still whole; none when any is lost."""
-    try:
-        note = json.loads((bank.root / _FILE).read_text(encoding="utf-8"))
-        found = tuple(Twin(**twin) for twin in note["twins"]) if note["generator"] == plan.generator else ()
-    except (OSError, ValueError, KeyError, TypeError):
-        return ()
+    generator, noted = _noted(bank)
+    found = noted if generator == plan.generator else ()
     lost = any(bank.pictures.damage(twin.sha256) for twin in found)
     return () if lost or {twin.row for twin in found} != set(_chosen(bank, plan)) else found
+
+
+def twin_pictures(bank: ProbeBank) -> frozenset[str]:
+    """sha256 of all that were drawn last, whole or not."""
+    return frozenset(twin.sha256 for twin in _noted(bank)[1])
+
+
+def twins_of(bank: ProbeBank, rows: Collection[str]) -> set[str]:
+    """sha256 of the twins of these rows."""
+    return {twin.sha256 for twin in _noted(bank)[1] if twin.row in rows}
+
+
+def forget_twins(bank: ProbeBank, rows: Collection[str]) -> frozenset[str]:
+    """Delete the twins of these rows, files first; their sha256."""
+    generator, noted = _noted(bank)
+    gone = frozenset(twin.sha256 for twin in noted if twin.row in rows)
+    for sha in gone:
+        bank.pictures.remove(sha)
+    if gone:
+        _remember(bank, generator, [twin for twin in noted if twin.row not in rows])
+    return gone
+
+
+def _noted(bank: ProbeBank) -> tuple[str, tuple[Twin, ...]]:
+    """Fingerprint of the bank's generator then, and the twins; none where nothing, or nothing readable, was noted."""
+    try:
+        note = json.loads((bank.root / _FILE).read_text(encoding="utf-8"))
+        return str(note["generator"]), tuple(Twin(**twin) for twin in note["twins"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", ()
+
+
+def _remember(bank: ProbeBank, generator: str, made: Sequence[Twin]) -> None:
+    note = {"generator": generator, "twins": [asdict(twin) for twin in made]}
+    with storage(str(bank.root)):
+        temporary = (bank.root / _FILE).with_suffix(".tmp")
+        temporary.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(bank.root / _FILE)
 
 
 def compare(

@@ -22,7 +22,7 @@ def originals(store: EditStore, sources: Sequence[EditSource], size: int) -> lis
     todo = {recipe: source for recipe, source in zip(recipes, sources, strict=True) if recipe not in known}
     for some in batched(todo.items(), READ):
         made = {
-            recipe: StoredEdit(sha256=store.put(encode_png(square(source.load(), size), synthetic=False)))
+            recipe: StoredEdit(sha256=store.put(encode_png(square(source.load(), size), synthetic=False)), origin=source.sha256)
             for recipe, source in some
         }
         store.add(made)

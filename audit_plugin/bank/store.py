@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -157,6 +157,10 @@ class ProbeBank:
         """
         return [sha for (sha,) in self._select(query)]
 
+    def planned(self) -> list[str]:
+        """sha256 of all pictures of the plan, refused ones too."""
+        return [sha for (sha,) in self._select("SELECT DISTINCT i.sha256 FROM probes p JOIN images i ON i.recipe = p.recipe")]
+
     def add_images(self, batch: Sequence[Drawn]) -> list[DrawnImage]:
         """Store a batch: first every file, then all their rows in one transaction."""
         images = [DrawnImage(recipe=one.recipe, sha256=self.pictures.put(one.png), rejected=one.rejected) for one in batch]
@@ -171,6 +175,36 @@ class ProbeBank:
         with self._transaction() as db:
             db.execute("DELETE FROM images WHERE sha256 = ?", [sha])
         self.pictures.remove(sha)
+
+    def drop(self, shas: Collection[str]) -> None:
+        """Delete pictures, so that the next build draws again what it needs of them; first what names them, then the files."""
+        every = [(sha,) for sha in sorted(shas)]
+        with self._transaction() as db:
+            db.executemany("DELETE FROM images WHERE sha256 = ?", every)
+        for (sha,) in every:
+            self.pictures.remove(sha)
+
+    def drawn_for(self, rows: Collection[str]) -> set[str]:
+        """sha256 of the pictures of these rows of the plan that no other row shares."""
+        shown: dict[str, set[str]] = {}
+        for row, sha in self._select("SELECT p.row, i.sha256 FROM probes p JOIN images i ON i.recipe = p.recipe"):
+            shown.setdefault(sha, set()).add(row)
+        return {sha for sha, whose in shown.items() if whose <= set(rows)}
+
+    def forget_rows(self, rows: Collection[str], originals: Collection[str]) -> int:
+        """Delete rows of the plan with their pictures, and readings of these pictures and image files; how many pictures went.
+
+        Files go first: a killed call leaves names, by which the next one finds the rest.
+        """
+        gone = self.drawn_for(rows)
+        for sha in gone:
+            self.pictures.remove(sha)
+        with self._transaction() as db:
+            db.executemany("DELETE FROM readings WHERE sha256 = ?", [(sha,) for sha in (*gone, *originals)])
+            db.executemany("DELETE FROM images WHERE sha256 = ?", [(sha,) for sha in gone])
+            db.executemany("DELETE FROM probes WHERE row = ?", [(row,) for row in rows])
+            db.executemany("DELETE FROM rows WHERE id = ?", [(row,) for row in rows])
+        return len(gone)
 
     def detectors(self) -> list[str]:
         """Fingerprints of the detectors whose readings are kept."""

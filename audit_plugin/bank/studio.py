@@ -135,7 +135,11 @@ class Studio:
                     pictures, faults = [self.sources[draft.cell.image].load() for draft in some], [""] * len(some)
                 self.store.add(
                     {
-                        draft.null: StoredEdit(sha256=self.store.put(encode_png(picture, synthetic=generative)), quality=fault)
+                        draft.null: StoredEdit(
+                            sha256=self.store.put(encode_png(picture, synthetic=generative)),
+                            quality=fault,
+                            origin=self.sources[draft.cell.image].sha256,
+                        )
                         for draft, picture, fault in zip(some, pictures, faults, strict=True)
                     }
                 )
@@ -174,6 +178,7 @@ class Studio:
                 distance=round(float(dissimilarity(before, after)[0]), 5) if before.shape == after.shape else None,
                 quality=faults[at] or self.quality(after)[0],
                 against=shas[at],
+                origin=self.sources[draft.cell.image].sha256,
             )
         return stored
 

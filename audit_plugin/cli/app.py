@@ -1,5 +1,6 @@
 """The commands."""
 
+import datetime as dt
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,6 +11,8 @@ import typer
 from rich.table import Table
 
 from audit_plugin import __version__
+from audit_plugin.cli.bundle import export_run, verify_bundle
+from audit_plugin.cli.capture import capture_app
 from audit_plugin.cli.command import ConfigPath, Output, command
 from audit_plugin.cli.concepts import concepts_app
 from audit_plugin.cli.confirm import concepts_confirm
@@ -30,9 +33,12 @@ from audit_plugin.cli.console import (
 from audit_plugin.cli.discover import discover
 from audit_plugin.cli.engines import engines_app
 from audit_plugin.cli.generator_import import generator_import
+from audit_plugin.cli.release import compare_runs, gate
+from audit_plugin.cli.retention import forget_image, hold_subject, prune_store, release_subject
 from audit_plugin.config import Loaded, load, schema
 from audit_plugin.core.errors import ConfigError, StoreError
 from audit_plugin.core.results import AuditResult, RunState
+from audit_plugin.service.tokens import Role
 
 if TYPE_CHECKING:  # loaded by the commands that need them
     from audit_plugin.methods.counterfactuals.price import MostCounterfactuals
@@ -51,6 +57,14 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at a configuration.")
 bank_app = typer.Typer(no_args_is_help=True, help="Build and check the probe bank.")
 generator_app = typer.Typer(no_args_is_help=True, help="Make a generator of your own domain.")
 app.command()(discover)
+app.command("compare")(compare_runs)
+app.command("gate")(gate)
+app.command("export")(export_run)
+app.command("verify")(verify_bundle)
+app.command("prune")(prune_store)
+app.command("forget")(forget_image)
+app.command("hold")(hold_subject)
+app.command("release")(release_subject)
 app.add_typer(config_app, name="config")
 app.add_typer(bank_app, name="bank")
 app.add_typer(generator_app, name="generator")
@@ -58,6 +72,7 @@ generator_app.command("import")(generator_import)
 app.add_typer(engines_app, name="engines")
 concepts_app.command("confirm")(concepts_confirm)
 app.add_typer(concepts_app, name="concepts")
+app.add_typer(capture_app, name="capture")
 
 
 def exit_code(results: Sequence[AuditResult]) -> ExitCode:
@@ -235,12 +250,12 @@ def run_audit(
     output: Output = Form.TABLE,
 ) -> int:
     """Audit the configured models once: complete the bank, score it, judge, report."""
-    from audit_plugin.wiring import Installation, open_store, parted
+    from audit_plugin.wiring import Installation, alone, open_store, parted
 
     loaded = load(path)
     if dry_run:
         return _price(loaded, output)
-    with progress_bars() as progress, open_store(loaded) as store:
+    with progress_bars() as progress, open_store(loaded) as store, alone(loaded, store):
         installation = Installation(loaded, progress)
         results, errors = parted(installation.attempts(store, only=model))
         files = installation.report(results, store) if results else ()
@@ -263,6 +278,7 @@ def _spent(results: Sequence[AuditResult]) -> str:
 
 
 def _price(loaded: Loaded, output: Form) -> int:
+    from audit_plugin.target.load.pricing import added_load
     from audit_plugin.wiring import Installation
 
     with progress_bars() as progress:
@@ -282,11 +298,9 @@ def _price(loaded: Loaded, output: Form) -> int:
     if flips is not None:
         asked += flips.queries
         price |= _flips_priced(flips)
-    load_on_server = {
-        "classifier_queries_at_most": pictures * len(loaded.models) + asked,
-        "requests_in_flight_at_most": max(model.target.concurrency for model in loaded.models),
-    }
-    print_facts(price | load_on_server, output)
+    queries = pictures * len(loaded.models) + asked
+    added = added_load(queries, [model.target for model in loaded.models])
+    print_facts(price | {"classifier_queries_at_most": queries} | dict(added), output)
     return ExitCode.CLEAN
 
 
@@ -331,7 +345,7 @@ def explain(
 ) -> int:
     """Make images that flip the audited models' decisions, and report what changes along; `explain` in the configuration says how."""
     from audit_plugin.findings.counterfactuals import said_along
-    from audit_plugin.wiring import Installation, open_store
+    from audit_plugin.wiring import Installation, alone, open_store
 
     loaded = load(path)
     if dry_run:
@@ -340,7 +354,7 @@ def explain(
             raise ConfigError("explain: this key is required; `explain: {}` takes its defaults (docs/counterfactuals.md)")
         print_facts(_flips_priced(most), output)
         return ExitCode.CLEAN
-    with progress_bars() as progress, open_store(loaded) as store:
+    with progress_bars() as progress, open_store(loaded) as store, alone(loaded, store):
         installation = Installation(loaded, progress)
         last = {result.model: result for result in _last(loaded, store)}
         results = tuple(installation.explained(last, store, only=model))
@@ -389,10 +403,26 @@ def _last(loaded: Loaded, store: "Store") -> tuple[AuditResult, ...]:
 @app.command()
 @command
 def serve(path: ConfigPath) -> int:
-    """Audit on an interval and serve metrics, health and reports until stopped."""
-    from audit_plugin.cli.serving import serve_forever
+    """Audit on schedule and on every new model version, and serve metrics, pages and REST API until stopped."""
+    from audit_plugin.service.installed import serve_forever
 
     serve_forever(load(path))
+    return ExitCode.CLEAN
+
+
+@app.command("token")
+@command
+def make_a_token(
+    path: Annotated[Path, typer.Argument(help="File of tokens, as `serve.tokens` names it; made when it is not there.")],
+    name: Annotated[str, typer.Option(help="Who it is for; stands in the audit log.")],
+    role: Annotated[Role, typer.Option(help="What it is good for.")] = Role.READ,
+    until: Annotated[dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day (UTC) on which it is good.")] = None,
+) -> int:
+    """Make a token for pages and REST API, and print it once; the file keeps its hash alone."""
+    from audit_plugin.service.tokens import make_token
+
+    sys.stdout.write(make_token(path, name=name, role=role, until=until.date() if until else None) + "\n")
+    say(f"{path} knows {name} as {role} now; to take the token back, delete that line")
     return ExitCode.CLEAN
 
 

@@ -20,6 +20,7 @@ from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from audit_plugin.core import protocols as core_protocols
 from audit_plugin.core.results import AuditResult, to_json
+from audit_plugin.report.controls import control_words, controls_failed
 from audit_plugin.report.table import verdict_table
 
 Report = core_protocols.Progress
@@ -139,6 +140,8 @@ def print_results(results: Sequence[AuditResult], form: Form) -> None:
     for result in results:
         headline = Text.assemble((result.model, "bold"), f" v{result.version}: {result.state} - {result.headline}")
         console.print(headline)
+        if said := control_words(result):
+            console.print(Text(f"controls: {said}", style="bold red" if controls_failed(result) else "dim"))
 
 
 def print_facts(facts: dict[str, object], form: Form) -> None:

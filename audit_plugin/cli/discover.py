@@ -27,10 +27,10 @@ def discover(
 ) -> int:
     """Find words that make the models answer with a class, propose them as nodes of the concept tree, and test those on real images."""
     from audit_plugin.discovery_loop import DiscoveryLoop
-    from audit_plugin.wiring import Installation, open_store
+    from audit_plugin.wiring import Installation, alone, open_store
 
     loaded = load(path)
-    with progress_bars() as progress, open_store(loaded) as store:
+    with progress_bars() as progress, open_store(loaded) as store, alone(loaded, store):
         installation = Installation(loaded, progress)
         loop = DiscoveryLoop(installation, store.scores)
         if dry_run:
@@ -74,7 +74,7 @@ def _tested(loaded: Loaded, path: Path, found: list[Discovery], model: str | Non
     """The audit with the nodes that were accepted; says how where it is not made."""
     from audit_plugin.cli.app import exit_code
     from audit_plugin.discovered import discovered_file
-    from audit_plugin.wiring import Installation, open_store, parted
+    from audit_plugin.wiring import Installation, alone, open_store, parted
 
     accepted = [node for one in found for node in one.proposed if node.accepted]
     left = [node for one in found for node in one.proposed if not node.accepted]
@@ -91,7 +91,7 @@ def _tested(loaded: Loaded, path: Path, found: list[Discovery], model: str | Non
     if not test:
         say("`audit-plugin run` tests them on real images")
         return ExitCode.CLEAN
-    with progress_bars() as progress, open_store(loaded) as store:
+    with progress_bars() as progress, open_store(loaded) as store, alone(loaded, store):
         installation: Installation = Installation(loaded, progress)
         results, errors = parted(installation.attempts(store, only=model))
         files = installation.report(results, store) if results else ()

@@ -4,7 +4,8 @@ AuditError
 ├── ConfigError            the configuration cannot be used            (exit code 2)
 ├── SourceError            images, labels or concepts cannot be read   (exit code 2)
 │   ├── ImageError         one file is not an image we accept
-│   └── TableError         a column or value is missing or unknown
+│   ├── TableError         a column or value is missing or unknown
+│   └── CaptureError       an event of production traffic is refused
 ├── CaptionError           a concept set cannot be written as captions (exit code 2)
 ├── GeneratorError         the diffusion engine cannot draw            (exit code 3)
 ├── BankError              the probe bank cannot be read or written    (exit code 3)
@@ -53,6 +54,15 @@ class ImageError(SourceError):
 
 class TableError(SourceError):
     """A column or a value of the label table is missing or unknown."""
+
+
+class CaptureError(SourceError):
+    """An event of production traffic is refused; ``reason`` is one of ``core.capture.DROPS``, ``status`` the answer over HTTP."""
+
+    def __init__(self, reason: str, why: str, *, status: int = 400) -> None:
+        super().__init__(why)
+        self.reason = reason
+        self.status = status
 
 
 class CaptionError(AuditError):

@@ -6,21 +6,26 @@ kept: positive means that permuting the concept hurts the model, i.e. that the m
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json as read_json
 
+from audit_plugin.core.control_results import ControlReport
 from audit_plugin.core.counterfactual_results import CounterfactualResult
-from audit_plugin.core.diffex_results import DiffexResult
+from audit_plugin.core.diffex_results import ClassEffects, DiffexResult
 from audit_plugin.core.discovery_results import Discovery
 from audit_plugin.core.errors import StoreError
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.shortcut_results import ShortcutResult
+from audit_plugin.core.uncollected import uncollected
 from audit_plugin.core.values import Role
 
 SCHEMA_VERSION = 1
+_LARGE = 2_000_000
+"""Characters of a document from which on it is read in parts."""
 
 
 class Verdict(StrEnum):
@@ -339,6 +344,8 @@ class AuditResult:
     """What changes flip the model's decisions; None where that was not asked."""
     discovery: Discovery | None = None
     """What its classes respond to, found with no data; None where nobody looked."""
+    controls: ControlReport | None = None
+    """How classifiers of known dependence were judged by this very audit; None where that was turned off, and in older results."""
     schema_version: int = SCHEMA_VERSION
 
 
@@ -346,6 +353,11 @@ class AuditResult:
 def _adapter() -> TypeAdapter[AuditResult]:
     """Made when it is first needed: the schema is large."""
     return TypeAdapter(AuditResult)
+
+
+@cache
+def _class_adapter() -> TypeAdapter[ClassEffects]:
+    return TypeAdapter(ClassEffects)
 
 
 def to_json(result: AuditResult) -> str:
@@ -356,6 +368,26 @@ def to_json(result: AuditResult) -> str:
 def from_json(text: str) -> AuditResult:
     """Read back what :func:`to_json` wrote.  Raises StoreError on anything else."""
     try:
-        return _adapter().validate_json(text)
+        with uncollected():
+            return _adapter().validate_json(text) if len(text) < _LARGE else _in_parts(text)
     except ValidationError as error:
         raise StoreError(f"not an audit result of schema {SCHEMA_VERSION}: {error.errors()[0]['msg']}") from error
+
+
+def _in_parts(text: str) -> AuditResult:
+    """A large result class by class: checking it whole would keep every other thread of the process waiting for seconds."""
+    try:
+        document = read_json(text)
+    except ValueError:
+        document = None
+    match document:
+        case {"diffex": {"classes": [*_] as classes} as tree}:
+            rest = {**document, "diffex": {**tree, "classes": []}}
+        case _:
+            return _adapter().validate_json(text)
+    del document, tree["classes"]
+    result = _adapter().validate_python(rest)
+    assert result.diffex is not None, "it was there"
+    classes.reverse()
+    read = tuple(_class_adapter().validate_python(classes.pop()) for _ in range(len(classes)))  # what is read is let go
+    return replace(result, diffex=replace(result.diffex, classes=read))

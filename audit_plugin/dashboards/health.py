@@ -28,6 +28,7 @@ def health() -> Board:
             Row(title="The audited server", panels=_server()),
             Row(title="Audits", panels=_audits()),
             Row(title="Engines", panels=_engines()),
+            Row(title="Capture", panels=_capture()),
         ),
     )
 
@@ -169,4 +170,29 @@ def _engines() -> tuple[Panel, ...]:
         ),
         stat("Cache of engines", _here("engine_cache_bytes"), Look(unit="bytes"), legend="{{instance}}"),
         stat("Share of the device", _here("engine_share_ratio"), Look(unit="percentunit"), legend="{{instance}}"),
+    )
+
+
+def _capture() -> tuple[Panel, ...]:
+    """Nothing where capture is off."""
+    flow = [
+        Line(query=rate(exported(name, _HERE)).by("instance"), legend=f"{said} {{{{instance}}}}")
+        for name, said in (
+            ("capture_events_total", "offered"),
+            ("capture_sampled_total", "sampled"),
+            ("capture_kept_total", "kept"),
+        )
+    ]
+    lost = Line(query=rate(exported("capture_dropped_total", _HERE), "increase").by("reason", how="sum"), legend="{{reason}}")
+    held = Line(query=exported("capture_images", {"model": "~$model"}).by("model"), legend="{{model}}")
+    return (
+        graph("Production events per second", flow, Look(unit="reqps")),
+        graph(
+            "Events refused and pictures lost, by reason",
+            (lost,),
+            _COUNT,
+            about="Queue, disk and redaction are ours to mend; the other reasons are the senders'.",
+            alerts=("AuditPluginCaptureDropping",),
+        ),
+        graph("Pictures in the captured samples", (held,), _COUNT),
     )

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -28,10 +28,10 @@ from audit_plugin.demo.server import TritonServer
 from audit_plugin.demo.world import MODELS, World
 from audit_plugin.metrics.collector import AuditCollector
 from audit_plugin.metrics.process import ProcessHealth
-from audit_plugin.report.html import render
 from audit_plugin.report.table import verdict_table
 from audit_plugin.report.tree import effect_words
-from audit_plugin.service.app import ServiceOptions, running
+from audit_plugin.service.app import Addresses, running
+from audit_plugin.service.installed import backend_of
 from audit_plugin.service.logs import json_logger
 from audit_plugin.store.store import Store
 from audit_plugin.target.health import check_target
@@ -104,13 +104,13 @@ def run_demo(out: Path, *, rows: int = ROWS, keep: bool = False, bars: Bars) -> 
                 files = installation.report(results, store)
             with clock.stage("alerts"):
                 log = children.enter_context((world.out / "service.log").open("w", encoding="utf-8", buffering=1))
-                url = children.enter_context(_service(loaded, store, log))
-                alerts, prometheus = _alerts(url, world, loaded, store, children)
+                service = children.enter_context(_service(loaded, store, log))
+                alerts, prometheus = _alerts(service.metrics, world, loaded, store, children)
         summary = summarise(results, alerts, clock.all())
         (world.out / "summary.json").write_text(json.dumps(asdict(summary), indent=2) + "\n", encoding="utf-8")
         say(console, results, summary, files[-1], world)
         if keep:
-            _hold(console, loaded, url, prometheus)
+            _hold(console, loaded, service, prometheus)
     return summary
 
 
@@ -142,21 +142,9 @@ def _production(world: World, kit: Kit, rows: int, clock: _Clock, children: Exit
     return load(world.config)
 
 
-def _service(loaded: Loaded, store: Store, log: TextIO) -> AbstractContextManager[str]:
-    """The sidecar's metrics on a free port; its first round has just been done."""
-    done = threading.Event()
-
-    def run_all() -> None:
-        if done.is_set():
-            installation = Installation(loaded, _silent)
-            installation.report(installation.audit(store), store)
-        done.set()
-
-    def page(result: AuditResult) -> str:
-        return render([result], Installation(loaded, _silent).pictures())
-
-    options = ServiceOptions(port=0)
-    return running(store, run_all, page, options, health=_health(loaded), audits=lambda: _audits(loaded), log=json_logger(log))
+def _service(loaded: Loaded, store: Store, log: TextIO) -> AbstractContextManager[Addresses]:
+    """The sidecar on free ports; its next audit is a day away."""
+    return running(backend_of(loaded, store), replace(loaded.config.serve, port=0, web_port=0), log=json_logger(log))
 
 
 def _silent(done: int, total: int, what: str) -> None:
@@ -289,9 +277,12 @@ def _shown(path: Path) -> str:
     return str(path)
 
 
-def _hold(console: Console, loaded: Loaded, url: str, prometheus: Prometheus | None) -> None:
+def _hold(console: Console, loaded: Loaded, service: Addresses, prometheus: Prometheus | None) -> None:
     """Leave everything running until Ctrl-C."""
-    console.print(f"\nTriton   {loaded.models[0].target.url} (gRPC)\nservice  {url}", highlight=False)
+    console.print(
+        f"\nTriton   {loaded.models[0].target.url} (gRPC)\npages    {service.web}\nmetrics  {service.metrics}/metrics",
+        highlight=False,
+    )
     if prometheus:
         console.print(f"prometheus  {prometheus.page}", highlight=False)
     console.print("Ctrl-C stops them.", highlight=False)

@@ -52,7 +52,7 @@ def semantic_findings(result: AuditResult, policy: Policy) -> Iterator[Finding]:
         return
     for effects in result.diffex.classes:
         for node in effects.nodes:
-            threshold = next((one for one in policy.thresholds if _covers(one, node)), None)
+            threshold = next((one for one in policy.thresholds if covers_node(one, node)), None)
             if threshold is not None and (finding := _breach(result, node, threshold)) is not None:
                 yield finding
 
@@ -66,7 +66,8 @@ def _q(q: float) -> str:
     return "q<0.001" if q < 0.001 else f"q={q:.3f}"
 
 
-def _covers(threshold: Threshold, node: NodeEffect) -> bool:
+def covers_node(threshold: Threshold, node: NodeEffect) -> bool:
+    """Whether the threshold speaks about the node at all."""
     if threshold.metric != KIND or not node.kind.alerts:
         return False
     if threshold.nodes or threshold.kinds:

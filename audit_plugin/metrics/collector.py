@@ -1,7 +1,7 @@
-"""The Prometheus collector: reads the store's last committed runs at every scrape, keeps no metric objects and no state."""
+"""The Prometheus collector: asks the store for the last committed runs at every scrape, keeps no metric objects and no state but their samples."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -11,22 +11,37 @@ from prometheus_client.metrics_core import Metric
 import audit_plugin
 from audit_plugin.core.errors import StoreError
 from audit_plugin.core.results import AuditResult
+from audit_plugin.metrics.kept import Kept
 from audit_plugin.metrics.names import METRICS, MetricSpec
 from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.metrics.sample import Sample
 from audit_plugin.metrics.samples import MAX_SERIES, MAX_SERIES_PER_AUDIT, audit_samples, process_samples
 
+_STEP = 100
+
 
 class LastRuns(Protocol):
     """What the collector asks of the store."""
 
-    def last_runs(self, *, only_assessed: bool = False) -> tuple[AuditResult, ...]:
-        """Newest run of every (model, label)."""
+    def newest(self, *, only_assessed: bool = False) -> Mapping[tuple[str, str], str]:
+        """(model, label) -> id of its newest run."""
+        ...
+
+    def run(self, run: str) -> AuditResult:
+        """The whole result of one run."""
         ...
 
     def queries(self) -> Mapping[tuple[str, str], int]:
         """(model, version) -> images sent so far."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Series:
+    """What is exported of the audits; a metric is either theirs or the process's."""
+
+    samples: Sequence[Sample] = ()
+    families: Mapping[str, Metric] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,40 +55,51 @@ class AuditCollector:
     """The (model, label) pairs that are configured now; a vanished model leaves no stale series.  ``None`` means all."""
     per_audit: int = MAX_SERIES_PER_AUDIT
     total: int = MAX_SERIES
+    kept: Kept[_Series] = field(default_factory=lambda: Kept(_Series()))
+    """Runs do not change: their samples are made when one of them is new."""
 
     def samples(self) -> list[Sample]:
         """All samples of one scrape.  An unreadable store is a sample, too, never an exception."""
+        own, audits = self._scraped()
+        return [*own, *audits.samples]
+
+    def _scraped(self) -> tuple[list[Sample], _Series]:
+        """Of the process, made anew, and of the audits."""
         health = self.health()
         try:
-            last, working, queries = self.store.last_runs(), self.store.last_runs(only_assessed=True), self.store.queries()
+            queries = self.store.queries()
+            own = [*process_samples(health, version=audit_plugin.__version__, queries=queries), Sample("store_up", (), True)]
+            return own, self._audits(health.interval_seconds, room=self.total - len(own))
         except StoreError:
-            last, working, queries, readable = (), (), {}, False
-        else:
-            readable = True
-        own = [
-            *process_samples(health, version=audit_plugin.__version__, queries=queries),
-            Sample("store_up", (), readable),
-        ]
-        return own + audit_samples(
-            self._configured(last),
-            self._configured(working),
-            interval_seconds=health.interval_seconds,
-            per_audit=self.per_audit,
-            total=self.total - len(own),
-        )
+            own = process_samples(health, version=audit_plugin.__version__, queries={})
+            return [*own, Sample("store_up", (), False)], _Series()
 
-    def _configured(self, runs: Sequence[AuditResult]) -> list[AuditResult]:
+    def _audits(self, interval_seconds: float | None, *, room: int) -> _Series:
+        last, working = self._configured(self.store.newest()), self._configured(self.store.newest(only_assessed=True))
+        room -= room % _STEP  # one series more of the process is no other set of the audits'
+
+        def make() -> _Series:
+            read = {run: self.store.run(run) for run in dict.fromkeys((*last, *working))}
+            samples = audit_samples(
+                [read[run] for run in last],
+                [read[run] for run in working],
+                interval_seconds=interval_seconds,
+                per_audit=self.per_audit,
+                total=room,
+            )
+            return _Series(samples=samples, families=_families(samples))
+
+        return self.kept.get((last, working, interval_seconds, self.per_audit, room), make)
+
+    def _configured(self, runs: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
         wanted = self.audits()
-        return [run for run in runs if wanted is None or (run.model, run.label) in wanted]
+        return tuple(run for pair, run in runs.items() if wanted is None or pair in wanted)
 
     def collect(self) -> Iterator[Metric]:
         """One family per metric that has samples, in the order of the table."""
-        by_metric: dict[str, list[Sample]] = {}
-        for sample in self.samples():
-            by_metric.setdefault(sample.metric, []).append(sample)
-        for name, spec in METRICS.items():
-            if name in by_metric:
-                yield _family(spec, by_metric[name])
+        own, audits = self._scraped()
+        families = {**audits.families, **_families(own)}
+        yield from (families[name] for name in METRICS if name in families)
 
 
 def registry(collector: AuditCollector) -> CollectorRegistry:
@@ -81,6 +107,13 @@ def registry(collector: AuditCollector) -> CollectorRegistry:
     own = CollectorRegistry(auto_describe=False)
     own.register(collector)
     return own
+
+
+def _families(samples: Sequence[Sample]) -> dict[str, Metric]:
+    by_metric: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_metric.setdefault(sample.metric, []).append(sample)
+    return {name: _family(METRICS[name], found) for name, found in by_metric.items()}
 
 
 def _family(spec: MetricSpec, samples: list[Sample]) -> Metric:

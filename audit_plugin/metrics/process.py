@@ -1,7 +1,9 @@
 """What only the running process knows; everything else is read from the store."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from audit_plugin.core.capture import CaptureCounts
 from audit_plugin.core.load import LoadTotals
 
 
@@ -10,11 +12,11 @@ class ProcessHealth:
     """A snapshot of the service, taken anew for every scrape.  ``None`` means not known, and is not exported."""
 
     attempts: int = 0
-    """Rounds of audits started."""
+    """Runs begun."""
     failures: int = 0
-    """Rounds that raised an error."""
+    """Runs that ended with an error."""
     missed: int = 0
-    """Rounds that were due while another one was running."""
+    """Runs that were due while the one before was not over, or nobody was there."""
     last_round_failed: bool = False
     next_run_timestamp_seconds: float | None = None
     interval_seconds: float | None = None
@@ -24,3 +26,11 @@ class ProcessHealth:
     engine_cache_bytes: float | None = None
     engine_share: float | None = None
     load: LoadTotals | None = None
+    capture: CaptureCounts | None = None
+    """None where capture is off."""
+    leader: bool | None = None
+    """Whether this process runs the audits; of several replicas one does."""
+    waiting: int | None = None
+    """Runs in the queue."""
+    refused: Mapping[str, int] | None = None
+    """Reason -> requests that were refused."""

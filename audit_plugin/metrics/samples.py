@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from audit_plugin.core.capture import CaptureCounts
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.results import AuditResult, ConceptResult, FairnessFigure, Finding, GateStatus, RunState, Verdict
 from audit_plugin.findings.findings import fairness_metric
@@ -78,6 +79,8 @@ def process_samples(health: ProcessHealth, *, version: str, queries: Mapping[tup
         "interval_seconds": health.interval_seconds,
         "engine_cache_bytes": health.engine_cache_bytes,
         "engine_share_ratio": health.engine_share,
+        "leader": health.leader,
+        "runs_waiting": health.waiting,
     }
     if health.load is not None:
         known |= {f"load_{name}_total": value for name, value in asdict(health.load.counts).items()}
@@ -85,8 +88,20 @@ def process_samples(health: ProcessHealth, *, version: str, queries: Mapping[tup
     return [
         Sample("build_info", (version,), 1),
         *(Sample(name, (), float(value)) for name, value in known.items() if value is not None),
+        *(Sample("refused_total", (reason,), count) for reason, count in sorted((health.refused or {}).items())),
+        *(_captured(health.capture) if health.capture is not None else ()),
         *(Sample("triton_requests_total", key, sent) for key, sent in sorted(queries.items())),
     ]
+
+
+def _captured(counts: CaptureCounts) -> Iterator[Sample]:
+    """All reasons and all captured models, from the first scrape on."""
+    yield Sample("capture_events_total", (), counts.received)
+    yield Sample("capture_sampled_total", (), counts.sampled)
+    yield Sample("capture_kept_total", (), counts.kept)
+    yield Sample("capture_dropping", (), counts.dropping)
+    yield from (Sample("capture_dropped_total", (reason,), number) for reason, number in sorted(counts.dropped.items()))
+    yield from (Sample("capture_images", (model,), number) for model, number in sorted(counts.images.items()))
 
 
 def _key(result: AuditResult) -> tuple[str, str]:
@@ -154,12 +169,22 @@ def _working(result: AuditResult) -> Iterator[Sample]:
     yield from shortcut_samples(result)
     yield from counterfactual_samples(result)
     yield from discovery_samples(result)
+    yield from _controls(result)
+
+
+def _controls(result: AuditResult) -> Iterator[Sample]:
+    """Of the audit's own controls, and of the model itself where its truth is known; a control that was not run says nothing."""
+    told = result.controls
+    missed = [told.missed] if told is not None and told.missed is not None else []
+    wrong = [told.false_alarm] if told is not None and told.false_alarm is not None else []
     if result.truth:
         planted = [(one, result.truth[one.concept]) for one in result.concepts if one.concept in result.truth]
-        missed = any(truth > 2 * one.margin + one.mde80 and one.verdict is not Verdict.RELIES for one, truth in planted)
-        wrong = any(abs(truth) < one.margin / 2 and one.verdict is Verdict.RELIES for one, truth in planted)
-        yield Sample("control_missed", labels, missed)
-        yield Sample("control_false_alarm", labels, wrong)
+        missed.append(any(truth > 2 * one.margin + one.mde80 and one.verdict is not Verdict.RELIES for one, truth in planted))
+        wrong.append(any(abs(truth) < one.margin / 2 and one.verdict is Verdict.RELIES for one, truth in planted))
+    if missed:
+        yield Sample("control_missed", _labels(result), any(missed))
+    if wrong:
+        yield Sample("control_false_alarm", _labels(result), any(wrong))
 
 
 def _bundles(result: AuditResult) -> Iterator[_Bundle]:

@@ -7,6 +7,7 @@ import yaml
 
 from audit_plugin.core.discovery_results import Discovery
 from audit_plugin.core.results import AuditResult, GateStatus
+from audit_plugin.report.controls import control_words
 from audit_plugin.report.discovery import PARTS, how_found
 from audit_plugin.report.discovery_chain import chain
 from audit_plugin.report.ranking import find, order, suppressed
@@ -57,6 +58,8 @@ def _verdict(result: AuditResult) -> str:
     lines = [f"## Concept audit of {_plain(result.model)}, version {_plain(result.version)}", "", f"**{_plain(result.headline)}**"]
     if bound := above_bound(result):
         lines += ["", bound]
+    if controls := control_words(result):
+        lines += ["", f"Controls: {_plain(controls)}."]
     if result.state in STATE_WHY:
         lines += ["", STATE_WHY[result.state]]
     failed = [gate for gate in result.gates if gate.status is GateStatus.FAIL]

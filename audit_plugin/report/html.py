@@ -15,7 +15,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from audit_plugin.core.results import AuditResult
-from audit_plugin.report import columns, counterfactuals, discovery, dose, fairness, gates, shortcuts, tree, tree_words, words
+from audit_plugin.report import (
+    columns,
+    controls,
+    counterfactuals,
+    discovery,
+    dose,
+    fairness,
+    gates,
+    shortcuts,
+    tree,
+    tree_words,
+    words,
+)
 from audit_plugin.report.changes import Changes, changes
 from audit_plugin.report.chart import chart
 from audit_plugin.report.grids import grids
@@ -107,7 +119,7 @@ def _environment() -> Environment:
         "number": words.number, "signed": words.signed, "interval": words.interval, "limits": words.limits,
         "thousands": words.thousands, "metric": words.metric_name, "mark": words.mark, "importance": words.importance_words, "sentence": words.sentence,
         "leaks_into": words.leaks_into, "is_weak": words.is_weak, "detectable": words.detectable, "confirmation": words.confirmation,
-        "p_value": words.p_value, "gate_figure": gates.figure, "missed_words": tree_words.missed_words, "too_few": tree_words.too_few, "above_bound": tree_words.above_bound, "effect_words": tree.effect_words, "effect_bar": tree.bar, "drifts": tree.drifts, "edit_failures": tree.failures, "dose_chart": dose.dose_chart, "detectors": gates.detectors, "concept_of": find, "apply": _apply,
+        "p_value": words.p_value, "gate_figure": gates.figure, "missed_words": tree_words.missed_words, "too_few": tree_words.too_few, "above_bound": tree_words.above_bound, "effect_words": tree.effect_words, "effect_bar": tree.bar, "drifts": tree.drifts, "edit_failures": tree.failures, "dose_chart": dose.dose_chart, "detectors": gates.detectors, "concept_of": find, "control_words": controls.control_words, "controls_failed": controls.controls_failed, "apply": _apply,
     }  # fmt: skip
     environment.globals |= {
         "marks": words.MARKS, "dagger": words.DAGGER_MEANING, "roles": words.ROLE_MEANINGS, "states": words.STATE_WORDS,

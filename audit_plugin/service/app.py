@@ -1,73 +1,53 @@
-"""``audit-plugin serve``: rounds of audits in one thread, read-only pages in others, until SIGTERM or SIGINT.
+"""``audit-plugin serve``: audits in one thread, metrics on one port, pages and REST API on another, until SIGTERM or SIGINT."""
 
-The default port lies outside the range that Prometheus' list allocates to exporters (9100-9999, all taken) and below Linux's ephemeral
-ports.
-"""
-
-import ipaddress
 import signal
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from socketserver import ThreadingMixIn
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from pydantic import ConfigDict
+import uvicorn
+from starlette.types import ASGIApp
 from structlog.typing import FilteringBoundLogger
 
 from audit_plugin.core.errors import ConfigError
-from audit_plugin.core.results import AuditResult
 from audit_plugin.metrics.collector import AuditCollector
 from audit_plugin.metrics.process import ProcessHealth
+from audit_plugin.service.api import HOOK, read_secret
+from audit_plugin.service.backend import Backend
+from audit_plugin.service.desk import Desk
+from audit_plugin.service.exporter import exporter
 from audit_plugin.service.logs import json_logger
-from audit_plugin.service.pages import Pages
-from audit_plugin.service.rounds import Rounds
-from audit_plugin.store.store import Store
+from audit_plugin.service.pages import pages
+from audit_plugin.service.refusals import Refusals
+from audit_plugin.service.security import Gate, tokens_of
+from audit_plugin.service.watch import Watch
+from audit_plugin.service.web import web
+from audit_plugin.service.worker import Worker
+from audit_plugin.service_options import ServeOptions
 
-DEFAULT_PORT = 18877
+_CLOSE_SECONDS = 3.0
+"""How long answers under way may take when the service ends; live streams are cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServiceOptions:
-    """How the service runs."""
+class Addresses:
+    """Where a running service answers."""
 
-    host: str = "127.0.0.1"
-    """Address to bind; anything but loopback lets others read the metrics."""
-    port: int = DEFAULT_PORT
-    """Port of metrics, health and pages; 0 takes a free one."""
-    interval_seconds: float = 86_400.0
-    """Time between the starts of two rounds of audits."""
-    grace_seconds: float = 25.0
-    """How long a running round may go on after a signal; below Kubernetes' default of 30."""
-    open_reports: bool = False
-    """Serve reports, which hold pictures, on other addresses than loopback too."""
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    metrics: str
+    """URL of the exporter's port."""
+    web: str
+    """URL of pages and REST API."""
 
 
-def serve(
-    store: Store,
-    run_all: Callable[[], object],
-    render: Callable[[AuditResult], str],
-    options: ServiceOptions | None = None,
-    *,
-    health: Callable[[], ProcessHealth] = ProcessHealth,
-    audits: Callable[[], Collection[tuple[str, str]] | None] = lambda: None,
-    halt: Callable[[], object] = lambda: None,
-    log: FilteringBoundLogger | None = None,
-) -> None:
-    """Serve until SIGTERM or SIGINT; ``halt`` then ends what a running round asks of servers.  To be called from the main thread.
-
-    ``run_all`` audits everything once and saves it; ``health`` says what wiring knows (target, configuration); ``audits`` are the
-    configured (model, label) pairs.
-    """
+def serve(backend: Backend, options: ServeOptions | None = None, *, log: FilteringBoundLogger | None = None) -> None:
+    """Serve until SIGTERM or SIGINT.  To be called from the main thread."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with running(store, run_all, render, options, health=health, audits=audits, log=log):
+        with running(backend, options, log=log):
             stop.wait()
-            halt()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -75,80 +55,115 @@ def serve(
 
 @contextmanager
 def running(
-    store: Store,
-    run_all: Callable[[], object],
-    render: Callable[[AuditResult], str],
-    options: ServiceOptions | None = None,
-    *,
-    health: Callable[[], ProcessHealth] = ProcessHealth,
-    audits: Callable[[], Collection[tuple[str, str]] | None] = lambda: None,
-    log: FilteringBoundLogger | None = None,
-) -> Iterator[str]:
-    """The service as a context; yields its URL."""
-    chosen, logger = options or ServiceOptions(), log or json_logger()
-    rounds = Rounds(run_all, interval_seconds=chosen.interval_seconds, log=logger)
-    pages = Pages(
-        store=store,
-        collector=AuditCollector(store=store, health=lambda: _together(health(), rounds.health), audits=audits),
-        render=render,
-        working=lambda: rounds.alive,
-        reports=chosen.open_reports or _loopback(chosen.host),
-    )
-    server = _listen(chosen)
-    server.set_app(pages.app())
-    host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
-    url = f"http://{host}:{server.server_port}"
-    threading.Thread(target=server.serve_forever, name="audit-pages", daemon=True).start()
-    rounds.start()
-    logger.info("service_started", url=url, interval_seconds=chosen.interval_seconds)
+    backend: Backend, options: ServeOptions | None = None, *, log: FilteringBoundLogger | None = None
+) -> Iterator[Addresses]:
+    """The service as a context.  Raises ConfigError for ports, tokens or certificates that cannot be used."""
+    chosen, logger = options or ServeOptions(), log or json_logger()
+    tokens, secret, refusals = tokens_of(chosen), read_secret(chosen.webhook_secret_file), Refusals()
+    worker = Worker(backend, chosen, logger)
+    watch = Watch(backend, worker, logger, seconds=chosen.watch_seconds, trigger=chosen.on_new_version)
+    audits = frozenset((one.model, one.label) for one in backend.audited)
+    collector = AuditCollector(store=backend.store, health=_health(backend, worker, watch, refusals), audits=lambda: audits or None)
+    desk = Desk(backend=backend, worker=worker, watch=watch, collector=collector, refusals=refusals, queued=chosen.queued)
+    with ExitStack() as leave:
+        metrics_socket, web_socket = (
+            leave.enter_context(_listen(host, port, key))
+            for host, port, key in ((chosen.host, chosen.port, "port"), (chosen.web_host, chosen.web_port, "web_port"))
+        )
+        where = Addresses(
+            metrics=_url("http", chosen.host, metrics_socket),
+            web=_url("https" if chosen.tls_cert else "http", chosen.web_host, web_socket),
+        )
+        gate = Gate(
+            app=web(desk, [pages(desk), *backend.routers], webhook_secret=secret),
+            tokens=tokens,
+            refusals=refusals,
+            body_bytes=chosen.body_bytes,
+            requests=chosen.requests,
+            larger=backend.larger,
+            signed=frozenset({HOOK}),
+        )
+        leave.enter_context(_answering(exporter(desk, web=where.web), metrics_socket, "audit-metrics"))
+        leave.enter_context(_answering(gate, web_socket, "audit-web", cert=chosen.tls_cert, key=chosen.tls_key))
+        worker.start()
+        watch.start()
+        threading.Thread(
+            target=collector.samples, name="audit-first-samples", daemon=True
+        ).start()  # large results take seconds to read
+        logger.info("service_started", metrics=where.metrics, web=where.web, tokens=tokens is not None)
+        try:
+            yield where
+        finally:
+            watch.stop()
+            if not worker.stop(grace_seconds=chosen.grace_seconds):
+                logger.warning(
+                    "run_abandoned",
+                    grace_seconds=chosen.grace_seconds,
+                    effect="its scores are kept; it is resumed at the next start",
+                )
+    logger.info("service_stopped")
+
+
+def _health(backend: Backend, worker: Worker, watch: Watch, refusals: Refusals) -> Callable[[], ProcessHealth]:
+    """What wiring knows and what the threads know, put together at every scrape."""
+
+    def health() -> ProcessHealth:
+        outside, inside = backend.health(), worker.health
+        return replace(
+            outside,
+            attempts=inside.attempts,
+            failures=inside.failures,
+            missed=inside.missed,
+            last_round_failed=inside.last_round_failed,
+            next_run_timestamp_seconds=inside.next_run_timestamp_seconds,
+            interval_seconds=inside.interval_seconds,
+            leader=inside.leader,
+            waiting=worker.waiting,
+            target_up=outside.target_up if watch.up is None else watch.up,
+            refused=refusals.counts,
+        )
+
+    return health
+
+
+def _listen(host: str, port: int, key: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        yield url
-    finally:
-        server.shutdown()
-        server.server_close()
-        if not rounds.stop(grace_seconds=chosen.grace_seconds):
-            logger.warning("round_abandoned", grace_seconds=chosen.grace_seconds, effect="its scores are kept, its result is not")
-        logger.info("service_stopped")
-
-
-def _together(outside: ProcessHealth, rounds: ProcessHealth) -> ProcessHealth:
-    """What wiring knows and what the scheduler knows."""
-    return replace(
-        rounds,
-        target_up=outside.target_up,
-        config_reload_successful=outside.config_reload_successful,
-        config_reload_timestamp_seconds=outside.config_reload_timestamp_seconds,
-        engine_cache_bytes=outside.engine_cache_bytes,
-        engine_share=outside.engine_share,
-        load=outside.load,
-    )
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _listen(options: ServiceOptions) -> "_Server":
-    kind = _Server6 if ":" in options.host else _Server
-    try:
-        return kind((options.host, options.port), _QuietHandler)
+        return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {options.host}:{options.port}: {error}; choose another `host` or `port`") from error
+        raise ConfigError(f"cannot listen on {host}:{port}: {error}; choose another `serve.{key}`") from error
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+def _url(scheme: str, host: str, listening: socket.socket) -> str:
+    named = "127.0.0.1" if host in {"0.0.0.0", "::"} else f"[{host}]" if ":" in host else host  # noqa: S104  (compared, not bound)
+    return f"{scheme}://{named}:{listening.getsockname()[1]}"
 
 
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
-class _QuietHandler(WSGIRequestHandler):
-    timeout = 30  # seconds of silence after which a connection is closed
-
-    def log_message(self, *_: object) -> None:
-        """Requests are not logged: scrapes and probes would be all there is."""
+@contextmanager
+def _answering(app: ASGIApp, listening: socket.socket, name: str, *, cert: str = "", key: str = "") -> Iterator[None]:
+    """A server in a thread of its own, which no signal reaches."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,  # scrapes and probes would be all there is
+        lifespan="off",
+        timeout_graceful_shutdown=int(_CLOSE_SECONDS),
+        timeout_keep_alive=30,
+        server_header=False,
+        h11_max_incomplete_event_size=32_768,
+        ws="none",
+        ssl_certfile=cert or None,
+        ssl_keyfile=key or None,
+    )
+    try:
+        config.load()
+    except OSError as error:
+        raise ConfigError(f"serve.tls_cert, serve.tls_key: {error}") from error
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listening],), name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(_CLOSE_SECONDS + 2)

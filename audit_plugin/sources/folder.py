@@ -6,7 +6,7 @@ a silent default, unless ``drop_unmapped`` asks for such rows to be left out (th
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -88,6 +88,8 @@ class FolderSource:
     """Numeric concept -> inner edges of its levels."""
     digest: str
     """Identity of the data: table file, chosen rows, and the bytes of their images."""
+    forgotten: int = 0
+    """Rows left out because their image was deleted on request."""
 
     def images(self, size: int, *, limits: ImageLimits = DEFAULT_LIMITS) -> Images:
         """The real images ``(n, 3, size, size)``, in the order of the rows."""
@@ -99,8 +101,17 @@ class FolderSource:
         return np.array([row.values for row in self.rows], dtype=np.int64)
 
 
-def open_folder(options: FolderOptions, columns: Sequence[ConceptColumn], *, limits: ImageLimits = DEFAULT_LIMITS) -> FolderSource:
-    """Read the table, map its cells to levels, choose rows and fingerprint them.  Raises TableError or ImageError."""
+def open_folder(
+    options: FolderOptions,
+    columns: Sequence[ConceptColumn],
+    *,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    forgotten: Collection[str] = (),
+) -> FolderSource:
+    """Read the table, map its cells to levels, choose rows and fingerprint them.  Raises TableError or ImageError.
+
+    Rows whose image file has a SHA-256 among ``forgotten`` are left out after the choice, so that the other rows stay the same.
+    """
     table = read_table(options.table).select(options.where)
     _check_columns(table, options, columns)
     check_place(options.images)
@@ -114,7 +125,17 @@ def open_folder(options: FolderOptions, columns: Sequence[ConceptColumn], *, lim
             rows.append(_row(line, values, options))
     _check_rows(rows, table, dropped)
     chosen = _sample(rows, options)
-    return FolderSource(rows=chosen, dropped=dropped, bins=bins, digest=_digest(table, chosen, limits))
+    shas = _shas(chosen, limits)
+    kept = [(row, sha) for row, sha in zip(chosen, shas, strict=True) if sha not in forgotten]
+    if not kept:
+        raise TableError(f"table {table.name!r}: the images of all {len(chosen)} rows were deleted on request; add others")
+    return FolderSource(
+        rows=tuple(row for row, _ in kept),
+        dropped=dropped,
+        bins=bins,
+        digest=digest("folder", table.sha256, *(f"{row.id}\x1e{sha}" for row, sha in kept)),
+        forgotten=len(chosen) - len(kept),
+    )
 
 
 def check_place(images: str) -> None:
@@ -237,7 +258,6 @@ def _around(images: str) -> tuple[str, str]:
     return (first if first.endswith("/") else f"{first}/"), "".join(f"::{part}" for part in outer)
 
 
-def _digest(table: Table, rows: Sequence[Row], limits: ImageLimits) -> str:
-    """Identity of table and pixels; reads every chosen image once, so a missing file is found before any work is done."""
-    shas = [hashlib.sha256(data).hexdigest() for data in read_all([row.image or "" for row in rows], limits=limits)]
-    return digest("folder", table.sha256, *(f"{row.id}\x1e{sha}" for row, sha in zip(rows, shas, strict=True)))
+def _shas(rows: Sequence[Row], limits: ImageLimits) -> list[str]:
+    """SHA-256 of the rows' image files; reads every chosen image once, so a missing file is found before any work is done."""
+    return [hashlib.sha256(data).hexdigest() for data in read_all([row.image or "" for row in rows], limits=limits)]

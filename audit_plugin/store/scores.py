@@ -8,11 +8,19 @@ from sqlalchemy import Engine, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from audit_plugin.core.errors import StoreError
+from audit_plugin.core.results import AuditResult
+from audit_plugin.core.seeds import digest
 from audit_plugin.store.database import errors_as_ours
 from audit_plugin.store.tables import ScoreRow
 
 _CHUNK = 500
 """Bound parameters per statement stay well below SQLite's smallest limit (999)."""
+
+
+def target_of(result: AuditResult) -> str:
+    """Key of the run's model version in the score table, as :attr:`audit_plugin.core.values.TargetInfo.id` has it."""
+    origin = result.provenance
+    return digest(result.model, result.version, origin.model_config_hash, origin.scoring)
 
 
 class SqlScoreTable:

@@ -5,26 +5,36 @@ Everything shown elsewhere (metrics, alerts, report) is read back from here and 
 """
 
 import datetime as dt
+import gc
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Engine, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine, Select, func, select, update
+from sqlalchemy.orm import Session, aliased, defer
 
 from audit_plugin.core.errors import StoreError
 from audit_plugin.core.results import AuditResult, Finding, RunState, from_json, to_json
-from audit_plugin.findings.history import PastRun, assessed, evidence, life_cycle
+from audit_plugin.findings.history import PastRun, assessed, evidence
 from audit_plugin.findings.semantic import KIND as SEMANTIC
 from audit_plugin.findings.semantic import untrustworthy
 from audit_plugin.store import database
 from audit_plugin.store.database import errors_as_ours
+from audit_plugin.store.jobs import Jobs
+from audit_plugin.store.leases import Leases
+from audit_plugin.store.pages import Pages, finding_record, summary_json
 from audit_plugin.store.records import ConceptPoint, Event, FindingRecord, RunRecord, moment, seconds
+from audit_plugin.store.retention import Retention
 from audit_plugin.store.scores import SqlScoreTable
-from audit_plugin.store.tables import BreachRow, EventRow, FindingRow, RunRow
+from audit_plugin.store.tables import BreachRow, EventRow, FindingRow, RunRow, SummaryRow
 
 _ASSESSED = [state.value for state in RunState if assessed(state)]
 _CACHED_RESULTS = 256
+_LARGE = 10_000_000
+"""Characters of a document from which on its result is kept out of garbage collection."""
+_CACHED_CHARACTERS = 200_000_000
+"""Of the documents of results that are kept in memory; the objects take two to three times as much."""
 
 
 def _utc_now() -> dt.datetime:
@@ -38,9 +48,19 @@ class Store:
         self._engine = engine
         self._clock = clock
         self._results: dict[str, AuditResult] = {}
+        self._sizes: dict[str, int] = {}
+        self._told: tuple[object, dict[str, Mapping[tuple[str, str], Any]]] = (None, {})
         self._cache_lock = threading.Lock()
         self.scores = SqlScoreTable(engine)
         """The score table (``core.protocols.ScoreTable``)."""
+        self.jobs = Jobs(engine, clock)
+        """Runs that were asked for."""
+        self.leases = Leases(engine, clock)
+        """What only one process may do at a time."""
+        self.retention = Retention(engine, clock, self._results, self._cache_lock)
+        """What is deleted, and what may not be."""
+        self.pages = Pages(engine, clock)
+        """Summaries and lists, as pages show them."""
 
     @classmethod
     def open(cls, url: str | Path, *, migrate: bool = False, clock: Callable[[], dt.datetime] = _utc_now) -> "Store":
@@ -65,6 +85,7 @@ class Store:
         with errors_as_ours(self._engine), Session(self._engine) as session, session.begin():
             session.add(_run_row(result))
             session.flush()  # takes the write lock before anything is read
+            session.add(SummaryRow(run=result.run, summary=summary_json(result)))
             _log_policy_change(session, result, actor, self._clock())
             for finding in result.findings:
                 _see(session, finding, result, actor)
@@ -83,20 +104,31 @@ class Store:
         """The whole result of one run, if there is one."""
         if cached := self._results.get(run):
             return cached
-        with errors_as_ours(self._engine), Session(self._engine) as session:
-            document = session.scalar(select(RunRow.document).where(RunRow.run == run))
-        if document is None:
-            return None
-        result = from_json(document)
-        with self._cache_lock:
-            while len(self._results) >= _CACHED_RESULTS:
-                del self._results[next(iter(self._results))]
-            self._results[run] = result
+        with self._cache_lock:  # a document may be large: nobody reads it while another does
+            if cached := self._results.get(run):
+                return cached
+            with errors_as_ours(self._engine), Session(self._engine) as session:
+                document = session.scalar(select(RunRow.document).where(RunRow.run == run))
+            if document is None:
+                return None
+            result = from_json(document)
+            if len(document) > _LARGE:
+                gc.freeze()  # it has no cycles, and every full collection would walk through it for a second
+            self._results[run], self._sizes[run] = result, len(document)
+            while len(self._results) > _CACHED_RESULTS or (
+                len(self._results) > 1 and sum(self._sizes.values()) > _CACHED_CHARACTERS
+            ):
+                oldest = next(iter(self._results))
+                del self._results[oldest], self._sizes[oldest]
         return result
 
-    def runs(self, *, model: str | None = None, label: str | None = None, limit: int = 50) -> tuple[RunRecord, ...]:
-        """Finished runs, newest first."""
-        query = select(RunRow).order_by(RunRow.run.desc()).limit(limit)
+    def runs(
+        self, *, model: str | None = None, label: str | None = None, limit: int = 50, before: str | None = None
+    ) -> tuple[RunRecord, ...]:
+        """Finished runs, newest first; those older than ``before`` for the next page."""
+        query = select(RunRow).options(defer(RunRow.document)).order_by(RunRow.run.desc()).limit(limit)
+        if before is not None:
+            query = query.where(RunRow.run < before)
         if model is not None:
             query = query.where(RunRow.model == model)
         if label is not None:
@@ -106,18 +138,35 @@ class Store:
 
     def last_runs(self, *, only_assessed: bool = False) -> tuple[AuditResult, ...]:
         """The newest run of every (model, label); with ``only_assessed`` the newest that says something about bias."""
-        newest = select(func.max(RunRow.run)).group_by(RunRow.model, RunRow.label).order_by(RunRow.model, RunRow.label)
+        return tuple(self.run(run) for run in self.newest(only_assessed=only_assessed).values())
+
+    def newest(self, *, only_assessed: bool = False) -> Mapping[tuple[str, str], str]:
+        """(model, label) -> id of the run that :meth:`last_runs` has, in its order; by the index alone, without any document."""
+        pair = select(RunRow.model, RunRow.label).distinct().subquery()
+        own = aliased(RunRow)
+        last = select(own.run).where(own.model == pair.c.model, own.label == pair.c.label).order_by(own.run.desc()).limit(1)
         if only_assessed:
-            newest = newest.where(RunRow.state.in_(_ASSESSED))
-        with errors_as_ours(self._engine), Session(self._engine) as session:
-            ids = session.scalars(newest).all()
-        return tuple(self.run(run) for run in ids)
+            last = last.where(own.state.in_(_ASSESSED))
+        query = select(pair.c.model, pair.c.label, last.correlate(pair).scalar_subquery()).order_by(pair.c.model, pair.c.label)
+        found: Mapping[tuple[str, str], str | None] = self._known_of_all("assessed" if only_assessed else "newest", query)
+        return {about: run for about, run in found.items() if run is not None}
 
     def queries(self) -> Mapping[tuple[str, str], int]:
         """(model, version) -> images that all recorded runs together have sent to the server."""
         total = select(RunRow.model, RunRow.version, func.sum(RunRow.queries)).group_by(RunRow.model, RunRow.version)
+        return {pair: int(sent) for pair, sent in self._known_of_all("queries", total).items()}
+
+    def _known_of_all(self, what: str, query: Select[*tuple[Any, ...]]) -> Mapping[tuple[str, str], Any]:
+        """First two columns -> the third of a query about all runs, which is sent again only when runs have come or gone; rows never change."""
+        state = select(func.max(RunRow.run), func.count(RunRow.label))  # by the index on model, label and run
         with errors_as_ours(self._engine), Session(self._engine) as session:
-            return {(model, version): int(sent) for model, version, sent in session.execute(total)}
+            now = tuple(session.execute(state).one())
+            if self._told[0] != now:
+                self._told = (now, {})
+            told = self._told[1]
+            if what not in told:
+                told[what] = {(first, second): value for first, second, value in session.execute(query)}
+            return told[what]
 
     def past(self, model: str, label: str, *, limit: int = 50) -> tuple[PastRun, ...]:
         """Earlier runs of one model and label, newest first, as :func:`audit_plugin.findings.findings.find` takes them."""
@@ -162,7 +211,13 @@ class Store:
         if model is not None:
             query = query.where(FindingRow.model == model)
         with errors_as_ours(self._engine), Session(self._engine) as session:
-            return tuple(_finding_record(row, self._clock()) for row in session.scalars(query))
+            return tuple(finding_record(row, self._clock()) for row in session.scalars(query))
+
+    def finding(self, finding: str) -> FindingRecord | None:
+        """One finding, if there is one."""
+        with errors_as_ours(self._engine), Session(self._engine) as session:
+            row = session.get(FindingRow, finding)
+            return None if row is None else finding_record(row, self._clock())
 
     def acknowledge(self, finding: str, *, by: str, reason: str, until: dt.datetime) -> None:
         """Somebody answers for a finding until a date; on record for ever.  It resolves and reopens as any other."""
@@ -180,6 +235,11 @@ class Store:
             if not known:
                 raise StoreError(f"there is no finding {finding!r} in the store; `findings` lists their ids")
             _log(session, self._clock(), by, "finding_acknowledged", subject=finding, detail=f"until {until.isoformat()}: {reason}")
+
+    def note(self, *, actor: str, action: str, subject: str, detail: str) -> None:
+        """Add a line to the audit log; nothing in it is ever changed."""
+        with errors_as_ours(self._engine), Session(self._engine) as session, session.begin():
+            _log(session, self._clock(), actor, action, subject=subject, detail=detail)
 
     def events(self, *, limit: int = 100) -> Sequence[Event]:
         """The audit log, newest first."""
@@ -223,27 +283,6 @@ def _record(row: RunRow) -> RunRecord:
         config_hash=row.config_hash,
         bank_digest=row.bank_digest,
         policy_digest=row.policy_digest,
-    )
-
-
-def _finding_record(row: FindingRow, now: dt.datetime) -> FindingRecord:
-    until = None if row.acknowledged_until is None else moment(row.acknowledged_until)
-    return FindingRecord(
-        finding=row.finding,
-        kind=row.kind,
-        model=row.model,
-        label=row.label,
-        concept=row.concept,
-        metric=row.metric,
-        severity=row.severity,
-        summary=row.summary,
-        first_seen=moment(row.first_seen),
-        last_seen=moment(row.last_seen),
-        last_run=row.last_run,
-        state=life_cycle(resolved=row.resolved is not None, acknowledged_until=until, now=now),
-        acknowledged_by=row.acknowledged_by,
-        acknowledged_until=until,
-        acknowledged_reason=row.acknowledged_reason,
     )
 
 

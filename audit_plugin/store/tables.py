@@ -3,7 +3,7 @@
 Times are seconds since the epoch, UTC.  Columns change only together with a migration in ``migrations/versions``; a test compares the two.
 """
 
-from sqlalchemy import BigInteger, Double, ForeignKey, Index, LargeBinary, MetaData, String, Text
+from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAMES = MetaData(
@@ -11,6 +11,7 @@ NAMES = MetaData(
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
         "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
     }
 )
 
@@ -42,6 +43,15 @@ class RunRow(Base):
     plugin_version: Mapped[str] = mapped_column(Text)
     queries: Mapped[int] = mapped_column(BigInteger)
     document: Mapped[str] = mapped_column(Text)
+
+
+class SummaryRow(Base):
+    """The little of a run that lists show, so that they need not read its document; gone with its run."""
+
+    __tablename__ = "summaries"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.run", ondelete="CASCADE"), primary_key=True)
+    summary: Mapped[str] = mapped_column(Text)
 
 
 class FindingRow(Base):
@@ -99,3 +109,72 @@ class EventRow(Base):
     action: Mapped[str] = mapped_column(String(32))
     subject: Mapped[str] = mapped_column(Text)
     detail: Mapped[str] = mapped_column(Text)
+
+
+class JobRow(Base):
+    """A run that somebody or something asked for, and how far it is; the results it leaves are rows of ``runs``."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index(None, "state", "job"), Index(None, "model", "job"))
+
+    job: Mapped[str] = mapped_column(String(64), primary_key=True)
+    model: Mapped[str] = mapped_column(Text)
+    cause: Mapped[str] = mapped_column(Text)
+    asked_by: Mapped[str] = mapped_column(Text)
+    asked: Mapped[float] = mapped_column(Double)
+    started: Mapped[float | None] = mapped_column(Double)
+    finished: Mapped[float | None] = mapped_column(Double)
+    state: Mapped[str] = mapped_column(String(32))
+    cancelled_by: Mapped[str | None] = mapped_column(Text)
+    key: Mapped[str | None] = mapped_column(Text, unique=True)
+    starts: Mapped[int] = mapped_column(Integer)
+    done: Mapped[int] = mapped_column(BigInteger)
+    total: Mapped[int] = mapped_column(BigInteger)
+    doing: Mapped[str] = mapped_column(Text)
+    message: Mapped[str] = mapped_column(Text)
+    runs: Mapped[str] = mapped_column(Text)
+
+
+class JobLineRow(Base):
+    """One line of a job's log."""
+
+    __tablename__ = "job_lines"
+    __table_args__ = (Index(None, "job", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    job: Mapped[str] = mapped_column(ForeignKey("jobs.job"))
+    at: Mapped[float] = mapped_column(Double)
+    level: Mapped[str] = mapped_column(String(16))
+    text: Mapped[str] = mapped_column(Text)
+
+
+class LeaseRow(Base):
+    """Who may do what only one may do, and until when."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    holder: Mapped[str] = mapped_column(Text)
+    until: Mapped[float] = mapped_column(Double)
+
+
+class TombstoneRow(Base):
+    """An image that was deleted on request and is never taken in again."""
+
+    __tablename__ = "tombstones"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    at: Mapped[float] = mapped_column(Double)
+    by: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+
+
+class HoldRow(Base):
+    """A run or model of which nothing may be pruned."""
+
+    __tablename__ = "holds"
+
+    subject: Mapped[str] = mapped_column(String(128), primary_key=True)
+    at: Mapped[float] = mapped_column(Double)
+    by: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)

@@ -32,6 +32,27 @@ def check_target(options: TargetOptions) -> tuple[Check, ...]:
     return tuple(checks)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """An audited model as its server shows it."""
+
+    up: bool
+    """Whether server and model answered."""
+    detail: str
+    version: str = ""
+    config_hash: str = ""
+
+
+def served(options: TargetOptions) -> Served:
+    """Which version of a model is served now; asked once, without waiting for a server that is away."""
+    try:
+        with Wire(replace(options, retries=0)) as wire:
+            info = read_contract(wire).info
+    except AuditError as error:
+        return Served(up=False, detail=str(error))
+    return Served(up=True, detail=f"{info.server}, version {info.version}", version=info.version, config_hash=info.config_hash)
+
+
 def _answer(name: str, question: Callable[[Wire], tuple[bool, str]], wire: Wire) -> Check:
     try:
         ok, detail = question(wire)

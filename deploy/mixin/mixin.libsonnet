@@ -8,7 +8,7 @@ local groups(name) = [group for group in file.groups if group.name == name];
     // Where the runbooks are published; the name of the page is appended.
     runbookUrlPrefix: 'deploy/runbooks/',
     // Address of the audit service, for links to its reports.
-    serviceUrl: 'http://127.0.0.1:18877',
+    serviceUrl: 'http://127.0.0.1:18878',
     // Labels added to every alert, e.g. a team.
     alertLabels: {},
     // Alert name -> severity, in place of ours.

@@ -83,7 +83,7 @@ def test_a_cause_silences_its_consequences_in_the_same_service(cause, consequenc
 def test_every_alert_is_about_a_model_or_about_audits():
     """A new finding has to be added to the inhibitions; what is left speaks about the service and its audits."""
     rest = {one.name.removeprefix("AuditPlugin") for one in ALERTS} - {name.removeprefix("AuditPlugin") for name in BIAS}
-    service = {"RunFailed", "TargetDown", "ConfigReloadFailed", "SeriesDropped", "Absent"}
+    service = {"RunFailed", "TargetDown", "ConfigReloadFailed", "SeriesDropped", "CaptureDropping", "Absent"}
     assert rest == service | {"AuditBroken", "AuditStale", "ControlFailed", "EffectsUntrustworthy"}
 
 

@@ -67,6 +67,15 @@ def test_an_edit_is_made_once(tmp_path):
     assert (first.detector.seen, second.detector.seen) == (read, 0)
 
 
+def test_every_picture_says_of_which_image_it_is(tmp_path):
+    """So that it can be found when the image is to be forgotten."""
+    studio = new_studio(tmp_path, new_editor())
+    rows = studio.rows([one for one in MANY if one.image == MANY[0].image])
+    assert studio.store.made_of("") == set()
+    own = studio.store.made_of(studio.sources[MANY[0].image].sha256)
+    assert own == {sha for row in rows for sha in (row.before_sha256, row.after_sha256) if sha}
+
+
 def test_only_what_is_missing_is_made(tmp_path):
     """New cells cost themselves; null edits are shared by all nodes of an image and seed."""
     editor = new_editor()

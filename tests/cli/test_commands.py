@@ -30,6 +30,14 @@ COMMANDS = [
     ("bank", "verify"),
     ("generator", "train"),
     ("generator", "solver"),
+    ("compare",),
+    ("gate",),
+    ("export",),
+    ("verify",),
+    ("prune",),
+    ("forget",),
+    ("hold",),
+    ("release",),
     ("concepts", "confirm"),
 ]
 

@@ -58,13 +58,13 @@ def test_the_truth_is_the_drop_over_permutations():
     table = truths.flip_tables(planted, rows, scores, "permutations")["shape"]
     rng, own, drops = np.random.default_rng(0), np.arange(100), []
     baseline = METRICS["accuracy"].performance(predict(as_images(render_many(rows.seeds, rows.values))), table.labels)
-    for _ in range(20):
+    for _ in range(10):
         permuted = rows.values.copy()
         permuted[:, 0] = rng.permutation(permuted[:, 0])
         shown = predict(as_images(render_many(rows.seeds, permuted)))
         np.testing.assert_allclose(shown, table.flips[own, permuted[:, 0]], atol=1e-5)
         drops.append(baseline - METRICS["accuracy"].performance(shown, table.labels))
-    assert importance(table, METRICS["accuracy"]) == pytest.approx(np.mean(drops), abs=4 * np.std(drops) / np.sqrt(20))
+    assert importance(table, METRICS["accuracy"]) == pytest.approx(np.mean(drops), abs=4 * np.std(drops) / np.sqrt(10))
 
 
 def test_rules_say_what_the_labels_are():
@@ -144,7 +144,7 @@ def test_the_planted_benchmark_finds_what_is_planted(triton_kit, tmp_path, monke
     """End to end with the renderer as generator: a real server, two classifiers, few rows."""
     monkeypatch.setattr(depict_planted, "ensure_kit", lambda: triton_kit)
     suite = [BY_NAME["shape_clean"], BY_NAME["ruler_alone"]]
-    size = depict_planted.Size(rows=72, repeats=1, compared=16)
+    size = depict_planted.Size(rows=72, repeats=1, compared=6)
     report = depict_planted.run(size, mode="test", root=tmp_path, generator=SceneRenderer(), suite=suite)
     assert report.figures["recall_strong"] == 1
     assert report.figures["false_relies"] == 0
@@ -155,7 +155,7 @@ def test_the_planted_benchmark_finds_what_is_planted(triton_kit, tmp_path, monke
 @pytest.mark.slow
 def test_the_renderer_is_a_perfect_generator(tmp_path):
     """The quality benchmark finds nothing wrong with it: every change is made, nothing else changes."""
-    size = generator_quality.Size(rows=60, flipped=60)
+    size = generator_quality.Size(rows=40, flipped=40)
     report = generator_quality.run(size, mode="test", root=tmp_path, generator=SceneRenderer())
     assert report.figures["worst_auroc_gap"] < 0.01
     assert report.figures["worst_obedience"] > 0.98

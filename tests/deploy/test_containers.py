@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from audit_plugin.config import load, overridden
-from audit_plugin.service.app import DEFAULT_PORT
+from audit_plugin.config import load, options_of, overridden
+from audit_plugin.service_options import DEFAULT_PORT, DEFAULT_WEB_PORT, ServeOptions
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -59,7 +59,7 @@ def test_images_run_as_nobody_from_a_pinned_base(path):
         kinds = dict(own)
         assert kinds["USER"] == "10001:10001"
         assert "127.0.0.1:18877/livez" in kinds["HEALTHCHECK"]
-        assert kinds["EXPOSE"] == str(DEFAULT_PORT)
+        assert kinds["EXPOSE"] == f"{DEFAULT_PORT} {DEFAULT_WEB_PORT}"
         assert kinds["CMD"] == '["serve", "/etc/audit-plugin/audit.yaml"]'
 
 
@@ -145,8 +145,10 @@ def test_compose_builds_a_target_of_the_dockerfile():
     build = SERVICES["audit-plugin"]["build"]
     assert (DEPLOY / "compose" / build["context"]).resolve() == ROOT
     assert re.search(r":-(\w+)", build["target"])[1] in stages(ROOT / build["dockerfile"])
-    settings = dict.fromkeys(SERVICES["audit-plugin"]["environment"], "false")
-    assert overridden({}, settings) == {"serve": {"open_reports": False}}
+    changed = overridden({}, SERVICES["audit-plugin"]["environment"])
+    assert options_of(ServeOptions, changed["serve"], "serve").web_host == "0.0.0.0"
+    volumes = [re.sub(r"\$\{.*?\}", "", volume).split(":") for volume in SERVICES["audit-plugin"]["volumes"]]
+    assert changed["serve"]["tokens"] in {f"{place}/tokens" for _, place, *_ in volumes}
 
 
 def test_the_auditor_is_confined():

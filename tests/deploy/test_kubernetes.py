@@ -13,7 +13,7 @@ import audit_plugin
 from audit_plugin.alerts.rules import rule_groups
 from audit_plugin.config import parse
 from audit_plugin.dashboards.files import dashboards
-from audit_plugin.service.app import DEFAULT_PORT
+from audit_plugin.service_options import DEFAULT_PORT, DEFAULT_WEB_PORT
 from tests.deploy.chart import CHART, PLAIN, documents, manifests, rendered
 
 VERSIONS = ("1.29", "1.34", "1.37")
@@ -31,6 +31,9 @@ GOOD = {
         "serviceMonitor": {"enabled": True, "labels": {"release": "kube-prometheus-stack"}},
         "prometheusRule": {"enabled": True, "runbookUrlPrefix": "https://wiki.example/"},
         "dashboards": {"enabled": True},
+    },
+    "exposed": {
+        "web": {"expose": True, "tokensSecret": "audit-tokens", "from": [{"podSelector": {"matchLabels": {"app": "ingress"}}}]}
     },
     "full": {
         "fullnameOverride": "auditor",
@@ -53,6 +56,7 @@ GOOD = {
     },
 }
 BAD = {
+    "web": {"web": {"expose": True}},
     "moode": {"moode": "deployment"},
     "mode": {"mode": "daemonset"},
     "tag": {"image": {"tag": "latest"}},
@@ -354,3 +358,23 @@ def test_notes_say_what_to_do_next(helm, name, words):
     notes = next(text for file, text in helm["rendered"][name].items() if file.endswith("NOTES.txt"))
     assert words in notes
     assert "prefer MIG" in next(text for file, text in helm["rendered"]["mig"].items() if file.endswith("NOTES.txt"))
+
+
+def test_pages_are_exposed_with_tokens_alone(charts):
+    """On loopback unless a secret of tokens is mounted; the port has a name and peers of its own."""
+    inside = configuration(charts["deployment"])["serve"]
+    assert ("web_host" in inside, inside["web_port"]) == (False, DEFAULT_WEB_PORT)
+    exposed = configuration(charts["exposed"])["serve"]
+    assert (exposed["web_host"], exposed["tokens"]) == ("0.0.0.0", "/etc/audit-plugin-tokens/tokens")
+    kinds = {one["kind"]: one for one in charts["exposed"]}
+    (container,) = kinds["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert "http-web" in [port["name"] for port in container["ports"]]
+    assert "/etc/audit-plugin-tokens" in [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert "http-web" in [port["name"] for port in kinds["Service"]["spec"]["ports"]]
+    assert "http-web" in [rule["ports"][0]["port"] for rule in kinds["NetworkPolicy"]["spec"]["ingress"]]
+
+
+def configuration(objects):
+    """The configuration that a rendering holds."""
+    (one,) = (one for one in objects if one["kind"] == "ConfigMap" and "audit.yaml" in one.get("data", {}))
+    return yaml.safe_load(one["data"]["audit.yaml"])

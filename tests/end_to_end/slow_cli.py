@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from tests.end_to_end.site import ROOT, RenderedGenerator, Site
 
-PAUSE = 0.3
+PAUSE = float(os.environ.get("SLOW_CLI_PAUSE", "0.3"))
 
 
 class SlowGenerator(RenderedGenerator):
@@ -22,25 +22,27 @@ class SlowGenerator(RenderedGenerator):
         return super().generate(captions, seeds)
 
 
-def start(site: Site, *command: str) -> "subprocess.Popen[str]":
+def start(site: Site, *command: str, pause: float = PAUSE) -> "subprocess.Popen[str]":
     """A command in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.end_to_end.slow_cli", *command, str(site.config)],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "SLOW_CLI_PAUSE": str(pause)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def wait_until(happened: Callable[[], object], process: "subprocess.Popen[str] | None" = None, seconds: float = 60) -> None:
+def wait_until(
+    happened: Callable[[], object], process: "subprocess.Popen[str] | None" = None, seconds: float = 60, pause: float = 0.02
+) -> None:
     """Return as soon as it has happened; fail when the process has ended before."""
     deadline = time.monotonic() + seconds
     while not happened():
         assert process is None or process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def main() -> None:

@@ -45,6 +45,17 @@ def test_the_planted_shortcut_is_found(audited, results):
     assert {one.concept: one.verdict for one in results[CLEAN].concepts}["shape"] == "relies"
 
 
+def test_every_audit_judges_its_controls(audited, results):
+    """Both models' audits find what is planted in a control of their own, accuse a clean one of nothing, and say so."""
+    for result in results.values():
+        planted, clean = result.controls.planted, result.controls.clean
+        assert (planted.alarmed, planted.accused, planted.concept) == (True, "background", "background")
+        assert planted.effect.low > 0.1
+        assert (clean.alarmed, clean.concept) == (False, "shape")
+    assert audited[1].out.count("controls: planted reliance on background found") == 2
+    assert "clean control silent" in (audited[0].folder / "report" / "report.html").read_text()
+
+
 def test_what_is_said_where(audited):
     """Verdicts and nothing else on stdout; stages, costs and the report's place on stderr, in plain lines."""
     answer = audited[1]

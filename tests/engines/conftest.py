@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,16 @@ import torch
 
 from tests.engines.pipelines.miniatures import LENGTH, build_tokenizer
 from tests.fixtures.workers import across_workers
+
+
+@pytest.fixture(autouse=True, scope="session")
+def operators_once():
+    """The exporter makes its table of operators anew for every network, in more time than a small one takes to export."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+        yield
 
 
 def write_pipeline(directory: Path) -> Path:

@@ -8,6 +8,9 @@ from engines.handover import on_stream, to_host
 from engines.overlap import Stage, overlapped, run_overlapped
 from tests.engines.workshop import interrupt_when
 
+MOMENT = 0.02
+"""Seconds in which a thread that has nothing left to do is gone; what works does so for longer."""
+
 
 def stages(*works):
     return [Stage(f"stage {number}", work) for number, work in enumerate(works)]
@@ -88,11 +91,21 @@ def fails_at(bad, error=ZeroDivisionError):
     return work
 
 
+@pytest.fixture
 def alive():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("stage")]
+    """Threads of this test's own stages that are left, which have a moment to end; what an earlier test left is not its doing."""
+    before = set(threading.enumerate())
+
+    def left():
+        found = [thread for thread in threading.enumerate() if thread.name.startswith("stage") and thread not in before]
+        for thread in found:
+            thread.join(MOMENT)
+        return [thread for thread in found if thread.is_alive()]
+
+    return left
 
 
-def test_the_first_error_by_order_of_batches_comes_in_its_place():
+def test_the_first_error_by_order_of_batches_comes_in_its_place(alive):
     """Results before it are delivered, nothing after it, and no thread is left; later failures of other stages do not hide it."""
     found = []
     with pytest.raises(ZeroDivisionError, match="batch 3"):
@@ -108,7 +121,7 @@ def test_after_an_error_no_more_batches_are_asked_for():
     assert len(asked) <= 5
 
 
-def test_an_error_of_the_sink_or_the_source_ends_everything():
+def test_an_error_of_the_sink_or_the_source_ends_everything(alive):
     def source():
         yield 0
         yield 1
@@ -125,7 +138,7 @@ def test_an_error_of_the_sink_or_the_source_ends_everything():
     assert alive() == []
 
 
-def test_an_interrupt_leaves_nothing_running():
+def test_an_interrupt_leaves_nothing_running(alive):
     """Ctrl-C while a batch is at its last stage: what has begun ends, what waits in a queue is dropped."""
     asking, begun = Event(), []
 
@@ -144,7 +157,28 @@ def test_an_interrupt_leaves_nothing_running():
     assert len(begun) < 1000
 
 
-def test_stopping_early_leaves_nothing_running():
+def test_an_interrupt_while_a_thread_starts_leaves_nothing_running(alive, monkeypatch):
+    """It works already and its pool has not noted it yet: what it has begun is waited for all the same."""
+    start, asking = threading.Thread.start, Event()
+
+    def interrupted(thread):
+        start(thread)
+        if thread.name.startswith("stage 1"):
+            assert asking.wait(10)
+            raise KeyboardInterrupt
+
+    def ask(batch):
+        asking.set()
+        Event().wait(0.2)
+        return batch
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(overlapped(range(9), stages(lambda batch: batch, ask)))
+    assert alive() == []
+
+
+def test_stopping_early_leaves_nothing_running(alive):
     results = overlapped(range(100), stages(lambda batch: batch))
     assert next(results) == 0
     results.close()

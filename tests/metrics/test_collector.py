@@ -9,6 +9,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
+from audit_plugin.core.capture import CaptureCounts
 from audit_plugin.core.errors import StoreError
 from audit_plugin.core.load import LoadCounts, LoadTotals
 from audit_plugin.core.results import RunState
@@ -28,6 +29,8 @@ HEALTH = ProcessHealth(
     attempts=3, interval_seconds=3600, next_run_timestamp_seconds=2e9, target_up=True,
     config_reload_successful=True, config_reload_timestamp_seconds=1.8e9, engine_cache_bytes=4e7, engine_share=0.3,
     load=LoadTotals(counts=LoadCounts(requests=40, images=640, pauses=2, paused_seconds=11.5, throttled_seconds=3.0, blind=1), paused=True),
+    leader=True, waiting=2, refused={"busy": 1},
+    capture=CaptureCounts(received=9, sampled=4, kept=2, images={"leaves": 2}),
 )  # fmt: skip
 
 
@@ -101,7 +104,10 @@ def test_a_vanished_model_leaves_no_series(path):
 
 
 class _Unreadable:
-    def last_runs(self, *, only_assessed=False):
+    def newest(self, *, only_assessed=False):
+        raise StoreError("gone")
+
+    def run(self, run):
         raise StoreError("gone")
 
     def queries(self):

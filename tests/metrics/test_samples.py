@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from audit_plugin.core.control_results import Control, ControlReport
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.results import GateStatus, RunState, Verdict
 from audit_plugin.core.values import Role
@@ -92,6 +93,25 @@ def test_planted_models_control_the_audit(verdict, truth, missed, wrong):
     """The dead man's audit: a planted reliance must be found, an absent one must not."""
     out = values(result(concepts=(concept(verdict=verdict),), truth={"watermark": truth}))
     assert [*out["control_missed"].values(), *out["control_false_alarm"].values()] == [missed, wrong]
+
+
+@pytest.mark.parametrize(
+    ("found", "accused", "truth", "expected"),
+    [
+        (True, False, {}, (0, 0)),
+        (False, True, {}, (1, 1)),
+        (True, False, {"watermark": 0.0}, (0, 1)),
+        (False, False, {"watermark": 0.2}, (1, 0)),
+        (None, None, {}, (None, None)),
+        (None, False, {}, (None, 0)),
+    ],
+)
+def test_the_audits_own_controls_count_beside_a_known_truth(found, accused, truth, expected):
+    """Either may fail; what was not run is no success, so there is no series of it."""
+    told = ControlReport(planted=Control(alarmed=found), clean=Control(alarmed=accused))
+    out = values(result(controls=told, truth=truth))
+    audit = ("ham", "1", "lesion")
+    assert tuple(out.get(name, {}).get(audit) for name in ("control_missed", "control_false_alarm")) == expected
 
 
 def test_fairness_figures_are_series_with_their_breach():

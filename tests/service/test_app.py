@@ -5,10 +5,9 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from http import HTTPStatus
 from pathlib import Path
 
@@ -18,159 +17,162 @@ from audit_plugin.core.errors import ConfigError
 from audit_plugin.core.results import RunState
 from audit_plugin.findings.findings import conclude
 from audit_plugin.findings.policy import default_policy
-from audit_plugin.metrics.collector import AuditCollector
 from audit_plugin.metrics.process import ProcessHealth
-from audit_plugin.service.app import ServiceOptions, running
-from audit_plugin.service.logs import json_logger
-from audit_plugin.service.pages import Pages
+from audit_plugin.service.app import running
+from audit_plugin.service.exporter import readiness
+from audit_plugin.service_options import ServeOptions
 from audit_plugin.store.store import Store
 from tests.findings.examples import result
+from tests.service.world import backend, opened, serving
 
 RUN = result().run
 
 
 @pytest.fixture
 def store(tmp_path):
-    opened = Store.open(tmp_path / "audit.db", migrate=True)
-    opened.save(conclude(result(headline="<b>ham</b> relies on watermark"), default_policy()))
-    yield opened
-    opened.close()
+    with opened(tmp_path) as store:
+        store.save(conclude(result(headline="<b>ham</b> relies on watermark"), default_policy()))
+        yield store
 
 
 @pytest.fixture
-def url(store):
-    options = ServiceOptions(port=0)
+def clients(store):
     health = ProcessHealth(target_up=True, config_reload_successful=True)
-    with running(store, lambda: None, lambda r: f"<p>{r.model}</p>", options, health=lambda: health, log=quiet()) as url:
-        yield url
-
-
-def quiet():
-    return json_logger(io.StringIO())
-
-
-def get(url, **headers):
-    """Status, body and headers, whatever the status."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
-            return answer.status, answer.read().decode(), answer.headers
-    except urllib.error.HTTPError as answer:
-        with answer:
-            return answer.code, answer.read().decode(), answer.headers
+    with serving(backend(store, health=lambda: health)) as both:
+        yield both
 
 
 @pytest.mark.parametrize(
     ("accept", "kind"), [("*/*", "text/plain"), ("application/openmetrics-text; version=1.0.0", "openmetrics")]
 )
-def test_metrics_are_negotiated(url, accept, kind):
-    """Text 0.0.4 by default, OpenMetrics on request; store, scheduler and wiring all speak."""
-    status, body, headers = get(f"{url}/metrics", Accept=accept)
-    assert status == HTTPStatus.OK
-    assert kind in headers["Content-Type"]
-    assert 'audit_plugin_concept_breach{concept="watermark",metric="auroc",model="ham"' in body
-    assert "audit_plugin_target_up 1.0" in body
-    assert "audit_plugin_interval_seconds 86400.0" in body
+def test_metrics_are_negotiated(clients, accept, kind):
+    """Text 0.0.4 by default, OpenMetrics on request; store, worker and wiring all speak; refusals exist from the start."""
+    answer = clients[1].get("/metrics", headers={"Accept": accept})
+    assert answer.status_code == HTTPStatus.OK
+    assert kind in answer.headers["Content-Type"]
+    assert 'audit_plugin_concept_breach{concept="watermark",metric="auroc",model="ham"' in answer.text
+    for line in (
+        "audit_plugin_target_up 1.0",
+        "audit_plugin_interval_seconds 1e+09",
+        'audit_plugin_refused_total{reason="busy"} 0.0',
+    ):
+        assert line in answer.text
 
 
-def test_the_landing_page_lists_verdicts_alerts_and_reports(url):
-    """Untrusted words are escaped, nothing is loaded from elsewhere."""
-    _, body, headers = get(url)
-    assert "watermark: relies, background: negligible" in body
-    assert "Model ham relies on watermark" in body
-    assert "<b>ham</b>" not in body
-    assert f"/reports/{RUN}" in body
-    assert "default-src 'none'" in headers["Content-Security-Policy"]
+def test_the_exporter_shows_no_pictures_and_no_findings(clients):
+    """Whoever scrapes may read it; pages are elsewhere."""
+    body = clients[1].get("/").text
+    assert str(clients[0].base_url).rstrip("/") in body
+    assert "ham (lesion): succeeded_with_findings" in body
+    assert clients[1].get(f"/reports/{RUN}").status_code == HTTPStatus.NOT_FOUND
 
 
-def test_a_report_is_rendered_from_the_stored_result(url):
-    """The page is whatever the given renderer makes of it."""
-    assert get(f"{url}/reports/{RUN}")[:2] == (HTTPStatus.OK, "<p>ham</p>")
-
-
-@pytest.mark.parametrize("path", ["/nope", "/reports/nope", "/reports/..%2F..%2Fetc%2Fpasswd"])
-def test_what_is_not_there_is_404(url, path):
-    """Including attempts at other files: runs are looked up in the store, never on disk."""
-    assert get(url + path)[0] == HTTPStatus.NOT_FOUND
-
-
-def test_health_and_version(url):
+def test_health_and_version(clients):
     """Probes and version answer without asking the audited server."""
-    assert get(f"{url}/livez")[:2] == (HTTPStatus.OK, "ok\n")
-    assert get(f"{url}/readyz?verbose")[:2] == (HTTPStatus.OK, "rounds: ok\nstore: ok\n")
-    assert json.loads(get(f"{url}/version")[1])["audit_plugin"]
+    assert clients[1].get("/livez").text == "ok\n"
+    assert clients[1].get("/readyz?verbose").text == "worker: ok\nstore: ok\n"
+    assert clients[1].get("/version").json()["audit_plugin"]
 
 
-def pages(store, **options):
-    return Pages(**{"store": store, "collector": AuditCollector(store=store), "render": str, "working": lambda: True, **options})
-
-
-def test_pages_cannot_be_written(store):
-    """Read-only, by method."""
-    assert pages(store).respond("POST", "/").status is HTTPStatus.METHOD_NOT_ALLOWED
+def test_a_report_is_rendered_from_the_stored_result(clients):
+    """With an ETag, so that it is sent once."""
+    first = clients[0].get(f"/reports/{RUN}")
+    assert (first.status_code, first.text) == (HTTPStatus.OK, "<p>ham</p>")
+    again = clients[0].get(f"/reports/{RUN}", headers={"If-None-Match": f'"other", {first.headers["ETag"]}'})
+    assert (again.status_code, again.text) == (HTTPStatus.NOT_MODIFIED, "")
 
 
 def test_a_lost_store_is_not_ready_but_alive(tmp_path):
-    """A restart would not bring the database back, so only readiness fails."""
+    """A restart would not bring the database back, so only readiness fails; pages and API say so."""
     store = Store.open(tmp_path / "audit.db", migrate=True)
-    store.close()
-    for file in tmp_path.iterdir():
-        file.unlink()
-    found = {path: pages(store).respond("GET", path).status.value for path in ("/livez", "/readyz", "/", "/reports/x")}
-    store.close()
-    assert found == {"/livez": 200, "/readyz": 503, "/": 503, "/reports/x": 503}
-
-
-def test_a_dead_scheduler_is_not_alive(store):
-    """Then a restart helps."""
-    assert pages(store, working=lambda: False).respond("GET", "/livez").status is HTTPStatus.INTERNAL_SERVER_ERROR
-
-
-def test_reports_stay_at_home_unless_opened(store):
-    """Pictures are not shown to whoever reaches a public port."""
-    assert pages(store, reports=False).respond("GET", f"/reports/{RUN}").status is HTTPStatus.FORBIDDEN
-    assert "loopback only" in pages(store, reports=False).respond("GET", "/").body
-
-
-def test_the_empty_store_has_a_landing_page():
-    """The first thing a newcomer sees."""
-    store = Store.open("sqlite://", migrate=True)
-    assert "No data does not mean no bias" in pages(store).respond("GET", "/").body
+    with serving(backend(store)) as (web, metrics):
+        store.close()
+        for file in tmp_path.iterdir():
+            file.unlink()
+        found = {path: metrics.get(path).status_code for path in ("/livez", "/readyz", "/metrics", "/")}
+        assert found == {"/livez": 200, "/readyz": 503, "/metrics": 200, "/": 503}
+        assert web.get("/v1/runs").json()["type"] == "urn:audit-plugin:problem:store"
+        assert "audit_plugin_store_up 0.0" in metrics.get("/metrics").text
     store.close()
 
 
-def test_a_broken_run_has_its_place_on_the_page(store):
-    """State and headline are shown as they are."""
+def test_readiness_names_what_is_missing():
+    """And nothing else, unless it is asked to."""
+    assert (
+        readiness([("worker", "no more runs are begun"), ("store", "ok")], verbose=False).body
+        == b"worker: no more runs are begun\n"
+    )
+
+
+def test_a_broken_run_has_its_place(store):
+    """State as it is."""
     store.save(conclude(result(run="9", state=RunState.FAILED, headline="server gone"), default_policy()))
-    assert "server gone" in pages(store).respond("GET", "/").body
+    with serving(backend(store)) as (_, metrics):
+        assert "ham (lesion): failed" in metrics.get("/").text
 
 
-def test_a_taken_port_is_a_config_error(store):
+@pytest.mark.parametrize("key", ["port", "web_port"])
+def test_a_taken_port_is_a_config_error(store, key):
     """It names the option to change."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        options = ServiceOptions(port=taken.getsockname()[1])
-        with pytest.raises(ConfigError, match="choose another `host` or `port`"), running(store, print, str, options):
+        options = ServeOptions(**{"port": 0, "web_port": 0, key: taken.getsockname()[1]})
+        with pytest.raises(ConfigError, match=f"choose another `serve.{key}`"), running(backend(store), options):
             pass
+
+
+def test_tls(store, tmp_path):
+    """Pages and API by a certificate; a bad one is a configuration error."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, *names, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    options = ServeOptions(port=0, web_port=0, interval_seconds=1e9, tls_cert=str(cert), tls_key=str(key))
+    with running(backend(store), options) as where:
+        context, (_, _, address) = ssl.create_default_context(cafile=cert), where.web.partition("//")
+        host, _, port = address.partition(":")
+        with socket.create_connection((host, int(port))) as plain, context.wrap_socket(plain, server_hostname=host) as secure:
+            secure.sendall(f"GET /v1/runs HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+            assert secure.recv(15) == b"HTTP/1.1 200 OK"
+    cert.write_text("nonsense")
+    with pytest.raises(ConfigError, match=r"serve\.tls_cert"), running(backend(store), options):
+        pass
 
 
 SERVE = """
 import sys, time
-from audit_plugin.service.app import ServiceOptions, serve
+from audit_plugin.service.app import serve
+from audit_plugin.service.backend import Backend
+from audit_plugin.service_options import ServeOptions
 from audit_plugin.store.store import Store
-def run_all():
-    time.sleep(0.5)
-    print("round done", flush=True)
-serve(Store.open(sys.argv[1], migrate=True), run_all, str, ServiceOptions(port=0, interval_seconds=60))
+def run(model, progress):
+    print("begun", flush=True)
+    for step in range(10_000):
+        progress(step, 10_000, "score")
+        time.sleep(0.01)
+store = Store.open(sys.argv[1], migrate=True)
+serve(Backend(store=store, audit="tests", audited=(), run=run), ServeOptions(port=0, web_port=0))
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_service_after_the_running_round(tmp_path, number):
-    """Exit 0, the round finished, JSON lines on stderr only."""
+def test_a_signal_ends_the_service_and_the_run_is_resumed(tmp_path, number):
+    """Exit 0 within seconds, JSON lines on stderr only; the run waits for the next start."""
     command = [sys.executable, "-c", SERVE, str(tmp_path / "audit.db")]
     with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())}) as service:
         first = json.loads(service.stderr.readline())
+        assert service.stdout.readline() == "begun\n"
         service.send_signal(number)
         out, rest = service.communicate(timeout=30)
     events = [first["event"], *(json.loads(line)["event"] for line in rest.splitlines())]
-    assert (service.returncode, out) == (0, "round done\n")
-    assert events == ["service_started", "round_finished", "service_stopped"]
+    assert (service.returncode, out) == (0, "")
+    assert events == ["service_started", "run_started", "run_stopped", "service_stopped"]
+    with opened(tmp_path) as store:
+        assert [job.state.value for job in store.jobs.jobs()] == ["queued"]
+
+
+def test_the_log_has_no_secrets(store):
+    """Neither tokens nor headers."""
+    log = io.StringIO()
+    with serving(backend(store), log=log) as (web, _):
+        web.get("/v1/runs", headers={"Authorization": "Bearer very-secret"})
+    assert "very-secret" not in log.getvalue()

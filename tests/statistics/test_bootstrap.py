@@ -48,15 +48,15 @@ def test_bootstrap_error_is_the_influence_error(planted):
 
 @pytest.mark.parametrize("concept", [0, 3])
 def test_auroc_interval_covers(concept, planted):
-    """100 audits of 600 rows, 95 % interval: coverage at least 0.89."""
+    """60 audits of 600 rows, 95 % interval: no fewer hits than three standard errors of the binomial law below 57."""
     rng, metric = np.random.default_rng(concept), METRICS["auroc"]
     truth = importance(planted(100_000, np.random.default_rng(77), concept), metric)
     hits = 0
-    for _ in range(100):
+    for _ in range(60):
         table = planted(600, rng, concept)
         interval = bootstrap(lambda w, t=table: importances(t, metric, w), unit_weights(np.arange(600), 300, rng)).interval()
         hits += interval.low <= truth <= interval.high
-    assert hits >= 89
+    assert hits >= 52
 
 
 def test_seven_auroc_concepts_take_seconds(planted):

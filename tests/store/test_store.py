@@ -200,7 +200,7 @@ def test_a_corrupt_file_is_told(tmp_path):
 
 def test_an_unmigrated_database_is_refused(tmp_path):
     """Only `migrate=True` creates or changes tables."""
-    with pytest.raises(StoreError, match=r"schema none, this version needs 0001; .*migrate=True"):
+    with pytest.raises(StoreError, match=r"schema none, this version needs 0002; .*migrate=True"):
         Store.open(tmp_path / "audit.db")
 
 

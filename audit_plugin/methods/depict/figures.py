@@ -110,7 +110,7 @@ def concept_figures(study: Study, supported: OffSupport, flip: FlipArrays, parts
     bound = contribution_bound(table, row_metric) * max(1.0, float(factor.max()))
     exact_se = influence_se(table, study.metric, study.arrays.units[rows]) if _plain(study, table, full=full) else None
     conditional, excluded = _conditional(study, supported, flip, table, factor, marginal=importance)
-    flip_rate, excess, shift = _reactions(study, flip)
+    flip_rate, excess, shift = reactions(study, flip)
     binary = table.levels == 2 and full
     return _with_inference(
         Figures(
@@ -222,7 +222,7 @@ def _related(first: Ints, second: Ints, *, tests: int) -> bool:
     return min(counts.shape) > 1 and float(chi2_contingency(counts).pvalue) < 0.05 / tests
 
 
-def _reactions(study: Study, flip: FlipArrays) -> tuple[Bootstrap, Bootstrap, Bootstrap]:
+def reactions(study: Study, flip: FlipArrays) -> tuple[Bootstrap, Bootstrap, Bootstrap]:
     """Flip rate, its excess over the placebo's, and mean absolute score shift, over all drawn flips of the usable rows."""
     cells = flip.drawn & flip.usable[:, None]
     baseline = study.arrays.baseline

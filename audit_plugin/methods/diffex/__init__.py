@@ -9,6 +9,7 @@ released procedure.
 from audit_plugin.methods.diffex.assemble import class_effects
 from audit_plugin.methods.diffex.audit import pool_of, run_diffex, split_images
 from audit_plugin.methods.diffex.combine import CombineOptions
+from audit_plugin.methods.diffex.controls import control_effects
 from audit_plugin.methods.diffex.drift import drift, paired_rows
 from audit_plugin.methods.diffex.effects import Effects, RowTable, quality
 from audit_plugin.methods.diffex.estimate import ClassPlan, EstimateOptions, node_effects
@@ -36,6 +37,7 @@ __all__ = [
     "RowTable",
     "class_effects",
     "class_scores",
+    "control_effects",
     "drift",
     "most_edits",
     "node_effects",

@@ -194,3 +194,10 @@ def stop_all() -> None:
     with _REGISTRY:
         for guard in _GUARDS.values():
             guard.stop()
+
+
+def resume_all() -> None:
+    """All guards of this process let requests through again."""
+    with _REGISTRY:
+        for guard in _GUARDS.values():
+            guard.resume()

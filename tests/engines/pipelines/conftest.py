@@ -15,7 +15,7 @@ def family_directory(tmp_path_factory):
     made = {}
 
     def get(name, **options):
-        key = (name, *sorted(options.items()))
+        key = (name, repr(sorted(options.items())))
         if key not in made:
             folder = tmp_path_factory.mktemp(name)
             made[key] = (

@@ -14,6 +14,10 @@ PIXELS = {
     "sample_size": 8, "layers_per_block": 1, "block_out_channels": (16, 32), "norm_num_groups": 8, "attention_head_dim": 8,
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("UpBlock2D", "UpBlock2D"),
 }  # fmt: skip
+ONE_BLOCK = {
+    "block_out_channels": (16,), "mid_block_type": None, "down_block_types": ("CrossAttnDownBlock2D",), "up_block_types": ("UpBlock2D",),
+}  # fmt: skip
+"""Changes of UNET that leave a third of it to export: for what is peculiar to a family, since whole ones are exported elsewhere."""
 STABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
@@ -93,8 +97,11 @@ def stable_diffusion_xl(**unet):
 
     first, second = build_tokenizer(), build_tokenizer("!")
     network = UNet2DConditionModel(
-        **UNET, cross_attention_dim=56, attention_head_dim=[2, 4], use_linear_projection=True, addition_embed_type="text_time",
-        addition_time_embed_dim=8, projection_class_embeddings_input_dim=20 + 6 * 8, transformer_layers_per_block=(1, 1), **unet,
+        **{
+            **UNET, "cross_attention_dim": 56, "attention_head_dim": [2, 4], "use_linear_projection": True,
+            "addition_embed_type": "text_time", "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 20 + 6 * 8,
+            "transformer_layers_per_block": (1, 1), **unet,
+        }
     )  # fmt: skip
     return StableDiffusionXLPipeline(
         vae=autoencoder(), text_encoder=clip(first, 32), text_encoder_2=clip(second, 24, 20, "gelu"), tokenizer=first,
@@ -103,11 +110,11 @@ def stable_diffusion_xl(**unet):
     )  # fmt: skip
 
 
-def latent_consistency():
+def latent_consistency(**unet):
     """Guidance distilled in."""
     from diffusers import LatentConsistencyModelPipeline, LCMScheduler
 
-    parts = stable_diffusion(time_cond_proj_dim=14).components
+    parts = stable_diffusion(time_cond_proj_dim=14, **unet).components
     return LatentConsistencyModelPipeline(**{**parts, "scheduler": LCMScheduler()}, requires_safety_checker=False)
 
 
@@ -130,12 +137,12 @@ def stable_diffusion_3(*, t5=True):
     )  # fmt: skip
 
 
-def dit():
+def dit(layers=2):
     """Class-conditional, class 1000 being none, with a learned variance."""
     from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 
     transformer = DiTTransformer2DModel(
-        sample_size=8, patch_size=2, in_channels=4, out_channels=8, num_layers=2, attention_head_dim=8, num_attention_heads=2,
+        sample_size=8, patch_size=2, in_channels=4, out_channels=8, num_layers=layers, attention_head_dim=8, num_attention_heads=2,
         num_embeds_ada_norm=1000,
     )  # fmt: skip
     return DiTPipeline(transformer=transformer, vae=autoencoder(), scheduler=DDIMScheduler(clip_sample=False))

@@ -8,6 +8,7 @@ from engines.directory import directory_digest, read_parts
 from engines.errors import DigestError
 from engines.pipeline import load_pipeline
 from engines.pipelines.building import decoder_precision
+from tests.engines.pipelines.miniatures import ONE_BLOCK
 
 CAPTIONS = ["a red circle", "a blue square", "a photo"]
 ASKED = {
@@ -26,13 +27,26 @@ def load(directory, **options):
     return load_pipeline(directory, **{"backend": "torch", "steps": 2, "batch": 4, "threads": 1, **options})
 
 
-@pytest.mark.parametrize("name", [name for name in ASKED if name != "stable_diffusion_2"])
-def test_exported_graphs_draw_what_torch_draws(family_directory, graphs, name):
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [
+        ("stable_diffusion_xl", {**ONE_BLOCK, "attention_head_dim": [2], "transformer_layers_per_block": (1,)}),
+        ("latent_consistency", ONE_BLOCK),
+        ("stable_diffusion_3", {}),
+        ("dit", {"layers": 1}),
+        ("ddpm", {**ONE_BLOCK, "down_block_types": ("AttnDownBlock2D",)}),
+        ("exported", {}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_exported_graphs_draw_what_torch_draws(family_directory, graphs, name, small):
     """Denoiser and decoder are exported, certified, and cannot be told from the modules in the picture.
 
-    Stable Diffusion 2 has the network of Stable Diffusion 1, which all backends draw with elsewhere.
+    Stable Diffusion 2 has the network of Stable Diffusion 1, which all backends draw with elsewhere, whole; of other U-Nets one block
+    with what is peculiar to them, and of transformers one family whole.
     """
-    plain, exported, chosen = (load(family_directory(name), backend=each, cache=graphs) for each in ("torch", "ort", "auto"))
+    directory = family_directory(name, **small)
+    plain, exported, chosen = (load(directory, backend=each, cache=graphs) for each in ("torch", "ort", "auto"))
     assert {choice.name for choice in exported.choices.values()} == {"ort"}
     assert all(choice.reason for choice in chosen.choices.values())
     assert plain.fingerprint == exported.fingerprint == chosen.fingerprint

@@ -18,14 +18,16 @@ from engines.graphs.weights import read_weight_map
 from engines.pipeline import load_pipeline
 from engines.pipelines.files import OUTLINES
 from engines.pipelines.outlines import KeptGraphs, check_place, keep_outlines
+from tests.engines.pipelines.miniatures import ONE_BLOCK
 
 GENERATOR = ASSETS / "generator"
+PLAIN = {"down_block_types": ("DownBlock2D",)}
 
 
 @pytest.fixture
 def kept(family_directory, tmp_path, graphs):
     """A directory with outlines, and its networks."""
-    directory = shutil.copytree(family_directory("stable_diffusion_2"), tmp_path / "pipeline")
+    directory = shutil.copytree(family_directory("latent_consistency", **ONE_BLOCK), tmp_path / "pipeline")
     networks = read_networks(directory)
     return directory, networks, keep_outlines(directory, networks, BuildCache(graphs))
 
@@ -61,7 +63,7 @@ def test_filled_is_the_graph_that_was_exported(kept, graphs, tmp_path, monkeypat
 
 def test_in_half_precision_too(family_directory, tmp_path, monkeypatch):
     """What stays float32 there was rounded before it was widened again."""
-    directory = shutil.copytree(family_directory("stable_diffusion_2"), tmp_path / "pipeline")
+    directory = shutil.copytree(family_directory("ddpm", **ONE_BLOCK | PLAIN), tmp_path / "pipeline")
     networks, cache = read_networks(directory, "bf16")[:1], BuildCache(tmp_path / "cache")
     keep_outlines(directory, networks, cache)
     refuse_exports(monkeypatch)

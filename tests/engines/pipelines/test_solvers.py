@@ -16,8 +16,8 @@ from engines.pipelines.files import SOLVERS
 from engines.pipelines.solvers import fit_plan, keep_solver
 from engines.plan import SamplingPlan
 
-CAPTIONS = ["a red circle", "a blue square on the green background"] * 8
-SEEDS = range(16)
+CAPTIONS = ["a red circle", "a blue square on the green background"] * 4
+SEEDS = range(8)
 
 
 def load(directory, **options):
@@ -30,16 +30,17 @@ def silent(_done, _total, _what):
 
 @pytest.fixture(scope="module")
 def fitted(family_directory, tmp_path_factory):
-    """A directory with solvers of two and three steps, and the whole pipeline."""
+    """A directory with solvers of two and three steps, the whole pipeline, and the last of the solvers."""
     directory = Path(shutil.copytree(family_directory("stable_diffusion"), tmp_path_factory.mktemp("fitted") / "pipeline"))
     whole = load(directory)
     for steps in (2, 3):
-        keep_solver(directory, whole.solver_key, whole.plan, fit_plan(whole, CAPTIONS, SEEDS, steps, silent))
-    return directory, whole
+        fit = fit_plan(whole, CAPTIONS, SEEDS, steps, silent)
+        keep_solver(directory, whole.solver_key, whole.plan, fit)
+    return directory, whole, fit
 
 
 def test_a_kept_solver_draws_nearly_the_same_for_less(fitted):
-    directory, whole = fitted
+    directory, whole, _ = fitted
     short = load(directory, solver=3)
     assert (short.evaluations_per_image, whole.evaluations_per_image) == (6, 12)
     assert short.savings == ("3 steps instead of the generator's own 20",)
@@ -63,7 +64,7 @@ def test_a_solver_is_never_exact(fitted, tmp_path):
 
 
 def test_fingerprints_tell_them_apart_and_nothing_else_changes(fitted, family_directory):
-    directory, whole = fitted
+    directory, whole, _ = fitted
     assert load(directory).fingerprint == load(family_directory("stable_diffusion")).fingerprint == whole.fingerprint
     assert len({whole.fingerprint, *(load(directory, solver=steps).fingerprint for steps in (2, 3))}) == 3
 
@@ -121,9 +122,8 @@ def test_a_recommended_plan_names_no_solver(fitted, tmp_path):
 def test_many_may_keep_solvers_at_once(fitted, tmp_path):
     """None of them is lost, and nothing is left behind."""
     directory = Path(shutil.copytree(fitted[0], tmp_path / "pipeline"))
-    whole = fitted[1]
+    _, whole, fit = fitted
     plans = [replace(whole.plan, guidance=float(2 + at)) for at in range(12)]
-    fit = fit_plan(whole, CAPTIONS, SEEDS, 3, silent)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda plan: keep_solver(directory, whole.solver_key, plan, fit), plans))
     assert len(json.loads((directory / SOLVERS).read_text())["solvers"]) == 13  # one of which replaced its like
@@ -133,8 +133,7 @@ def test_many_may_keep_solvers_at_once(fitted, tmp_path):
 def test_a_disk_that_is_full_keeps_what_was_there(fitted, tmp_path, monkeypatch):
     directory = Path(shutil.copytree(fitted[0], tmp_path / "pipeline"))
     before = (directory / SOLVERS).read_text()
-    whole = fitted[1]
-    fit = fit_plan(whole, CAPTIONS, SEEDS, 3, silent)
+    _, whole, fit = fitted
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -195,7 +194,7 @@ def test_the_class_that_stands_for_none_is_part_of_what_a_solver_belongs_to(fami
     directory = Path(shutil.copytree(family_directory("ddpm", num_class_embeds=3), tmp_path / "classes"))
     classes = {"sampler": "ddim", "schedule": "trailing", "guidance": 2.0, "null_class": 2}
     whole = load(directory, **classes)
-    keep_solver(directory, whole.solver_key, whole.plan, fit_plan(whole, [0, 1] * 8, SEEDS, 3, silent))
+    keep_solver(directory, whole.solver_key, whole.plan, fit_plan(whole, [0, 1] * 4, SEEDS, 3, silent))
     assert load(directory, **classes, solver=3).evaluations_per_image == 6
     with pytest.raises(PipelineError, match="has no solver"):
         load(directory, **{**classes, "null_class": 1}, solver=3)

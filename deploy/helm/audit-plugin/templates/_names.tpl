@@ -49,5 +49,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{- define "audit-plugin.config" -}}
-{{ toYaml .Values.config }}
+{{- $config := deepCopy .Values.config }}
+{{- $web := dict "web_port" (int .Values.web.port) }}
+{{- if .Values.web.expose }}
+{{- $web = merge $web (dict "web_host" "0.0.0.0" "tokens" (printf "/etc/audit-plugin-tokens/%s" .Values.web.tokensKey)) }}
+{{- end }}
+{{- $_ := set $config "serve" (merge $web (default dict $config.serve)) }}
+{{- toYaml $config }}
 {{- end }}

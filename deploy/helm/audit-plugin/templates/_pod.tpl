@@ -59,6 +59,11 @@ volumeMounts:
   mountPath: /data
   readOnly: true
 {{- end }}
+{{- if .Values.web.expose }}
+- name: audit-tokens
+  mountPath: /etc/audit-plugin-tokens
+  readOnly: true
+{{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
@@ -86,6 +91,11 @@ volumeMounts:
   persistentVolumeClaim:
     claimName: {{ .Values.data.existingClaim }}
     readOnly: true
+{{- end }}
+{{- if .Values.web.expose }}
+- name: audit-tokens
+  secret:
+    secretName: {{ .Values.web.tokensSecret }}
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
@@ -157,6 +167,11 @@ annotations:
 - name: http-metrics
   containerPort: {{ .Values.config.serve.port }}
   protocol: TCP
+{{- if .Values.web.expose }}
+- name: http-web
+  containerPort: {{ .Values.web.port }}
+  protocol: TCP
+{{- end }}
 {{- end }}
 
 {{/* Probes never ask Triton, whose outage must not restart us. */}}
