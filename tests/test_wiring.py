@@ -293,16 +293,17 @@ def miniature(tmp_path_factory):
         return write_pipeline(tmp_path_factory.mktemp("miniature"))
 
 
-@pytest.fixture(scope="module")
-def builds(tmp_path_factory):
-    """A build cache: how long which batch takes is measured once."""
-    return str(tmp_path_factory.mktemp("builds"))
+@pytest.fixture
+def impatient(monkeypatch):
+    """How long which batch takes is measured as briefly as can be: nothing is judged by it here."""
+    monkeypatch.setattr("engines.buckets.PATIENCE_SECONDS", 0.0)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("share", [None, 0.9])
-def test_several_threads_draw_what_one_draws(miniature, builds, share):
+def test_several_threads_draw_what_one_draws(miniature, tmp_path, share):
     """By replicas, or by one worker that keeps to a share of the device."""
-    options = GeneratorOptions(path=str(miniature), steps=1, batch=2, backend="torch", threads=2, share=share, cache=builds)
+    options = GeneratorOptions(path=str(miniature), steps=1, batch=2, backend="torch", threads=2, share=share, cache=str(tmp_path))
     generator, captions = EngineGenerator(options), ["a red circle"] * 2
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda seeds: generator.generate(captions, seeds), [[1, 2], [1, 2]])
@@ -326,13 +327,14 @@ class Queues(BaseHTTPRequestHandler):
         """Silent."""
 
 
-def test_drawing_waits_while_production_does(miniature, builds):
+@pytest.mark.usefixtures("impatient")
+def test_drawing_waits_while_production_does(miniature, tmp_path):
     """No picture is drawn while the server's metrics show requests that wait."""
     with HTTPServer(("127.0.0.1", 0), Queues) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/metrics"
         options = GeneratorOptions(
-            path=str(miniature), steps=1, batch=2, backend="torch", threads=2, production=address, cache=builds
+            path=str(miniature), steps=1, batch=2, backend="torch", threads=1, production=address, cache=str(tmp_path)
         )
         generator = EngineGenerator(options)
         generator.generate(["a red circle"], [1])

@@ -44,7 +44,7 @@ def exporter(desk: Desk, *, web: str) -> FastAPI:
     @app.get("/")
     def landing() -> Response:
         try:
-            audits, problem = [(run.model, run.label, run.state.value) for run in desk.backend.store.last_runs()], ""
+            audits, problem = [(run.model, run.label, run.state.value) for run in desk.backend.store.newest_records()], ""
         except StoreError as error:
             audits, problem = [], str(error)
         page = TEMPLATES.get_template("exporter.html.j2")

@@ -151,6 +151,12 @@ class Store:
         found: Mapping[tuple[str, str], str | None] = self._known_of_all("assessed" if only_assessed else "newest", query)
         return {about: run for about, run in found.items() if run is not None}
 
+    def newest_records(self) -> tuple[RunRecord, ...]:
+        """The newest run of every (model, label), without any document."""
+        query = select(RunRow).options(defer(RunRow.document)).where(RunRow.run.in_(self.newest().values()))
+        with errors_as_ours(self._engine), Session(self._engine) as session:
+            return tuple(map(_record, session.scalars(query.order_by(RunRow.model, RunRow.label))))
+
     def queries(self) -> Mapping[tuple[str, str], int]:
         """(model, version) -> images that all recorded runs together have sent to the server."""
         total = select(RunRow.model, RunRow.version, func.sum(RunRow.queries)).group_by(RunRow.model, RunRow.version)

@@ -153,7 +153,7 @@ from audit_plugin.bank.build import build
 from audit_plugin.core.errors import StorageFullError
 from tests.bank.world import FakeGenerator, good, new_bank, no_dark, silent, small_plan
 disk, digests = pathlib.Path(sys.argv[1]), set()
-for size in [*range(20, 360, 40), 500, 700, 900]:
+for size in (20, 60, 100, 180, 260, 340, 500, 900):
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", disk], check=True)
     try:
         build(new_bank(disk / "bank"), small_plan(150), FakeGenerator(size=32), good, progress=silent, batch=8)
@@ -186,7 +186,7 @@ def test_disks_that_fill_up_at_any_moment(tmp_path):
         [*ALONE, sys.executable, "-c", TINY_DISKS, tmp_path], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["full"] * 12 + ["1"]
+    assert done.stdout.split() == ["full"] * 8 + ["1"]
 
 
 def _build_and_kill(root, seconds):

@@ -26,7 +26,7 @@ from audit_plugin.studios import LOCK_NAME
 ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("audit-plugin")
 NAMES = {concept.name for concept in CONCEPTS}
-ROWS = 8
+ROWS = 6
 
 
 def command(out):

@@ -1,6 +1,7 @@
 """The planted classifiers are what the suite claims, their stored truth can be measured again, and the renderer is a generator."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from audit_plugin.core.values import Row
 from audit_plugin.demo import truth as truths
 from audit_plugin.demo.planted import CLASSES, SUITE, labels, predictor
 from audit_plugin.demo.renderer import SCENES, SceneRenderer, as_images, parse
+from audit_plugin.methods.depict import DepictOptions, audit
 from audit_plugin.sources.scenes import CONCEPTS, SceneLaw, caption, draw_values, render, render_many
 from audit_plugin.statistics.flip_table import importance
 from audit_plugin.statistics.metrics import METRICS
 from tests.bench import depict_planted, generator_quality
 
+quick_audit = partial(audit, options=DepictOptions(resamples=300, adjusted_resamples=20))
 BY_NAME = {planted.name: planted for planted in SUITE}
 
 
@@ -143,6 +146,7 @@ def test_the_renderer_serves_a_plan_as_any_generator_does():
 def test_the_planted_benchmark_finds_what_is_planted(triton_kit, tmp_path, monkeypatch):
     """End to end with the renderer as generator: a real server, two classifiers, few rows."""
     monkeypatch.setattr(depict_planted, "ensure_kit", lambda: triton_kit)
+    monkeypatch.setattr(depict_planted, "audit", quick_audit)
     suite = [BY_NAME["shape_clean"], BY_NAME["ruler_alone"]]
     size = depict_planted.Size(rows=72, repeats=1, compared=6)
     report = depict_planted.run(size, mode="test", root=tmp_path, generator=SceneRenderer(), suite=suite)
@@ -153,8 +157,9 @@ def test_the_planted_benchmark_finds_what_is_planted(triton_kit, tmp_path, monke
 
 
 @pytest.mark.slow
-def test_the_renderer_is_a_perfect_generator(tmp_path):
+def test_the_renderer_is_a_perfect_generator(tmp_path, monkeypatch):
     """The quality benchmark finds nothing wrong with it: every change is made, nothing else changes."""
+    monkeypatch.setattr(generator_quality, "audit", quick_audit)
     size = generator_quality.Size(rows=40, flipped=40)
     report = generator_quality.run(size, mode="test", root=tmp_path, generator=SceneRenderer())
     assert report.figures["worst_auroc_gap"] < 0.01

@@ -1,7 +1,5 @@
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -241,10 +239,3 @@ def test_a_pipeline_draws_the_same_on_every_backend(pipeline_directory, graphs):
     np.testing.assert_array_equal(exported.generate(["a photo"], [3]), images[3:4])
     notes = [json.loads(path.read_text()) for path in graphs.glob("*/certificate-ort-*.json")]
     assert len(notes) >= 2
-
-
-def test_importing_engines_imports_no_vendor():
-    """Libraries that one backend or one file format needs come late."""
-    code = "import sys, engines.pipeline, engines.build; print([m for m in ('onnxruntime', 'onnx', 'diffusers', 'transformers') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

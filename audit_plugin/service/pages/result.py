@@ -16,6 +16,8 @@ from audit_plugin.service.security import REPORT_POLICY
 
 _MOST: Final = 200
 """Rows of a table on the page; the report has all."""
+_KEPT: Final = "private, max-age=86400, immutable"
+"""Of pictures: a day, as they may be deleted by request."""
 _SHA = re.compile(r"[0-9a-f]{64}")
 _MAGIC: Final = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
 """First bytes of what is ever stored as a picture."""
@@ -59,6 +61,4 @@ def add(router: APIRouter, desk: Desk) -> None:
         kind = None if content is None else next((kind for magic, kind in _MAGIC if content.startswith(magic)), None)
         if content is None or kind is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, "unknown-picture", "there is no such picture, or it was deleted")
-        return Response(
-            content, media_type=kind, headers={"Cache-Control": "private, max-age=31536000, immutable", "ETag": f'"{sha}"'}
-        )
+        return Response(content, media_type=kind, headers={"Cache-Control": _KEPT, "ETag": f'"{sha}"'})
