@@ -80,7 +80,7 @@ def running(
             refusals=refusals,
             body_bytes=chosen.body_bytes,
             requests=chosen.requests,
-            larger=backend.larger,
+            bounded=backend.bounded,
             signed=frozenset({HOOK}),
         )
         leave.enter_context(_answering(exporter(desk, web=where.web), metrics_socket, "audit-metrics"))

@@ -1,7 +1,7 @@
 """What the service is told of the world: the store, how to audit, and how to look at the audited servers."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from fastapi import APIRouter
 
@@ -69,8 +69,8 @@ class Backend:
     """Let them through again."""
     routers: tuple[APIRouter, ...] = ()
     """Further routes of the web port."""
-    larger: Mapping[str, int] = field(default_factory=dict)
-    """Path -> most bytes of a body, where it may be larger than elsewhere."""
+    bounded: frozenset[str] = frozenset()
+    """Paths among them that bound the bodies of requests themselves."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def backend_of(loaded: Loaded, store: Store, intake: Intake | None = None) -> Ba
         halt=stop_all,
         go_on=resume_all,
         routers=(router(intake),) if intake else (),
-        larger={CAPTURE: int(loaded.config.capture.body_mb * 1_000_000)} if loaded.config.capture else {},
+        bounded=frozenset({CAPTURE}) if intake else frozenset(),
     )
 
 

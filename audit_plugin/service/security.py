@@ -10,7 +10,7 @@ import base64
 import binascii
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -74,8 +74,8 @@ class Gate:
     refusals: Refusals
     body_bytes: int
     requests: int
-    larger: Mapping[str, int] = field(default_factory=dict)
-    """Path -> bytes, where a body may be larger."""
+    bounded: frozenset[str] = frozenset()
+    """Paths whose routes bound their bodies themselves, while they come."""
     signed: frozenset[str] = frozenset()
     """Paths whose requests are signed instead of bearing a token; whoever answers there checks that."""
     _under_way: int = 0
@@ -119,11 +119,14 @@ class Gate:
             self._check_path(scope)
             who = self._who(scope, headers)
             self._check_origin(scope, headers)
-            body = await self._body(scope, headers, receive)
+            body = b"" if scope["path"] in self.bounded else await self._body(headers, receive)
         except ProblemError as refusal:
             await self._refuse(refusal, scope, receive, send)
             return
         scope.setdefault("state", {})["principal"] = who
+        if scope["path"] in self.bounded:
+            await self.app(scope, receive, _with_headers(send))
+            return
         sent = False
 
         async def replay() -> Message:
@@ -176,8 +179,8 @@ class Gate:
         if (origin is not None and urlsplit(origin).netloc != headers.get("host", "")) or site in {"cross-site", "same-site"}:
             raise self.refusal("foreign_origin", HTTPStatus.FORBIDDEN, "this was sent by a page of another site")
 
-    async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
-        limit = self.larger.get(scope["path"], self.body_bytes)
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        limit = self.body_bytes
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > limit:
             raise self._too_large(limit)

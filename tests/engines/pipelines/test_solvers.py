@@ -207,7 +207,7 @@ def test_fresh_noise_cannot_be_cut_short(family_directory):
 
 
 def test_it_takes_two_batches_and_fewer_steps(fitted):
-    _, whole = fitted
+    _, whole, _ = fitted
     before = whole.evaluations
     with pytest.raises(PipelineError, match=r"8 pictures, got 7; .* generator.batch"):
         fit_plan(whole, CAPTIONS[:7], SEEDS[:7], 3, silent)
