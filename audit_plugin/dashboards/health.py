@@ -16,7 +16,7 @@ def health() -> Board:
     return Board(
         uid="audit-plugin-health",
         title="Audits / Plug-in health",
-        about="The audit service itself: rounds, errors, durations, load on the audited server, engines.",
+        about="The audit service itself: runs, errors, durations, load on the audited server, engines.",
         variables=(
             Variable(name="job", label="Job", of=series("build_info"), several=True),
             Variable(name="instance", label="Instance", of=exported("build_info"), several=True),
@@ -24,7 +24,7 @@ def health() -> Board:
         ),
         rows=(
             Row(title="Now", panels=_now()),
-            Row(title="Rounds of audits", panels=_rounds()),
+            Row(title="Runs of audits", panels=_runs()),
             Row(title="The audited server", panels=_server()),
             Row(title="Audits", panels=_audits()),
             Row(title="Engines", panels=_engines()),
@@ -63,14 +63,14 @@ def _now() -> tuple[Panel, ...]:
             legend=every,
         ),
         stat(
-            "Last round failed",
+            "Last run failed",
             _here("last_round_failed"),
             alarming("last_round_failed"),
             alerts=("AuditPluginRunFailed",),
             legend=every,
         ),
         stat(
-            "Next round in",
+            "Next run in",
             until(_here("next_run_timestamp_seconds")),
             Look(unit="s", signed=True, decimals=0),
             alerts=("AuditPluginAuditStale",),
@@ -79,10 +79,10 @@ def _now() -> tuple[Panel, ...]:
     )
 
 
-def _rounds() -> tuple[Panel, ...]:
+def _runs() -> tuple[Panel, ...]:
     counted = [
         Line(query=rate(exported(name, _HERE), "increase").by("instance"), legend=f"{said} {{{{instance}}}}")
-        for name, said in (("attempts_total", "started"), ("failures_total", "failed"), ("missed_runs_total", "missed"))
+        for name, said in (("attempts_total", "begun"), ("failures_total", "failed"), ("missed_runs_total", "missed"))
     ]
     spent = Line(query=_audited("last_duration_seconds", "model", "task"), legend="{{model}} {{task}}")
     version = Column(query=exported("build_info", _HERE).by("instance", "plugin_version"))
@@ -90,9 +90,24 @@ def _rounds() -> tuple[Panel, ...]:
         query=ago(_here("config_last_reload_success_timestamp_seconds")), title="configuration loaded, ago", look=_SECONDS
     )
     return (
-        graph("Rounds started, failed, missed", counted, _COUNT, width=9, alerts=("AuditPluginRunFailed",)),
+        graph("Runs begun, failed, missed", counted, _COUNT, width=9, alerts=("AuditPluginRunFailed",)),
         graph("Duration of the last audit", (spent,), _SECONDS, width=9),
         table("Versions", (version, loaded), width=6),
+        graph("Runs that wait", (Line(query=_here("runs_waiting"), legend="{{instance}}"),), _COUNT, width=8),
+        graph(
+            "Which process runs the audits",
+            (Line(query=_here("leader"), legend="{{instance}}"),),
+            _COUNT,
+            width=8,
+            about="1 in one of the replicas, 0 in those that would take over.",
+        ),
+        graph(
+            "Requests refused, by reason",
+            (Line(query=rate(exported("refused_total", _HERE), "increase").by("reason", how="sum"), legend="{{reason}}"),),
+            _COUNT,
+            width=8,
+            about="Of pages and REST API; many without a token are somebody who guesses.",
+        ),
     )
 
 

@@ -335,7 +335,7 @@ SPECS: tuple[MetricSpec, ...] = (
     _process("missed_runs_total", "Runs that were due while the one before was not over or no process was there", kind="counter"),
     _process("last_round_failed", "1 when the last run of audits ended with an error, else 0"),
     _process("next_run_timestamp_seconds", "When the next round of audits is due", "seconds"),
-    _process("interval_seconds", "Configured time between two rounds of audits", "seconds"),
+    _process("interval_seconds", "Longest time between two audits of all models, as configured", "seconds"),
     _process("engine_cache_bytes", "Size of the cache of built engines", "bytes"),
     _process(
         "engine_share_ratio", "Configured share of the device's time that drawing may take; 1 where it is not shared", "ratio"
