@@ -319,6 +319,25 @@ def _units(f: Mapping[str, float]) -> tuple[str, str, str]:
     )
 
 
+def _interference(f: Mapping[str, float]) -> tuple[str, str, str]:
+    return (
+        "a customer who asks a Triton without pause, on the same two cores, with and without an audit beside",
+        f"after an induced queue asking stops within {f['pause_seconds']:.1f} s",
+        (
+            f"the customer's p99 is {f['p99_ratio_default_budget']:.2f} of what it is without the audit under the default budget, "
+            f"{f['p99_ratio_no_guard']:.2f} without a guard (noise of the run, as |ln ratio|: {f['p99_noise']:.2f})"
+        ),
+    )
+
+
+def _service(f: Mapping[str, float]) -> tuple[str, str, str]:
+    return (
+        "a store of 10,000 runs, one of them of a tree of 1,000 classes x 100 nodes",
+        f"a scrape {f['metrics_ms']:.0f} ms, the slowest page {f['page_ms_worst']:.0f} ms",
+        f"{f['series']:.0f} series, {f['series_dropped']:.0f} left out by the cap and counted",
+    )
+
+
 def _quality(f: Mapping[str, float]) -> tuple[str, str, str]:
     gates = sum(f[f"gates_{word}"] for word in ("pass", "warn", "fail"))
     return (
@@ -351,6 +370,8 @@ _FOUND = {
     "discovery_loop": _loop,
     "leaves": _leaves,
     "generator_quality": _quality,
+    "non_interference": _interference,
+    "service_load": _service,
 }
 
 

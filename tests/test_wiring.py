@@ -295,8 +295,8 @@ def miniature(tmp_path_factory):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """How long which batch takes is measured as briefly as can be: nothing is judged by it here."""
-    monkeypatch.setattr("engines.buckets.PATIENCE_SECONDS", 0.0)
+    """How long which batch takes is measured for one row alone: nothing is judged by it here."""
+    monkeypatch.setattr("engines.buckets.LONGEST_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -16,6 +16,8 @@ class LoadCounts:
     """Of requests, in all, spent waiting for queues to empty."""
     throttled_seconds: float = 0.0
     """Of requests, in all, spent waiting for the budget."""
+    yielded_seconds: float = 0.0
+    """Of requests, in all, spent waiting because others ask the server, too."""
     closed_seconds: float = 0.0
     """Of requests, in all, spent waiting for a window of time."""
     blind: int = 0

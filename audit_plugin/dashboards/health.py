@@ -119,7 +119,12 @@ def _server() -> tuple[Panel, ...]:
     aside = Look(steps=((GOOD, None), (WATCH, 1)), words={0: ("asks", GOOD), 1: ("steps aside", WATCH)})
     waited = [
         Line(query=rate(exported(f"load_{name}_seconds_total", _HERE)).by("instance"), legend=f"{said} {{{{instance}}}}")
-        for name, said in (("paused", "for queues to empty"), ("throttled", "for the budget"), ("closed", "for a window of time"))
+        for name, said in (
+            ("paused", "for queues to empty"),
+            ("throttled", "for the budget"),
+            ("yielded", "for others' turns"),
+            ("closed", "for a window of time"),
+        )
     ]
     return (
         graph("Pictures asked per second", (Line(query=asked, legend="{{model}} {{version}}"),), Look(unit="reqps")),

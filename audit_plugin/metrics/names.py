@@ -350,6 +350,12 @@ SPECS: tuple[MetricSpec, ...] = (
         kind="counter",
     ),
     _process("load_throttled_seconds_total", "Time that requests of audits waited for their budget", "seconds", kind="counter"),
+    _process(
+        "load_yielded_seconds_total",
+        "Time that requests of audits waited because others asked the same server, too",
+        "seconds",
+        kind="counter",
+    ),
     _process("load_closed_seconds_total", "Time that requests of audits waited for a window of time", "seconds", kind="counter"),
     _process("load_blind_total", "Looks at the server's queues that failed", kind="counter"),
     _process("leader", "1 in the process that runs the audits, 0 in replicas that wait"),

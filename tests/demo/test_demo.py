@@ -117,7 +117,7 @@ def test_the_second_run_costs_nothing_and_can_be_looked_at(first):
             lines.append(running.stdout.readline())
             assert lines[-1], running.stderr.read()[-3000:]
         said = "".join(lines)
-        url = re.search(r"^service +(\S+)", said, flags=re.MULTILINE)[1]
+        url = re.search(r"^metrics +(\S+)/metrics$", said, flags=re.MULTILINE)[1]
         with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
             samples = answer.read().decode()
         running.send_signal(signal.SIGINT)

@@ -17,6 +17,7 @@ import structlog
 from audit_plugin.core.errors import StoppedError, TargetError
 from audit_plugin.core.load import LoadCounts, LoadTotals
 from audit_plugin.target.load.budget import TokenBucket
+from audit_plugin.target.load.company import Company
 from audit_plugin.target.load.options import LoadOptions
 from audit_plugin.target.load.pressure import Queues
 from audit_plugin.target.load.windows import opens_in
@@ -58,6 +59,9 @@ class LoadGuard:
         self._why = ""
         self._blind = False
         self._closed = False
+        self._company, self._answered = Company(options.calm_seconds), 0
+        self._turn = float("-inf")
+        """When the audit may ask again, while others do."""
 
     @property
     def counts(self) -> LoadCounts:
@@ -89,11 +93,15 @@ class LoadGuard:
             self._nap(min(seconds, _PATIENCE))
             with self._lock:
                 self._counts = replace(self._counts, **{kind: getattr(self._counts, kind) + self._clock() - begun})
+        begun = self._clock()
         try:
             yield
         finally:
             with self._lock:
+                now = self._clock()
                 self._under_way -= 1
+                self._answered += 1
+                self._turn = now + (now - begun) * (1 / self.options.busy_share - 1)
 
     def _wait(self, images: int, look: Callable[[], QueueCounts] | None) -> tuple[str, float] | None:
         """What to wait for and how long; None: the request is the caller's to send."""
@@ -108,8 +116,8 @@ class LoadGuard:
             now, self._closed = self._clock(), False
             if self._why:
                 return "paused_seconds", self.options.look_seconds
-            if self._under_way >= self.options.in_flight:
-                return "throttled_seconds", _TURN
+            if (turn := self._no_turn(now)) is not None:
+                return turn
             costs, pace = ((self._requests, 1), (self._images, images)), self._paced_now(now)
             if (seconds := max(bucket.wait(cost, now, pace=pace) for bucket, cost in costs)) > 0:
                 return "throttled_seconds", seconds
@@ -118,6 +126,16 @@ class LoadGuard:
             self._under_way += 1
             self._counts = replace(self._counts, requests=self._counts.requests + 1, images=self._counts.images + images)
             return None
+
+    def _no_turn(self, now: float) -> tuple[str, float] | None:
+        """Too many are under way; or others ask, too, and the audit has had its share of the server's time."""
+        if self._under_way >= self.options.in_flight:
+            return "throttled_seconds", _TURN
+        if self.options.busy_share == 1 or not self._company.others(now):
+            return None
+        if self._under_way:
+            return "yielded_seconds", _TURN
+        return ("yielded_seconds", self._turn - now) if now < self._turn else None
 
     def _shut(self, closed: float) -> tuple[str, float]:
         with self._lock:
@@ -146,6 +164,7 @@ class LoadGuard:
             return
         with self._lock:
             self._blind = False
+            self._company.look(seen.answered, self._answered, self._under_way, self._clock())
             self._judge(self._queues.pressed(seen), self._clock())
 
     def _judge(self, why: str, now: float) -> None:

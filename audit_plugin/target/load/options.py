@@ -18,6 +18,9 @@ class LoadOptions:
     """The same for pictures, of which a large request holds up customers longer; 0: whatever the requests hold."""
     in_flight: int = 4
     """Requests under way at a time, of all models together; ``concurrency`` says it for one."""
+    busy_share: float = 0.005
+    """Most of the time, as a share in (0, 1], that requests of the audit may be under way while others ask the same server, or nobody can tell;
+    1: the other bounds alone.  Of customers' requests no larger share meets one of the audit's, so that their slowest hundredth stays what it is."""
     windows: tuple[str, ...] = ()
     """When the server may be asked, e.g. ``22:00-06:00`` or ``Sat,Sun 00:00-24:00``; always when empty.  Outside of them the audit waits."""
     timezone: str = "UTC"
@@ -34,12 +37,15 @@ class LoadOptions:
     look_seconds: float = 1.0
     """Between two looks at the queues."""
     calm_seconds: float = 5.0
-    """How long queues must be short again before the audit goes on, at half its pace; the pace comes back within a minute."""
+    """How long queues must be short again before the audit goes on, at half its pace; the pace comes back within a minute.  And how long nobody else
+    must have asked for the audit to believe that it is alone."""
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     def __post_init__(self) -> None:
         if min(self.requests_per_second, self.images_per_second, self.most_pending, self.most_queue_ms) < 0:
             raise ValueError("rates and limits of `load` are not negative; 0 lifts a rate")
+        if not 0 < self.busy_share <= 1:
+            raise ValueError(f"`load.busy_share` is a share in (0, 1], got {self.busy_share:g}; 1 lifts it")
         if self.in_flight < 1:
             raise ValueError("`load.in_flight` is at least 1")
         if min(self.look_seconds, self.calm_seconds) <= 0:

@@ -22,6 +22,7 @@ def added_load(queries: int, targets: Sequence[TargetOptions]) -> Mapping[str, o
     seconds = max(amount / bound for amount, bound in zip((requests, queries), bounds, strict=True))
     rates = [_NO_BOUND if math.isinf(bound) else bound for bound in bounds]
     in_flight = max(min(target.concurrency, target.load.in_flight if target.load else target.concurrency) for target in targets)
+    share = min((budget.busy_share for budget in budgets if budget), default=1.0)
     windows = sorted({window for budget in budgets if budget for window in budget.windows})
     return {
         "requests_at_least": requests,
@@ -29,6 +30,7 @@ def added_load(queries: int, targets: Sequence[TargetOptions]) -> Mapping[str, o
         "added_requests_per_second_at_most": rates[0],
         "added_images_per_second_at_most": rates[1],
         "seconds_on_the_server_at_least": round(seconds, 1),
+        "share_of_its_time_while_others_ask_at_most": share,
         "windows": ", ".join(windows) or "always",
     }
 

@@ -158,7 +158,7 @@ def test_queues_that_cannot_be_read_leave_the_budget_and_are_counted():
 
 
 def test_looks_are_not_taken_more_often_than_asked():
-    world = World(requests_per_second=0, look_seconds=1)
+    world = World(requests_per_second=0, look_seconds=1, busy_share=1)
     for _ in range(100):
         world.send(took=0.1)
     assert 9 <= world.looks <= 11
@@ -197,7 +197,8 @@ def test_nothing_is_sent_after_a_stop_and_whoever_waits_is_told_at_once():
 
 
 def test_no_more_requests_are_under_way_than_allowed():
-    guard, most, now = LoadGuard(LoadOptions(requests_per_second=0, images_per_second=0, in_flight=2)), [0], [0]
+    options = LoadOptions(requests_per_second=0, images_per_second=0, in_flight=2, busy_share=1)
+    guard, most, now = LoadGuard(options), [0], [0]
     lock = threading.Lock()
 
     def ask():
