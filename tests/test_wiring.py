@@ -351,18 +351,18 @@ def test_a_served_generator_needs_its_server(served, reason):
 
 def test_a_solver_is_fitted_on_captions_of_the_audit_and_found_again(tmp_path):
     """Beside the generator's weights, by the plan that is configured; the reference takes none."""
-    site = make_site(tmp_path / "site", 4)
+    site = make_site(tmp_path / "site", 4).change(generator={"batch": 8})
     generator = shutil.copytree(GENERATOR, site.folder / "generator")
     (generator / "solvers.json").unlink()
     with pytest.raises(GeneratorError, match="has no solver of 2 steps"):
         EngineGenerator(GeneratorOptions(path=str(generator), solver=2, backend="torch"))
     shown = []
     report = fit_generator_solver(
-        load(site.config, {}), steps=2, pictures=32, progress=lambda done, total, what: shown.append((done, total, what))
+        load(site.config, {}), steps=2, pictures=16, progress=lambda done, total, what: shown.append((done, total, what))
     )
     assert (report.steps, report.own_steps, len(report.levels)) == (2, 8, 3)
     assert report.error < report.plain_error
-    assert (32, 32, "pictures of the whole plan") in shown
+    assert (16, 16, "pictures of the whole plan") in shown
     assert shown[-1] == (7, 7, "candidates")
     drawn = EngineGenerator(GeneratorOptions(path=str(generator), solver=2, backend="torch"))
     assert (drawn.evaluations_per_image, drawn.reference().evaluations_per_image) == (2, 8)

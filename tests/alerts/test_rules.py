@@ -50,14 +50,14 @@ def test_committed_rules_are_the_generated_ones(file, text):
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
 def test_rules_behave(case, tmp_path):
     """`promtool test rules` over every committed case, with the rules that it speaks of: to evaluate all of them takes four times as long."""
-    assert document(case)["rule_files"] == ["../rules.yml"]
     told = case.read_text()
     groups = [
         {**group, "rules": [rule for rule in group["rules"] if "alert" not in rule or rule["alert"] in told]}
         for group in rule_groups()
     ]
     (tmp_path / "rules.yml").write_text(json.dumps({"groups": groups}))
-    (tmp_path / "case.yml").write_text(json.dumps({**document(case), "rule_files": ["rules.yml"]}))
+    assert "- ../rules.yml\n" in told
+    (tmp_path / "case.yml").write_text(told.replace("- ../rules.yml\n", "- rules.yml\n"))
     done = subprocess.run([tool("promtool"), "test", "rules", tmp_path / "case.yml"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

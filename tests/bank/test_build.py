@@ -202,11 +202,11 @@ def _build_and_kill(root, seconds):
 def test_killed_again_and_again_it_ends_with_the_same_bank(tmp_path):
     """SIGKILL at random moments: nothing committed is drawn twice, and each kill costs at most the batch in flight."""
     build(new_bank(tmp_path / "whole"), small_plan(40), FakeGenerator(), good, progress=silent, batch=8)
-    moments = np.random.default_rng(0).uniform(0.02, 0.4, 6)
+    moments = np.random.default_rng(0).uniform(0.02, 0.4, 4)
     kills = sum(_build_and_kill(tmp_path, seconds) for seconds in moments)
     subprocess.run([sys.executable, "-c", BUILDER, str(tmp_path)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     drawn = Counter((tmp_path / "counter").read_text().splitlines())
-    assert kills >= 3
+    assert kills >= 2
     assert ProbeBank.open(tmp_path / "bank").digest == ProbeBank.open(tmp_path / "whole").digest
     assert len(drawn) == len(small_plan(40).recipes) == len(ProbeBank.open(tmp_path / "bank").images())
     assert sum(drawn.values()) - len(drawn) <= 8 * kills

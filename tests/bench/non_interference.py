@@ -142,7 +142,7 @@ def _auditing(audit: TritonClassifier, log: list[float] | None = None) -> Iterat
 
 def _paused(url: str) -> dict[str, float]:
     """Other customers' burst: eight at a time, for six seconds."""
-    log, guarded = list[float](), LoadOptions(most_queue_ms=2.0)
+    log, guarded = list[float](), LoadOptions(most_queue_ms=2.0, busy_share=1)
     stop, images = threading.Event(), np.random.default_rng(2).random((16, 3, SIDE, SIDE), np.float32)
 
     def burst() -> None:

@@ -3,12 +3,14 @@
 import json
 import shutil
 import warnings
+from functools import partial
 
 import pytest
 import torch
 import yaml
 
 from engines.cache import BuildCache
+from engines.calibrate import calibrate
 from engines.certificate import Certificate, certificate_note
 from tests.engines.conftest import write_pipeline
 from tests.fixtures.workers import across_workers
@@ -106,8 +108,9 @@ def test_verify_reports_and_repairs(run, cache):
     assert document(run(*arguments)) == []
 
 
-def test_build_then_bench(run, pipeline_directory, tmp_path):
+def test_build_then_bench(run, pipeline_directory, tmp_path, monkeypatch):
     """Networks are built once: the second time everything comes from the cache, and their times stand beside the floor."""
+    monkeypatch.setattr("engines.calibrate.calibrate", partial(calibrate, seconds=0.01))
     common = ("--pipeline", pipeline_directory, "--backend", "torch", "--cache", tmp_path, "-o", "json")
     built = document(run("engines", "build", *common))
     assert {row["network"]: (row["backend"], row["tier"]) for row in built} == {

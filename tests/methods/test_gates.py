@@ -10,7 +10,7 @@ from tests.methods.world import CONCEPTS, Generator, build, linear, reject, scor
 
 WEIGHTS = (3, 2, 1, 0.5, 0, 0)
 ALL = "+".join(concept.name for concept in CONCEPTS)
-QUICK = DepictOptions(resamples=200, adjusted_resamples=40)
+QUICK = DepictOptions(resamples=100, adjusted_resamples=20)
 FAIL, WARN, PASS, NOT_RUN = GateStatus.FAIL, GateStatus.WARN, GateStatus.PASS, GateStatus.NOT_RUN
 
 
