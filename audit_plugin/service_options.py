@@ -1,5 +1,7 @@
 """How the long-running service is configured; apart from it, so that reading a configuration needs no web framework."""
 
+import datetime as dt
+import ipaddress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,12 +13,21 @@ DAY = 86_400.0
 _FORBID: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
 
 
+def loopback(host: str) -> bool:
+    """Whether a name or address is this machine's own."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """Audits at times of a clock."""
 
     cron: str
-    """Five fields as in crontab: minute, hour, day of month, month, day of week (``0 3 * * mon``)."""
+    """Five fields as in crontab: minute, hour, day of month, month, day of week (0 or 7 is Sunday, or ``mon``); where both days are given, either
+    will do."""
     timezone: str = "UTC"
     """Of these times, e.g. ``Europe/Berlin``."""
     models: tuple[str, ...] = ()
@@ -24,12 +35,14 @@ class Schedule:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     def __post_init__(self) -> None:
-        from apscheduler.triggers.cron import CronTrigger
+        from audit_plugin.crontab import trigger_of
 
         try:
-            CronTrigger.from_crontab(self.cron, timezone=self.timezone)
+            comes = trigger_of(self.cron, self.timezone).get_next_fire_time(None, dt.datetime.now(dt.UTC))
         except (ValueError, LookupError) as error:
             raise ValueError(f"{self.cron!r} in {self.timezone!r} is no time of a clock: {error}") from error
+        if comes is None:
+            raise ValueError(f"{self.cron!r} never comes; give a day that there is")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +86,11 @@ class ServeOptions:
     def __post_init__(self) -> None:
         if self.interval_seconds is not None and not self.interval_seconds > 0:
             raise ValueError("interval_seconds must be positive")
+        if not self.tokens and not loopback(self.web_host):
+            raise ValueError(
+                f"pages and API on {self.web_host} need a file of `tokens`; `audit-plugin token FILE --name NAME --role read` makes one; "
+                "or leave `web_host` at 127.0.0.1"
+            )
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("tls_cert and tls_key belong together")
         if not self.watch_seconds > 0 or self.body_bytes < 1 or self.requests < 1 or self.queued < 1:

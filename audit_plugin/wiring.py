@@ -386,6 +386,7 @@ class Installation:
             batch=self.loaded.generator.batch,
             workers=generator.workers,
             stored=stored,
+            buried=forgotten_images(self.loaded),
         )
 
     def _checked(self) -> "DrawingCheck":
@@ -984,7 +985,7 @@ class Installation:
 
     def report(self, results: Sequence[AuditResult], store: Store, where: Path | None = None) -> tuple[Path, ...]:
         """Write the report of some results, each with the run before it as history.  Needs neither real images nor engine."""
-        history = [before for result in results if (before := _before(result, store)) is not None]
+        history = [before for result in results if (before := run_before(result, store)) is not None]
         return write_report(where or Path(self.loaded.config.report), results, self.pictures(), history=history)
 
 
@@ -1006,9 +1007,10 @@ def parted(attempts: Iterable[AuditResult | AuditError]) -> tuple[tuple[AuditRes
     return tuple(one for one in every if isinstance(one, AuditResult)), tuple(one for one in every if isinstance(one, AuditError))
 
 
-def _before(result: AuditResult, store: Store) -> AuditResult | None:
-    runs = store.runs(model=result.model, label=result.label, limit=1000)
-    return next((store.run(record.run) for record in runs if record.run < result.run), None)
+def run_before(result: AuditResult, store: Store) -> AuditResult | None:
+    """The run before this one of the same model and label, if there is one."""
+    runs = store.runs(model=result.model, label=result.label, limit=1, before=result.run)
+    return store.run(runs[0].run) if runs else None
 
 
 def known_fingerprint(loaded: Loaded) -> str | None:

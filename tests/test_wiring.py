@@ -72,6 +72,18 @@ def test_building_and_auditing_share_the_evidence(site):
     assert second.bank.digest == first.bank.digest
 
 
+def test_a_picture_that_was_forgotten_is_not_drawn_for_a_new_bank(site):
+    """Whoever deletes the bank draws all but that one again; the audit goes on without it."""
+    bank = installed(site).evidence().bank
+    sha = bank.usable()[0]
+    with open_store(load(site.config, {})) as store:
+        store.retention.bury(sha, by="ana", reason="request 12")
+    shutil.rmtree(bank.root)
+    again = installed(site).evidence().bank
+    assert sha in again.planned()
+    assert sha not in {*again.usable(), *(name for name, _, _ in again.pictures.listed())}
+
+
 class Sketches(RenderedGenerator):
     """Draws as its reference does, but darker in the last bit of every pixel; saves a step."""
 

@@ -9,14 +9,14 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from audit_plugin.bank.plan import Plan
-from audit_plugin.bank.store import Drawn, ProbeBank
+from audit_plugin.bank.store import FORGOTTEN, Drawn, ProbeBank
 from audit_plugin.core.errors import BankError, GeneratorError
 from audit_plugin.core.protocols import Generator, Images, Progress
 from audit_plugin.core.values import DrawnImage, Recipe
@@ -42,7 +42,7 @@ class BuildReport:
     reused: int
     """Pictures of the plan that were there already."""
     rejected: int
-    """Of those drawn now, refused by the quality filter."""
+    """Of those drawn now, refused by the quality filter or deleted on request before."""
     evaluations: int
     """Denoiser network evaluations spent."""
     seconds: float
@@ -60,11 +60,13 @@ def build(
     in_flight: int = 1,
     workers: int = 1,
     stored: Callable[[Sequence[DrawnImage]], None] = lambda _: None,
+    buried: Collection[str] = (),
 ) -> BuildReport:
     """Make ``plan`` the bank's and draw its missing pictures.
 
     ``workers`` threads draw at once, when the generator is safe to call from so many; an executor of one's own draws ``in_flight`` batches
-    at a time.  ``stored`` is told of each batch once it is safe.
+    at a time.  ``stored`` is told of each batch once it is safe.  A picture whose sha256 is ``buried`` is dropped, and its
+    recipe counts as refused.
 
     Raises StorageFullError when the disk is full (run again to resume), BankError if somebody else is writing.
     """
@@ -79,7 +81,7 @@ def build(
         work = (partial(draw, generator, quality, recipes) for recipes in batches(plan, bank.images().keys(), batch))
         with drawing(executor, workers) as pool:
             for pictures in run(work, pool, in_flight if executor else 2 * workers):
-                images = bank.add_images(pictures)
+                images = bank.add_images([replace(one, rejected=FORGOTTEN) if one.sha256 in buried else one for one in pictures])
                 drawn += len(images)
                 rejected += sum(bool(image.rejected) for image in images)
                 stored(images)

@@ -170,6 +170,14 @@ class EditStore:
         own = {edit.sha256 for edit in edits if edit.origin == original}
         return own | {edit.sha256 for edit in edits if not edit.origin and edit.against in own} if original else own
 
+    def origins(self, sha256: str) -> frozenset[str]:
+        """sha256 of the image files that a picture was made of; empty where it is none of these pictures."""
+        if not self._file.exists():
+            return frozenset()
+        with storage(str(self._file)), closing(self._connected()) as db:
+            found = db.execute("SELECT sha256, facts FROM edits WHERE sha256 = ?", [sha256]).fetchall()
+        return frozenset(edit.origin for sha, facts in found if (edit := _stored(sha, facts)) is not None)
+
     def erase(self, shas: Collection[str], *, files_first: bool) -> None:
         """Delete pictures with all that names them and was read in them; killed, it goes on when it is asked again.
 

@@ -74,14 +74,23 @@ def twins_of(bank: ProbeBank, rows: Collection[str]) -> set[str]:
     return {twin.sha256 for twin in _noted(bank)[1] if twin.row in rows}
 
 
-def forget_twins(bank: ProbeBank, rows: Collection[str]) -> frozenset[str]:
-    """Delete the twins of these rows, files first; their sha256."""
+def alike(bank: ProbeBank, sha256: str) -> frozenset[str]:
+    """A picture of the bank with its twin, or a twin with its picture; empty for what nobody drew."""
+    images, noted = bank.images(), _noted(bank)[1]
+    recipes = {twin.recipe for twin in noted if twin.sha256 == sha256}
+    recipes |= {recipe for recipe, image in images.items() if image.sha256 == sha256}
+    drawn = {images[recipe].sha256 for recipe in recipes if recipe in images}
+    return frozenset(drawn | {twin.sha256 for twin in noted if twin.recipe in recipes})
+
+
+def forget_twins(bank: ProbeBank, rows: Collection[str], shas: Collection[str] = ()) -> frozenset[str]:
+    """Delete the twins of these rows, and those of these names, files first; their sha256."""
     generator, noted = _noted(bank)
-    gone = frozenset(twin.sha256 for twin in noted if twin.row in rows)
+    gone = frozenset(twin.sha256 for twin in noted if twin.row in rows or twin.sha256 in shas)
     for sha in gone:
         bank.pictures.remove(sha)
     if gone:
-        _remember(bank, generator, [twin for twin in noted if twin.row not in rows])
+        _remember(bank, generator, [twin for twin in noted if twin.sha256 not in gone])
     return gone
 
 

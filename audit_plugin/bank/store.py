@@ -9,6 +9,7 @@ The rows and probes are those of the last plan; pictures and readings of earlier
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import sqlite3
@@ -31,6 +32,8 @@ from audit_plugin.core.seeds import digest
 from audit_plugin.core.values import DrawnImage, Probe, Row
 
 FORMAT = 1
+FORGOTTEN = "deleted on request"
+"""Why a picture is refused of which only the name is kept, so that it is not drawn again."""
 _SCHEMA = """
 CREATE TABLE manifest (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE rows (position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, document TEXT NOT NULL);
@@ -56,6 +59,11 @@ class Drawn:
     recipe: str
     png: bytes
     rejected: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file."""
+        return hashlib.sha256(self.png).hexdigest()
 
 
 class ProbeBank:
@@ -162,13 +170,30 @@ class ProbeBank:
         return [sha for (sha,) in self._select("SELECT DISTINCT i.sha256 FROM probes p JOIN images i ON i.recipe = p.recipe")]
 
     def add_images(self, batch: Sequence[Drawn]) -> list[DrawnImage]:
-        """Store a batch: first every file, then all their rows in one transaction."""
-        images = [DrawnImage(recipe=one.recipe, sha256=self.pictures.put(one.png), rejected=one.rejected) for one in batch]
+        """Store a batch: first every file, except of forgotten pictures, then all their rows in one transaction."""
+        images = [DrawnImage(recipe=one.recipe, sha256=self._put(one), rejected=one.rejected) for one in batch]
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._transaction() as db:
             rows = [(image.recipe, image.sha256, image.rejected, now) for image in images]
             db.executemany("INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?)", rows)
         return images
+
+    def _put(self, one: Drawn) -> str:
+        return one.sha256 if one.rejected == FORGOTTEN else self.pictures.put(one.png)
+
+    def refuse(self, shas: Collection[str]) -> int:
+        """Delete pictures for good: their recipes count as refused and are not drawn again; how many recipes were not refused so yet.
+
+        Files go first: a killed call leaves names, by which the next one finds the rest.
+        """
+        every = sorted(shas)
+        for sha in every:
+            self.pictures.remove(sha)
+        with self._transaction() as db:
+            change = "UPDATE images SET rejected = ?2 WHERE sha256 = ?1 AND rejected != ?2"
+            named = db.executemany(change, [(sha, FORGOTTEN) for sha in every])
+            db.executemany("DELETE FROM readings WHERE sha256 = ?", [(sha,) for sha in every])
+            return max(0, named.rowcount)
 
     def forget(self, sha: str) -> None:
         """Drop a damaged picture, so that the next build draws it again."""

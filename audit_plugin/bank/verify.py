@@ -8,7 +8,7 @@ import numpy as np
 
 from audit_plugin.bank.edit_store import FILE, edit_store
 from audit_plugin.bank.real import RealImages, loaders
-from audit_plugin.bank.store import ProbeBank
+from audit_plugin.bank.store import FORGOTTEN, ProbeBank
 from audit_plugin.bank.stream import decoded
 from audit_plugin.core.errors import DetectorError
 from audit_plugin.core.protocols import ConceptDetector, Images, Progress
@@ -61,7 +61,7 @@ def verify_files(bank: ProbeBank, *, progress: Progress) -> FilesReport:
     """
     found: dict[str, list[str]] = {"missing": [], "corrupt": []}
     with bank.writer():
-        shas = sorted({image.sha256 for image in bank.images().values()})
+        shas = sorted({image.sha256 for image in bank.images().values() if image.rejected != FORGOTTEN})
         for done, sha in enumerate(shas, 1):
             if damage := bank.pictures.damage(sha):
                 found[damage].append(sha)

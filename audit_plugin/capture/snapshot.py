@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from audit_plugin.capture.files import link_or_copy, read_tombstones, replace_file, safe_name
@@ -41,8 +41,10 @@ def status_of(root: Path, model: str) -> SampleStatus:
     )
 
 
-def snapshot(root: Path, model: str, to: Path) -> int:
+def snapshot(root: Path, model: str, to: Path, *, names: Sequence[str] = ()) -> int:
     """Copy a sample into a new directory, by hard links where the disk allows it; returns the number of rows.
+
+    ``names``: of the model's classes, in place of their numbers, which are kept where the configuration has no labels.
 
     Rows without an answered class are left out, and so is what is deleted while the copy is made.  The table is written last.
 
@@ -61,11 +63,18 @@ def snapshot(root: Path, model: str, to: Path) -> int:
                 f"no picture of model {model!r} with an answered class has been captured in {str(root)!r} yet; `audit-plugin capture status` "
                 "shows what there is"
             )
-        replace_file(to / "table.csv", table(kept).encode())
+        replace_file(to / "table.csv", table(_named(kept, names)).encode())
     except OSError as error:
         shutil.rmtree(to, ignore_errors=True)
         raise SourceError(f"the sample of model {model!r} cannot be copied to {str(to)!r}: {error}") from error
     return len(kept)
+
+
+def _named(rows: Sequence[Row], names: Sequence[str]) -> Sequence[Row]:
+    numbers = {str(at): name for at, name in enumerate(names)}
+    if any(row.predicted not in numbers for row in rows):
+        return rows  # they are names already
+    return [replace(row, predicted=numbers[row.predicted]) for row in rows]
 
 
 def purge(options: CaptureOptions, models: Sequence[str]) -> Mapping[str, bool]:

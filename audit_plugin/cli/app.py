@@ -406,7 +406,7 @@ def serve(path: ConfigPath) -> int:
     """Audit on schedule and on every new model version, and serve metrics, pages and REST API until stopped."""
     from audit_plugin.service.installed import serve_forever
 
-    serve_forever(load(path))
+    serve_forever(path)
     return ExitCode.CLEAN
 
 

@@ -14,6 +14,7 @@ from audit_plugin.cli.command import ConfigPath, Output, command
 from audit_plugin.cli.console import ExitCode, Form, print_facts, print_rows, say
 from audit_plugin.config import load
 from audit_plugin.core.errors import ConfigError, SourceError
+from audit_plugin.target.health import served
 
 capture_app = typer.Typer(no_args_is_help=True, help="Look at captured production pictures.")
 
@@ -54,7 +55,13 @@ def capture_snapshot(
     options, models = _captured(config)
     if model not in models:
         raise ConfigError(f"model {model!r} is not captured; captured are {', '.join(models)}")
-    rows = snapshot(Path(options.path), model, to)
+    target = next(one.target for one in load(config).models if one.target.model == model)
+    found = served(target)
+    rows = snapshot(Path(options.path), model, to, names=target.labels or found.labels)
+    if not found.up and not target.labels:
+        say(
+            f"the server does not say what its classes are called, so their numbers are kept ({found.detail}); `labels` of the model would name them"
+        )
     print_facts({"images": str(to), "table": str(to / "table.csv"), "rows": rows}, output)
     say("as `source`: give both, `id_column: id`, and a label column; `predicted` is what the model answered, not what is true")
     return ExitCode.CLEAN

@@ -53,10 +53,10 @@ def compare_runs(
 ) -> int:
     """What changed from A to B: paired on the same pictures from stored answers, with no query to any server.
 
-    Exit codes: 0 nothing regressed, 1 something did, 2 usage or configuration, 3 could not run.
+    Exit codes: 0 nothing regressed, 1 something did, 2 usage or configuration, 3 could not run, or nothing could be decided.
     """
     from audit_plugin.comparing import chosen
-    from audit_plugin.core.comparison_results import Change, comparison_to_json
+    from audit_plugin.core.comparison_results import UNDECIDED, Change, comparison_to_json
     from audit_plugin.wiring import open_store
 
     loaded = load(config)
@@ -73,7 +73,12 @@ def compare_runs(
     if to is not None:
         _write(to, comparison)
         say(f"wrote {to}")
-    return ExitCode.FINDINGS if comparison.of(Change.REGRESSED) else ExitCode.CLEAN
+    if comparison.of(Change.REGRESSED):
+        return ExitCode.FINDINGS
+    if not comparison.decided:
+        say(f"could not be decided: {UNDECIDED}")
+        return ExitCode.COULD_NOT_RUN
+    return ExitCode.CLEAN
 
 
 @command
@@ -90,7 +95,8 @@ def gate(
 ) -> int:
     """May the last audited versions be released?  Judges stored runs; `audit-plugin run` makes them.  Fails on a regression by default.
 
-    Exit codes: 0 clean, 1 what --fail-on names was found, 2 usage or configuration, 3 an audit or comparison could not be made.
+    Exit codes: 0 clean, 1 what --fail-on names was found, 2 usage or configuration, 3 an audit or comparison could not be made or
+    decides nothing, because all that matters is not assessable (1 with --fail-on undecided).
     """
     from audit_plugin.report.document import write_whole
     from audit_plugin.wiring import open_store
@@ -104,6 +110,9 @@ def gate(
 
         write_whole(junit, document(judgements))
     _print(judgements, output)
+    for one in judgements:
+        for case in one.of("error"):
+            say(f"{one.model}:{one.version}: {case.message}")
     if any(one.of("error") for one in judgements):
         return ExitCode.COULD_NOT_RUN
     return ExitCode.FINDINGS if any(one.of("failed") for one in judgements) else ExitCode.CLEAN
@@ -145,7 +154,18 @@ class _Desk:
         old = baseline_of(self.store, result, baseline)
         if old is None or old.run == result.run or result.state.broken:
             return judge(result, None, fail_on)
+        if old.model != result.model:
+            _check_alike(old, result)
         return judge(result, self.compared(old, result), fail_on)
+
+
+def _check_alike(old: AuditResult, new: AuditResult) -> None:
+    """Raise ConfigError unless another model answers the same question."""
+    if (old.label, old.classes) != (new.label, new.classes):
+        raise ConfigError(
+            f"--baseline: {old.model}:{old.version} is another model than {new.model}, judged against {old.label!r} with classes "
+            f"{', '.join(old.classes)}, not {new.label!r} with {', '.join(new.classes)}; name a run of {new.model}, or --model"
+        )
 
 
 def _bank_table(loaded: Loaded, progress: Report) -> "BankTable | None":
@@ -198,7 +218,8 @@ def _table(comparison: "Comparison") -> None:
     ]
     print_rows(rows, Form.TABLE)
     for finding in comparison.findings:
-        console.print(f"{finding.status} finding: {finding.summary}", markup=False)
+        said = "finding not looked for any more" if finding.status == "unseen" else f"{finding.status} finding"
+        console.print(f"{said}: {finding.summary}", markup=False)
     for changed in comparison.gates:
         console.print(f"gate {changed.name} {changed.subject}: {changed.old} -> {changed.new}", markup=False)
     for note in comparison.notes:
@@ -230,7 +251,8 @@ def _print(judgements: Sequence[Judgement], output: ReleaseForm) -> None:
     if output is ReleaseForm.TABLE:
         for one in judgements:
             counts = ", ".join(f"{len(one.of(status))} {status}" for status in ("failed", "error", "skipped", "passed"))
-            against = f" against {one.baseline}" if one.baseline else ""
+            other = f"another model, {one.baseline_of}, run " if one.baseline_of else ""
+            against = f" against {other}{one.baseline}" if one.baseline else ""
             out().print(f"{one.model}:{one.version}{against}: {counts}", markup=False)
 
 

@@ -115,7 +115,9 @@ def forget_image(
                 say(f"wrote {report} again, without it")
     facts = asdict(told) | {"rows": ", ".join(told.rows), "sha256": sha}
     print_facts(facts, output)
-    if not told.rows:
+    if not told.rows and told.drawn:
+        say("it was drawn for the bank: what it was drawn for is left out of later audits")
+    elif not told.rows:
         say("no row of the audit shows it; where its file is gone already, name the row with --row")
     if not told.anything:
         say("nothing of it was left")

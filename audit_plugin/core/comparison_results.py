@@ -14,6 +14,7 @@ from audit_plugin.core.errors import StoreError
 from audit_plugin.core.estimate import Estimate
 
 COMPARISON_VERSION = 1
+UNDECIDED = "all that may regress is not assessable or not in both audits, so that nothing is known about a regression"
 
 Quantity = Literal["importance", "flip_rate", "performance", "fairness", "effect"]
 
@@ -86,7 +87,8 @@ class Difference:
 class FindingChange:
     """A finding of one of the two audits, or of both."""
 
-    status: Literal["new", "resolved", "persisting"]
+    status: Literal["new", "persisting", "unseen", "resolved"]
+    """``unseen``: found before, and the new audit did not look for it, so that nothing is known about it now."""
     kind: str
     concept: str
     metric: str
@@ -136,12 +138,21 @@ class Comparison:
         return tuple(one for one in self.findings if one.status == "new")
 
     @property
+    def decided(self) -> bool:
+        """Whether anything can be said: of what must not matter where that was asked about, else of what may regress, else at all."""
+        judged = [one for one in self.differences if one.matters]
+        bias = [one for one in judged if one.quantity != "performance"]
+        return any(one.verdict is not Change.NOT_ASSESSABLE for one in bias or judged or self.differences)
+
+    @property
     def headline(self) -> str:
         """The verdict first."""
         worse, better = self.of(Change.REGRESSED), self.of(Change.IMPROVED)
         named = ", ".join(dict.fromkeys(f"{one.subject} ({one.quantity})" for one in worse[:4]))
         rest = f"{len(better)} improved, {len(self.of(Change.UNCHANGED))} unchanged, {len(self.of(Change.UNDECIDED))} undecided"
         found = f"; {len(self.new_findings)} new findings" if self.new_findings else ""
+        if not worse and not self.decided:
+            return f"Could not be decided: {UNDECIDED}{found}."
         return f"Regressed: {named}; {rest}{found}." if worse else f"Nothing regressed; {rest}{found}."
 
 

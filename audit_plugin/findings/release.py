@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from audit_plugin.core.comparison_results import Change, Comparison, Difference
+from audit_plugin.core.comparison_results import UNDECIDED, Change, Comparison, Difference
 from audit_plugin.core.results import AuditResult, ConceptResult, Finding, Gate, GateStatus, Verdict
 
 
@@ -53,6 +53,8 @@ class Judgement:
     run: str
     baseline: str
     """Run that it was compared with; empty when it was not."""
+    baseline_of: str = ""
+    """Its model and version, where that is another model."""
     cases: tuple[Case, ...]
 
     def of(self, status: str) -> tuple[Case, ...]:
@@ -70,6 +72,7 @@ def judge(
         label=result.label,
         run=result.run,
         baseline="" if comparison is None else comparison.old.run,
+        baseline_of="" if comparison is None else _other_model(comparison),
         cases=tuple(_cases(result, comparison, fail_on, why_no_baseline)),
     )
 
@@ -83,6 +86,7 @@ def _cases(result: AuditResult, comparison: Comparison | None, fail_on: Collecti
     yield from _fairness(result, fail_on)
     yield from _nodes(result, fail_on)
     yield from _others(result, fail_on)
+    yield from _nothing_found(result, fail_on)
     yield from (_gate(gate, fail_on) for gate in result.gates)
     if comparison is not None:
         yield from _compared(comparison, fail_on)
@@ -133,6 +137,26 @@ def _others(result: AuditResult, fail_on: Collection[FailOn]) -> Iterator[Case]:
             yield _found("finding", f"{one.kind} {one.concept} {one.metric}".strip(), [one], fail_on)
 
 
+def _nothing_found(result: AuditResult, fail_on: Collection[FailOn]) -> Iterator[Case]:
+    """That an audit without findings could not have made any, where they are asked about."""
+    asked = any(one in fail_on for one in (FailOn.FINDINGS, FailOn.CONFIRMED, FailOn.NEW_FINDINGS))
+    suspects = [concept for concept in result.concepts if concept.role.alerts]
+    other = result.findings or result.fairness or result.diffex or result.counterfactuals or result.discovery or result.shortcuts
+    if asked and suspects and not other and all(one.verdict is Verdict.NOT_ASSESSABLE for one in suspects):
+        said = "could not be decided: every concept that must not matter is not assessable, so that nothing could be found"
+        yield Case(group="finding", name="could be found", status=_undecided(fail_on), message=said)
+
+
+def _undecided(fail_on: Collection[FailOn]) -> Literal["failed", "error"]:
+    """An error is for whoever did not say that it is a failure."""
+    return "failed" if FailOn.UNDECIDED in fail_on else "error"
+
+
+def _other_model(comparison: Comparison) -> str:
+    old = comparison.old
+    return f"{old.model}:{old.version}" if old.model != comparison.new.model else ""
+
+
 def _gate(gate: Gate, fail_on: Collection[FailOn]) -> Case:
     name = f"{gate.name} {gate.title}{f' ({gate.subject})' if gate.subject else ''}"
     if gate.status is GateStatus.FAIL:
@@ -144,10 +168,19 @@ def _gate(gate: Gate, fail_on: Collection[FailOn]) -> Case:
 
 
 def _compared(comparison: Comparison, fail_on: Collection[FailOn]) -> Iterator[Case]:
+    if other := _other_model(comparison):
+        said = f"compared with another model, {other} (run {comparison.old.run}), judged against {comparison.old.label}"
+        yield Case(group="regression", name="baseline is another model", status="passed", message=said)
     judged = [one for one in comparison.differences if one.matters]
-    if FailOn.REGRESSION in fail_on and all(one.verdict is Change.NOT_ASSESSABLE for one in judged):
-        yield Case(group="regression", name="baseline", status="error", message="nothing that may regress could be compared")
+    if FailOn.REGRESSION in fail_on and not (judged and comparison.decided):
+        yield Case(group="regression", name="baseline", status=_undecided(fail_on), message=f"could not be decided: {UNDECIDED}")
     yield from (_difference(one, fail_on) for one in judged)
+    for finding in (one for one in comparison.findings if one.status == "unseen"):
+        status: Literal["error", "skipped"] = "error" if any(one.needs_baseline for one in fail_on) else "skipped"
+        message = f"found before, and not looked for in this audit: {finding.summary}"
+        yield Case(
+            group="regression", name=f"finding: {finding.kind} {finding.concept} {finding.metric}", status=status, message=message
+        )
     for finding in comparison.new_findings:
         failed = FailOn.NEW_FINDINGS in fail_on
         name = f"new finding: {finding.kind} {finding.concept} {finding.metric}"

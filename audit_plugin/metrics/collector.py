@@ -31,6 +31,10 @@ class LastRuns(Protocol):
         """The whole result of one run."""
         ...
 
+    def changes(self) -> int:
+        """How often stored results were changed."""
+        ...
+
     def queries(self) -> Mapping[tuple[str, str], int]:
         """(model, version) -> images sent so far."""
         ...
@@ -56,7 +60,7 @@ class AuditCollector:
     per_audit: int = MAX_SERIES_PER_AUDIT
     total: int = MAX_SERIES
     kept: Kept[_Series] = field(default_factory=lambda: Kept(_Series()))
-    """Runs do not change: their samples are made when one of them is new."""
+    """Samples are made anew when a run is new, or one was changed."""
 
     def samples(self) -> list[Sample]:
         """All samples of one scrape.  An unreadable store is a sample, too, never an exception."""
@@ -75,6 +79,7 @@ class AuditCollector:
             return [*own, Sample("store_up", (), False)], _Series()
 
     def _audits(self, interval_seconds: float | None, *, room: int) -> _Series:
+        changes = self.store.changes()
         last, working = self._configured(self.store.newest()), self._configured(self.store.newest(only_assessed=True))
         room -= room % _STEP  # one series more of the process is no other set of the audits'
 
@@ -89,7 +94,7 @@ class AuditCollector:
             )
             return _Series(samples=samples, families=_families(samples))
 
-        return self.kept.get((last, working, interval_seconds, self.per_audit, room), make)
+        return self.kept.get((last, working, changes, interval_seconds, self.per_audit, room), make)
 
     def _configured(self, runs: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
         wanted = self.audits()

@@ -19,7 +19,7 @@ def junit(judgements: Sequence[Judgement]) -> str:
         name = _clean(f"{one.model}:{one.version} {one.label}")
         suite = ET.SubElement(root, "testsuite", {"name": name, **_counts(one.cases), "time": "0"})
         facts = ET.SubElement(suite, "properties")
-        for key, value in (("run", one.run), ("baseline", one.baseline)):
+        for key, value in (("run", one.run), ("baseline", one.baseline), ("baseline_of", one.baseline_of)):
             ET.SubElement(facts, "property", {"name": key, "value": _clean(value)})
         for case in one.cases:
             _case(suite, name, case)

@@ -2,6 +2,9 @@
 
 The tombstone comes first, so that an audit that starts meanwhile leaves the image out; the names by which its pictures are found go last,
 so that a killed call is completed by the next one.
+
+A picture that was drawn for the bank can be forgotten as well: its recipe is refused from then on.  An edit cannot: it would be made again
+of the image that it shows, so that this image is to be forgotten.
 """
 
 import csv
@@ -14,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit_plugin.bank.confirmations import drop_answers
-from audit_plugin.bank.edit_store import edit_store
+from audit_plugin.bank.edit_store import NO_ORIGINAL, EditStore, edit_store
 from audit_plugin.bank.pictures import PictureFolder
-from audit_plugin.bank.reference import forget_twins, twins_of
+from audit_plugin.bank.reference import alike, forget_twins, twins_of
 from audit_plugin.bank.store import ProbeBank
 from audit_plugin.capture.files import bury, read_tombstones
-from audit_plugin.core.errors import ImageError, StoreError
+from audit_plugin.core.errors import ConfigError, ImageError, StoreError
 from audit_plugin.core.pictured import about, singles, without
 from audit_plugin.core.results import from_json
 from audit_plugin.core.values import Row
@@ -55,7 +58,7 @@ class Forgotten:
     unattributed: int = 0
     """Edits of which an earlier version did not note the original: they may be of it, and are made again when they are needed."""
     drawn: int = 0
-    """Pictures that were drawn for its rows."""
+    """Pictures that were drawn for its rows, or itself where it was drawn."""
     answers: int = 0
     """What model versions said of all these."""
     runs: int = 0
@@ -85,13 +88,21 @@ def rows_showing(rows: Iterable[Row], sha256: str) -> frozenset[str]:
 
 
 def forget(sha256: str, store: Store, places: Places, *, rows: frozenset[str], by: str, reason: str) -> Forgotten:
-    """Delete everything about one image; ``rows`` are those that show it.  Raises StoreError while a run about it is on hold."""
+    """Delete everything about one image; ``rows`` are those that show it.
+
+    Raises ConfigError for an edit, naming its original, and StoreError while a run about it is on hold.
+    """
     edits = edit_store(places.bank, places.images)
+    if not rows:
+        _check_original(edits, sha256)
     pictures, doubtful = edits.made_of(sha256), edits.made_of("")
-    drawn = _drawn(places, rows)
+    itself = _itself(places, sha256)
+    drawn = _drawn(places, rows) | itself
     names = frozenset({sha256, *pictures, *doubtful, *drawn})
     _check_holds(store, rows, names - doubtful)
     first = store.retention.bury(sha256, by=by, reason=reason)
+    for twin in sorted(itself - {sha256}):  # the same picture by another backend
+        store.retention.bury(twin, by=by, reason=reason)
     if places.capture is not None and sha256 not in read_tombstones(places.capture):
         bury(places.capture, [sha256])
     runs = _clear_runs(store, rows, frozenset({sha256, *pictures, *drawn}), by=by, sha256=sha256)
@@ -100,7 +111,7 @@ def forget(sha256: str, store: Store, places: Places, *, rows: frozenset[str], b
     drop_answers(places.bank, names)
     edits.erase(pictures | doubtful, files_first=True)
     PictureFolder(places.images or str(places.bank / "images")).remove(sha256)
-    gone = _clear_bank(places, rows, names)
+    gone = _clear_bank(places, rows, names, itself)
     told = Forgotten(
         first=first,
         rows=tuple(sorted(rows)),
@@ -116,6 +127,25 @@ def forget(sha256: str, store: Store, places: Places, *, rows: frozenset[str], b
         counts = f"{told.edits + told.unattributed} edits, {told.drawn} drawn, {told.answers} answers, {told.runs} runs"
         store.retention.note(by, FORGOTTEN, sha256, f"deleted {counts}")
     return told
+
+
+def _check_original(edits: EditStore, sha256: str) -> None:
+    """Raise ConfigError for a picture that would be made again of something else."""
+    origins = edits.origins(sha256) - {"", sha256}
+    if NO_ORIGINAL in origins:
+        raise ConfigError(
+            f"{sha256} was drawn from words for a discovery and shows no image; `audit-plugin prune` deletes it when it is old"
+        )
+    if origins:
+        raise ConfigError(
+            f"{sha256} is an edit and would be made again; forget the image that it was made of: --image {min(origins)}"
+        )
+
+
+def _itself(places: Places, sha256: str) -> frozenset[str]:
+    """The image and its twin, where it was drawn for the bank."""
+    there = (places.bank / "bank.sqlite").is_file()
+    return alike(ProbeBank.open(places.bank), sha256) if there else frozenset()
 
 
 def _check_holds(store: Store, rows: frozenset[str], names: frozenset[str]) -> None:
@@ -142,12 +172,12 @@ def _drawn(places: Places, rows: frozenset[str]) -> set[str]:
     return bank.drawn_for(rows) | twins_of(bank, rows)
 
 
-def _clear_bank(places: Places, rows: frozenset[str], names: frozenset[str]) -> int:
+def _clear_bank(places: Places, rows: frozenset[str], names: frozenset[str], itself: frozenset[str]) -> int:
     if not (places.bank / "bank.sqlite").is_file():
         return 0
     bank = ProbeBank.open(places.bank)
     with bank.writer():
-        return len(forget_twins(bank, rows)) + bank.forget_rows(rows, names)
+        return len(forget_twins(bank, rows, itself)) + bank.refuse(itself) + bank.forget_rows(rows, names)
 
 
 def _clear_row_file(file: Path, rows: frozenset[str], names: frozenset[str]) -> bool:

@@ -74,7 +74,9 @@ def _models(router: APIRouter, desk: Desk) -> None:
         return schemas.Page(items=[_model(one) for one in desk.standings()])
 
     @router.get("/models/{model}", tags=["models"], responses=_NOT_FOUND)
-    def get_model(model: Annotated[str, InPath(max_length=500)]) -> schemas.Page[schemas.AuditedModel]:
+    def get_model(
+        model: Annotated[str, InPath(max_length=500, pattern=r"^[^\\/\x00-\x1f\x7f]+$")],
+    ) -> schemas.Page[schemas.AuditedModel]:
         """One model, once for every column that it is judged by."""
         found = [_model(one) for one in desk.standings() if one.audited.model == model]
         if not found:
@@ -85,7 +87,13 @@ def _models(router: APIRouter, desk: Desk) -> None:
 
 
 def _model(one: "Any") -> schemas.AuditedModel:
-    return schemas.model_of(one.seen, one.last, model=one.audited.model, label=one.audited.label, findings=len(one.findings))
+    return schemas.model_of(
+        one.seen,
+        one.last,
+        model=one.audited.model,
+        label=one.audited.label,
+        findings=sum(each.state is LifeCycle.OPEN for each in one.findings),
+    )
 
 
 def _runs(router: APIRouter, desk: Desk) -> None:
@@ -207,6 +215,8 @@ def _hooks(router: APIRouter, desk: Desk, secret: bytes | None) -> None:
             desk.refusals.count("signature")
             detail = f"{SIGNATURE} must be sha256= and the HMAC of the body by the secret of `serve.webhook_secret_file`"
             raise ProblemError(HTTPStatus.UNAUTHORIZED, "signature", detail)
+        if (going := desk.worker.going(body.model)) is not None and going.model:
+            return schemas.run_of(going)  # said again, or sent again by somebody else
         cause = f"webhook {body.model}:{body.version}" if body.version else "webhook"
         return schemas.run_of(desk.ask(body.model, cause=cause, who=_WEBHOOK))
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -16,6 +17,7 @@ from audit_plugin.metrics.collector import AuditCollector
 from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.service.api import HOOK, read_secret
 from audit_plugin.service.backend import Backend
+from audit_plugin.service.connections import Bounded
 from audit_plugin.service.desk import Desk
 from audit_plugin.service.exporter import exporter
 from audit_plugin.service.logs import json_logger
@@ -27,6 +29,7 @@ from audit_plugin.service.web import web
 from audit_plugin.service.worker import Worker
 from audit_plugin.service_options import ServeOptions
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _CLOSE_SECONDS = 3.0
 """How long answers under way may take when the service ends; live streams are cut."""
 
@@ -41,13 +44,25 @@ class Addresses:
     """URL of pages and REST API."""
 
 
-def serve(backend: Backend, options: ServeOptions | None = None, *, log: FilteringBoundLogger | None = None) -> None:
-    """Serve until SIGTERM or SIGINT.  To be called from the main thread."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+def serve(
+    backend: Backend,
+    options: ServeOptions | None = None,
+    *,
+    log: FilteringBoundLogger | None = None,
+    reload: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Serve until SIGTERM or SIGINT, or until a SIGHUP after which ``reload`` says that there is something new to serve: True then.
+
+    To be called from the main thread.
+    """
+    asked: SimpleQueue[int] = SimpleQueue()  # safe to be put to by a signal's handler
+    before = {number: signal.signal(number, lambda given, _: asked.put(given)) for number in _SIGNALS}
     try:
         with running(backend, options, log=log):
-            stop.wait()
+            while asked.get() == signal.SIGHUP:
+                if reload():
+                    return True
+            return False
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -64,7 +79,9 @@ def running(
     watch = Watch(backend, worker, logger, seconds=chosen.watch_seconds, trigger=chosen.on_new_version)
     audits = frozenset((one.model, one.label) for one in backend.audited)
     collector = AuditCollector(store=backend.store, health=_health(backend, worker, watch, refusals), audits=lambda: audits or None)
-    desk = Desk(backend=backend, worker=worker, watch=watch, collector=collector, refusals=refusals, queued=chosen.queued)
+    desk = Desk(
+        backend=backend, worker=worker, watch=watch, collector=collector, refusals=refusals, queued=chosen.queued, tokens=tokens
+    )
     with ExitStack() as leave:
         metrics_socket, web_socket = (
             leave.enter_context(_listen(host, port, key))
@@ -150,6 +167,7 @@ def _answering(app: ASGIApp, listening: socket.socket, name: str, *, cert: str =
         timeout_graceful_shutdown=int(_CLOSE_SECONDS),
         timeout_keep_alive=30,
         server_header=False,
+        http=Bounded,
         h11_max_incomplete_event_size=32_768,
         ws="none",
         ssl_certfile=cert or None,

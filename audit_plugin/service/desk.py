@@ -1,6 +1,7 @@
 """What pages and API do alike: each answers a question, or does something and writes down who asked for it."""
 
 import datetime as dt
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from audit_plugin.metrics.collector import AuditCollector
 from audit_plugin.service.backend import Audited, Backend, Seen
 from audit_plugin.service.problems import ProblemError
 from audit_plugin.service.refusals import Refusals
-from audit_plugin.service.tokens import Principal, Role
+from audit_plugin.service.tokens import Principal, Role, Tokens
 from audit_plugin.service.watch import Watch
 from audit_plugin.service.worker import Worker
 from audit_plugin.store.jobs import Job
@@ -48,6 +49,8 @@ class Desk:
     refusals: Refusals
     queued: int
     """Most jobs that wait."""
+    tokens: Tokens | None = None
+    """Where they are asked for."""
 
     def standings(self) -> tuple[Standing, ...]:
         """All configured models, in their order."""
@@ -72,9 +75,12 @@ class Desk:
     def ask(self, model: str, *, cause: str, who: Principal, key: str | None = None) -> Job:
         """Queue a run of one model, or of all (empty); with a key that was used before, the run of then."""
         if model and model not in self.backend.names:
+            self.refusals.count("invalid")
             names = ", ".join(self.backend.names)
             raise ProblemError(HTTPStatus.NOT_FOUND, "unknown-model", f"model {model!r} is not configured; there is {names}")
-        jobs = self.backend.store.jobs
+        jobs, own = self.backend.store.jobs, key and json.dumps([who.name, key])
+        if (known := own and jobs.keyed(own)) and known.model == model:
+            return known
         if jobs.waiting() >= self.queued:
             self.refusals.count("busy")
             raise ProblemError(
@@ -83,8 +89,9 @@ class Desk:
                 f"{self.queued} runs wait already; cancel some, or come back when they are done",
                 headers={"Retry-After": "60"},
             )
-        job, new = self.worker.ask(model=model, cause=cause, by=who.name, key=key and f"{who.name}:{key}")
+        job, new = self.worker.ask(model=model, cause=cause, by=who.name, key=own)
         if not new and job.model != model:
+            self.refusals.count("invalid")
             raise ProblemError(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
                 "key-reused",
@@ -145,7 +152,10 @@ class Desk:
 
     def readable(self) -> Sequence[tuple[str, str]]:
         """What readiness says: check -> state."""
-        checks = [("worker", "ok" if self.worker.alive else "no more runs are begun"), ("store", "ok")]
+        worker = self.worker.trouble or "ok" if self.worker.alive else "no more runs are begun"
+        checks = [("worker", worker), ("store", "ok")]
+        if self.tokens is not None:
+            checks.append(("tokens", self.tokens.trouble or "ok"))
         try:
             self.backend.store.runs(limit=1)
         except StoreError as error:

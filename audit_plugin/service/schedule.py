@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
-from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from audit_plugin.crontab import trigger_of
 from audit_plugin.service_options import ServeOptions
 
 INTERVAL = "interval"
 _FEW = 60
 """Times of a clock that are looked at to find the longest gap between two."""
 _MOST_MISSED = 1000
+_SLACK = dt.timedelta(seconds=1)
+"""Of what intervals are off by rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ def timetable(options: ServeOptions, last: dt.datetime | None, now: dt.datetime)
         trigger = IntervalTrigger(seconds=options.every, start_date=first, timezone=dt.UTC)
         found.append(Due(cause=INTERVAL, models=("",), trigger=trigger, first=first))
     for schedule in options.schedules:
-        trigger = CronTrigger.from_crontab(schedule.cron, timezone=schedule.timezone)
+        trigger = trigger_of(schedule.cron, schedule.timezone)
         first = trigger.get_next_fire_time(None, now)
         found.append(Due(cause=f"schedule {schedule.cron}", models=schedule.models or ("",), trigger=trigger, first=first))
     return tuple(found)
@@ -52,7 +54,7 @@ def after(due: Due, now: dt.datetime) -> Due:
 def missed_since(trigger: BaseTrigger, last: dt.datetime, now: dt.datetime) -> int:
     """How often it was due after ``last`` and up to ``now``, while nobody was there.
 
-    >>> noon = CronTrigger.from_crontab("0 12 * * *", timezone="UTC")
+    >>> noon = trigger_of("0 12 * * *", "UTC")
     >>> missed_since(noon, dt.datetime(2026, 11, 1, 13, tzinfo=dt.UTC), dt.datetime(2026, 11, 4, 11, tzinfo=dt.UTC))
     2
     """
@@ -66,15 +68,24 @@ def longest_gap(dues: Sequence[Due], now: dt.datetime) -> float | None:
     gaps = []
     for trigger in whole:
         times = list(itertools.islice(_times(trigger, now), _FEW))
-        gaps.append(max((later - earlier).total_seconds() for earlier, later in itertools.pairwise(times)))
+        gaps += (
+            [max(seconds)]
+            if (seconds := [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(times)])
+            else []
+        )
     return min(gaps, default=None)
 
 
 def _times(trigger: BaseTrigger, start: dt.datetime) -> Iterator[dt.datetime]:
-    previous, at = None, start
-    while (time := trigger.get_next_fire_time(previous, at)) is not None:
-        yield time
-        previous, at = time, time + dt.timedelta(microseconds=1)
+    """In UTC, where an hour that a clock shows twice is two hours."""
+    at = start
+    while (time := trigger.get_next_fire_time(None, at)) is not None:
+        moment = time.astimezone(dt.UTC)
+        if moment < at - _SLACK:  # the first of two, while it is the second already
+            at += dt.timedelta(hours=1)
+            continue
+        yield moment
+        at = max(moment, at) + dt.timedelta(microseconds=1)
 
 
 class Clockwork:

@@ -8,9 +8,8 @@ token as the password of HTTP's basic authentication; whatever they send to chan
 import asyncio
 import base64
 import binascii
-import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -18,15 +17,16 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from audit_plugin.core.errors import ConfigError
 from audit_plugin.service.problems import ProblemError, answer
 from audit_plugin.service.refusals import Refusals
 from audit_plugin.service.tokens import LOCAL, Principal, Role, Tokens
-from audit_plugin.service_options import ServeOptions
+from audit_plugin.service_options import ServeOptions, loopback
 
 _SAFE = frozenset({"GET", "HEAD"})
 _BODY_SECONDS = 30.0
 """How long a body may take to come."""
+_SIGNED_SECONDS, _SIGNED_BYTES, _SIGNED_AT_A_TIME = 5.0, 16_384, 4
+"""Of requests that bear no token and whose signature is in doubt until their body is there."""
 _STREAMS = 32
 """Most live streams at a time; they last."""
 _HEADERS = {
@@ -45,24 +45,9 @@ REPORT_POLICY = (
 """Of reports, which are whole by themselves."""
 
 
-def loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def tokens_of(options: ServeOptions) -> Tokens | None:
     """The file of tokens; None where none is asked for.  Raises ConfigError."""
-    if options.tokens:
-        return Tokens(Path(options.tokens))
-    if loopback(options.web_host):
-        return None
-    raise ConfigError(
-        f"serve.tokens: pages and API on {options.web_host} need a file of tokens; `audit-plugin token FILE --name NAME --role read` "
-        "makes one, or set `serve.web_host: 127.0.0.1`"
-    )
+    return Tokens(Path(options.tokens)) if options.tokens else None
 
 
 @dataclass(kw_only=True)
@@ -78,8 +63,7 @@ class Gate:
     """Paths whose routes bound their bodies themselves, while they come."""
     signed: frozenset[str] = frozenset()
     """Paths whose requests are signed instead of bearing a token; whoever answers there checks that."""
-    _under_way: int = 0
-    _streams: int = 0
+    _under_way: dict[str, int] = field(default_factory=lambda: {"request": 0, "stream": 0, "signed": 0})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -89,37 +73,28 @@ class Gate:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        stream = str(scope["path"]).endswith("/stream")
-        try:
-            self._enter(stream)
-        except ProblemError as refusal:
-            await self._refuse(refusal, scope, receive, send)
+        kind = "signed" if scope["path"] in self.signed else "stream" if str(scope["path"]).endswith("/stream") else "request"
+        room = {"request": self.requests, "stream": _STREAMS, "signed": _SIGNED_AT_A_TIME}[kind]
+        if self._under_way[kind] >= room:
+            busy = self.refusal(
+                "busy", HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at a time; come back", {"Retry-After": "1"}
+            )
+            await self._refuse(busy, scope, receive, send)
             return
+        self._under_way[kind] += 1
         try:
             await self._checked(scope, receive, send)
         finally:
-            if stream:
-                self._streams -= 1
-            else:
-                self._under_way -= 1
-
-    def _enter(self, stream: bool) -> None:
-        if (self._streams >= _STREAMS) if stream else (self._under_way >= self.requests):
-            raise self.refusal(
-                "busy", HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at a time; come back", {"Retry-After": "1"}
-            )
-        if stream:
-            self._streams += 1
-        else:
-            self._under_way += 1
+            self._under_way[kind] -= 1
 
     async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             headers = Headers(scope=scope)
             self._check_path(scope)
+            self._check_framing(headers)
             who = self._who(scope, headers)
             self._check_origin(scope, headers)
-            body = b"" if scope["path"] in self.bounded else await self._body(headers, receive)
+            body = b"" if scope["path"] in self.bounded else await self._body(scope, headers, receive)
         except ProblemError as refusal:
             await self._refuse(refusal, scope, receive, send)
             return
@@ -142,6 +117,12 @@ class Gate:
         path = unquote_to_bytes(scope.get("raw_path") or scope["path"].encode())
         if b"\0" in path or b"\\" in path or b".." in path.split(b"/") or b".." in unquote_to_bytes(path).split(b"/"):
             raise self.refusal("bad_path", HTTPStatus.BAD_REQUEST, "this is no path of ours; / lists what there is")
+
+    def _check_framing(self, headers: Headers) -> None:
+        """Two lengths of one body are what requests are smuggled by (RFC 9112, 6.3)."""
+        if "content-length" in headers and "transfer-encoding" in headers:
+            detail = "a request says how long its body is once: by Content-Length, or by Transfer-Encoding"
+            raise self.refusal("invalid", HTTPStatus.BAD_REQUEST, detail, {"Connection": "close"})
 
     def _who(self, scope: Scope, headers: Headers) -> Principal | None:
         if scope["path"] in self.signed:
@@ -179,14 +160,16 @@ class Gate:
         if (origin is not None and urlsplit(origin).netloc != headers.get("host", "")) or site in {"cross-site", "same-site"}:
             raise self.refusal("foreign_origin", HTTPStatus.FORBIDDEN, "this was sent by a page of another site")
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
-        limit = self.body_bytes
+    async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
+        doubtful = scope["path"] in self.signed
+        limit = min(self.body_bytes, _SIGNED_BYTES) if doubtful else self.body_bytes
+        patience = _SIGNED_SECONDS if doubtful else _BODY_SECONDS
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > limit:
             raise self._too_large(limit)
         chunks, size = [], 0
         try:
-            async with asyncio.timeout(_BODY_SECONDS):
+            async with asyncio.timeout(patience):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
@@ -198,7 +181,7 @@ class Gate:
                     if not message.get("more_body", False):
                         break
         except TimeoutError:
-            detail = f"the body did not come within {_BODY_SECONDS:.0f} s"
+            detail = f"the body did not come within {patience:.0f} s"
             raise self.refusal("too_slow", HTTPStatus.REQUEST_TIMEOUT, detail) from None
         return b"".join(chunks)
 

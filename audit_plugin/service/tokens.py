@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import structlog
+
 from audit_plugin.core.errors import ConfigError
 
+LOG = structlog.get_logger(__name__)
 _PREFIX = "sha256:"
 
 
@@ -68,7 +71,11 @@ class Tokens:
         self._lock = threading.Lock()
         self._seen = (0, 0)
         self._entries: tuple[_Entry, ...] = ()
+        self.trouble = ""
+        """What is wrong with the file now; lines that say nothing sensible let nobody in."""
         self._entries, self._seen = self._read()
+        if self.trouble:
+            raise ConfigError(self.trouble)
 
     def who(self, token: str) -> Principal | None:
         """Whose token that is; None for one that is unknown or void."""
@@ -79,13 +86,19 @@ class Tokens:
         return found
 
     def _current(self) -> tuple[_Entry, ...]:
-        """As the file stands; as it was while it cannot be read."""
+        """As the file stands; a file that is gone lets nobody in."""
         with self._lock:
             try:
-                if _stamp(self._path) != self._seen:
+                if self.trouble or _stamp(self._path) != self._seen:
+                    before = self.trouble
                     self._entries, self._seen = self._read()
-            except (OSError, ConfigError):
-                pass
+                    if self.trouble and self.trouble != before:
+                        LOG.warning("tokens", problem=self.trouble)
+            except (OSError, ConfigError) as error:
+                self._entries = ()
+                if self.trouble != str(error):
+                    LOG.warning("tokens", problem=str(error), effect="nobody is let in")
+                self.trouble = str(error)
             return self._entries
 
     def _read(self) -> tuple[tuple[_Entry, ...], tuple[int, int]]:
@@ -93,14 +106,27 @@ class Tokens:
             seen, text = _stamp(self._path), self._path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"serve.tokens: {error}; `audit-plugin token` makes the file") from error
-        lines = enumerate(text.splitlines(), 1)
-        return tuple(_entry(self._path, at, line) for at, line in lines if line.strip() and not line.startswith("#")), seen
+        found, problems = [], []
+        for at, line in enumerate(text.splitlines(), 1):
+            if line.strip() and not line.startswith("#"):
+                try:
+                    found.append(_entry(self._path, at, line))
+                except ConfigError as error:
+                    problems.append(str(error))
+        self.trouble = "; ".join(problems)
+        return tuple(found), seen
 
 
 def make_token(path: Path, *, name: str, role: Role, until: dt.date | None = None) -> str:
     """A new token, to be shown once; its hash is added to the file, which only its owner can read.  Raises ConfigError."""
     if not name or name != "".join(name.split()):
         raise ConfigError(f"a token needs a name without spaces, got {name!r}")
+    if until is not None and until < dt.datetime.now(dt.UTC).date():
+        raise ConfigError(f"{until} is over; a token needs a last day to come")
+    if path.exists() and any(line.split()[:1] == [name] for line in path.read_text(encoding="utf-8").splitlines()):
+        raise ConfigError(
+            f"{path} knows {name} already; delete that line first, or take another name (two names may belong to one person)"
+        )
     token = secrets.token_urlsafe(32)
     line = " ".join([name, role.value, _digest(token), *([until.isoformat()] if until else [])])
     try:

@@ -3,6 +3,7 @@
 In a thread of its own, so that neither scrapes nor probes nor pages ever wait for a server.
 """
 
+import json
 import threading
 from collections.abc import Callable, Sequence
 
@@ -21,6 +22,7 @@ class Watch:
         self._seconds, self._trigger = seconds, trigger
         self._stop = threading.Event()
         self._seen: tuple[Seen, ...] = ()
+        self._asked: dict[tuple[str, str], tuple[str, str]] = {}
         self._thread = threading.Thread(target=self._loop, name="audit-watch", daemon=True)
 
     @property
@@ -56,10 +58,16 @@ class Watch:
         if not self._worker.health.leader:
             return
         last = {(result.model, result.label): result for result in self._backend.store.last_runs()}
+        for one in seen:
+            if self._asked.get((one.model, one.label), ("", ""))[0] not in {"", one.version}:
+                del self._asked[one.model, one.label]
         for one in unaudited(seen, last.get):
-            if self._worker.covered(one.model):
+            shown = (one.version, one.config_hash)
+            if self._asked.get((one.model, one.label)) == shown or self._worker.going(one.model) is not None:
                 continue
-            key = f"version:{self._backend.audit}:{one.model}:{one.version}:{one.config_hash}"
+            self._asked[one.model, one.label] = shown  # once, whatever comes of it, until another one is shown
+            before = last.get((one.model, one.label))
+            key = json.dumps(["version", self._backend.audit, one.model, one.version, one.config_hash, before and before.run])
             cause = f"version {one.model}:{one.version}"
             job, new = self._worker.ask(model=one.model, cause=cause, by=PLUGIN, key=key)
             if new:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -30,7 +31,10 @@ def web(desk: Desk, pages: Sequence[APIRouter], *, webhook_secret: bytes | None)
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
     )
-    app.include_router(api(desk, webhook_secret=webhook_secret))
+    bearer = HTTPBearer(
+        auto_error=False, description="A token that `audit-plugin token` made; asked for unless on loopback without tokens."
+    )
+    app.include_router(api(desk, webhook_secret=webhook_secret), dependencies=[Depends(bearer)])
     for router in pages:
         app.include_router(router)
     _problems(app, desk)

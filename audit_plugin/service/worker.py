@@ -47,6 +47,8 @@ class Worker:
         self._lock = threading.Lock()
         self._health = ProcessHealth(interval_seconds=options.every, leader=False)
         self._clockwork: Clockwork | None = None
+        self.trouble = ""
+        """What keeps runs from being begun; empty while nothing does."""
         self._running: UnderWay | None = None
         self._thread = threading.Thread(target=self._loop, name="audit-worker", daemon=True)
 
@@ -95,10 +97,10 @@ class Worker:
         self._wake.set()
         return job, new
 
-    def covered(self, model: str) -> bool:
-        """Whether a job that audits this model waits or is under way; an empty name is all of them."""
-        going = [*self._jobs.jobs(state=JobState.QUEUED, limit=1000), *self._jobs.left_behind()]
-        return any(job.model in {"", model} for job in going)
+    def going(self, model: str) -> Job | None:
+        """A job that audits this model and waits or is under way; an empty name is all of them."""
+        jobs = [*self._jobs.left_behind(), *self._jobs.jobs(state=JobState.QUEUED, limit=1000)]
+        return next((job for job in jobs if job.model in {"", model}), None)
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -112,6 +114,7 @@ class Worker:
                     self._stop.wait(_STANDBY)
             except Exception as error:  # noqa: BLE001  (whatever goes wrong, audits must go on once it is mended)
                 self._log.error("worker_failed", error=type(error).__name__, message=str(error), exc_info=_trace(error))
+                self.trouble = str(error)
                 self._count(failures=1)
                 self._stop.wait(_STANDBY)
             finally:
@@ -128,12 +131,13 @@ class Worker:
     def _lead(self) -> None:
         """Run the clockwork and the jobs until the process is stopped or another one leads."""
         for job in self._jobs.left_behind():
-            state = self._jobs.queue_again(job.id, "its process ended before it did; it goes on from the scores that it has")
+            state = self._jobs.queue_again(job, "its process ended before it did; it goes on from the scores that it has")
             self._log.warning("run_left_behind", job=job.id, state=state.value)
         with self._clock_running():
             self._set(leader=True)  # from now on, so that whoever sees a new version finds the audit that is due anyway
             while not self._stop.is_set() and not self._lost.is_set():
                 self._wake.clear()
+                self.trouble = ""
                 if not self._work():
                     self._wake.wait(_TURN)
 
@@ -170,7 +174,7 @@ class Worker:
     def _due(self, cause: str, model: str) -> None:
         """Called by the clockwork."""
         try:
-            if self.covered(model):
+            if self.going(model) is not None:
                 self._count(missed=1)
                 self._log.warning("run_missed", cause=cause, model=model, why="the one before it is not over")
             else:
@@ -219,7 +223,7 @@ class Worker:
             self._backend.go_on()
 
     def _stopped(self, job: Job, why: str) -> None:
-        state = self._jobs.queue_again(job.id, f"{why}; what was answered is kept", at_fault=False)
+        state = self._jobs.queue_again(job, f"{why}; what was answered is kept", at_fault=False)
         self._log.info("run_stopped", job=job.id, why=why, state=state.value, effect="what was answered is kept")
 
     def _failed(self, job: Job, error: Exception) -> None:
@@ -227,7 +231,7 @@ class Worker:
         told = str(error) if isinstance(error, AuditError) else f"{type(error).__name__}: {error}"
         self._log.error("run_failed", job=job.id, error=type(error).__name__, message=str(error), exc_info=_trace(error))
         self._jobs.line(job.id, "error", told)
-        self._jobs.end(job.id, JobState.FAILED, told)
+        self._jobs.end(job, JobState.FAILED, told)
 
     def _ended(self, job: Job, told: Sequence[AuditResult], failed: Sequence[AuditError], seconds: float) -> None:
         for result in told:
@@ -235,7 +239,7 @@ class Worker:
         for error in failed:
             self._jobs.line(job.id, "error", str(error))
         state = JobState.FAILED if failed else gravest([result.state for result in told])
-        self._jobs.end(job.id, state, "; ".join(map(str, failed)), [result.run for result in told])
+        self._jobs.end(job, state, "; ".join(map(str, failed)), [result.run for result in told])
         self._count(failures=bool(failed), last_round_failed=bool(failed))
         self._log.info("run_finished", job=job.id, state=state.value, seconds=round(seconds, 3))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import CursorResult, Engine, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, Engine, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -129,6 +129,12 @@ class Jobs:
             row = session.scalars(select(JobRow).where(JobRow.job == values["job"] if new else JobRow.key == key)).one()
             return _job(row), new
 
+    def keyed(self, key: str) -> Job | None:
+        """The job that was asked for by this key, if there is one."""
+        with errors_as_ours(self._engine), Session(self._engine) as session:
+            row = session.scalar(select(JobRow).where(JobRow.key == key))
+            return None if row is None else _job(row)
+
     def job(self, job: str) -> Job | None:
         """One job, if there is one."""
         with errors_as_ours(self._engine), Session(self._engine) as session:
@@ -138,10 +144,10 @@ class Jobs:
     def jobs(
         self, *, model: str | None = None, state: JobState | None = None, before: str | None = None, limit: int = 50
     ) -> tuple[Job, ...]:
-        """Jobs, newest first; those older than ``before`` for the next page."""
+        """Jobs, newest first; of a model those of all models too; those older than ``before`` for the next page."""
         query = select(JobRow).order_by(JobRow.job.desc()).limit(limit)
         for wanted, condition in (
-            (model, JobRow.model == model),
+            (model, JobRow.model.in_(("", model or ""))),
             (state, JobRow.state == state),
             (before, JobRow.job < (before or "")),
         ):
@@ -178,14 +184,17 @@ class Jobs:
             job = session.scalar(begun.returning(JobRow.job))
             return None if job is None else _job(session.get_one(JobRow, job))
 
-    def queue_again(self, job: str, why: str, *, at_fault: bool = True) -> JobState:
+    def queue_again(self, job: Job, why: str, *, at_fault: bool = True) -> JobState:
         """A job under way goes back to the queue, to be resumed; one that was cancelled meanwhile ends, as does one that was begun too often.
 
+        ``job`` is what :meth:`begin` or :meth:`left_behind` gave: where another process has begun it since, or it has ended, nothing is changed.
         ``at_fault``: whether its end may have been its own doing, so that this start counts.
         """
         with errors_as_ours(self._engine), Session(self._engine) as session, session.begin():
-            session.execute(update(JobRow).where(JobRow.job == job).values(starts=JobRow.starts - (not at_fault)))  # takes the lock
-            row = session.get_one(JobRow, job)
+            mine = update(JobRow).where(*_this_start(job)).values(starts=JobRow.starts - (not at_fault))  # takes the write lock
+            if session.scalar(mine.returning(JobRow.job)) is None:
+                return JobState(session.get_one(JobRow, job.id).state)
+            row = session.get_one(JobRow, job.id)
             if row.cancelled_by is not None:
                 row.state, row.message = JobState.CANCELLED.value, f"cancelled by {row.cancelled_by}"
             elif row.starts >= MOST_STARTS:
@@ -194,7 +203,7 @@ class Jobs:
                 row.state, row.message = JobState.QUEUED.value, why
             if row.state != JobState.QUEUED.value:
                 row.finished = self._clock().timestamp()
-            session.add(JobLineRow(job=job, at=self._clock().timestamp(), level="warning", text=row.message))
+            session.add(JobLineRow(job=job.id, at=self._clock().timestamp(), level="warning", text=row.message))
             return JobState(row.state)
 
     def left_behind(self) -> tuple[Job, ...]:
@@ -218,10 +227,10 @@ class Jobs:
         with errors_as_ours(self._engine), Session(self._engine) as session:
             return tuple(JobLine(id=row.id, at=moment(row.at), level=row.level, text=row.text) for row in session.scalars(query))
 
-    def end(self, job: str, state: JobState, message: str = "", runs: Sequence[str] = ()) -> None:
-        """A job is over; one that has ended already stays as it is."""
+    def end(self, job: Job, state: JobState, message: str = "", runs: Sequence[str] = ()) -> None:
+        """A job is over; one that has ended already, or that another process has begun since, stays as it is."""
         values = {"state": state.value, "message": message, "runs": json.dumps(list(runs)), "finished": self._clock().timestamp()}
-        ended = update(JobRow).where(JobRow.job == job, JobRow.finished.is_(None)).values(values)
+        ended = update(JobRow).where(*_this_start(job)).values(values)
         with errors_as_ours(self._engine), Session(self._engine) as session, session.begin():
             session.execute(ended)
 
@@ -243,6 +252,11 @@ class Jobs:
                 )
             row = session.get(JobRow, job)
             return None if row is None else _job(row)
+
+
+def _this_start(job: Job) -> tuple[ColumnElement[bool], ...]:
+    """The job as long as it is under way by the start that ``job`` is of."""
+    return JobRow.job == job.id, JobRow.state == JobState.RUNNING.value, JobRow.starts == job.starts
 
 
 def _job(row: JobRow) -> Job:

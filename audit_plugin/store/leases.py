@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -18,7 +19,7 @@ from audit_plugin.store.tables import LeaseRow
 LEASE_SECONDS = 30.0
 """How long a holder that was killed keeps others away."""
 
-_PARTS = 3
+_PARTS = 4
 
 
 def audit_lease(audit: str) -> str:
@@ -28,16 +29,24 @@ def audit_lease(audit: str) -> str:
 
 def this_process() -> str:
     """A holder's name: host, process, and a word of its own, so that nobody takes it for one that had its number before."""
-    return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+    return f"{socket.gethostname()}/{_numbering()}/{os.getpid()}/{secrets.token_hex(4)}"
+
+
+def _numbering() -> str:
+    """Whose process numbers these are: containers of one host name may each count for themselves."""
+    try:
+        return str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        return "host"
 
 
 def gone(holder: str) -> bool:
     """Whether a holder was a process of this host that is no more; False where that cannot be known."""
     host, *rest = holder.rsplit("/", _PARTS - 1)
-    if len(rest) != _PARTS - 1 or host != socket.gethostname() or not rest[0].isdigit():
+    if [host, *rest[:1]] != [socket.gethostname(), _numbering()] or len(rest) != _PARTS - 1 or not rest[1].isdigit():
         return False
     try:
-        os.kill(int(rest[0]), 0)
+        os.kill(int(rest[1]), 0)
     except ProcessLookupError:
         return True
     except OSError:

@@ -21,14 +21,14 @@ from audit_plugin.core.results import AuditResult, Gate, GateStatus, RunState, f
 from audit_plugin.findings.history import LifeCycle, life_cycle
 from audit_plugin.store.database import errors_as_ours
 from audit_plugin.store.records import Event, FindingRecord, moment, seconds
-from audit_plugin.store.tables import EventRow, FindingRow, RunRow, SummaryRow
+from audit_plugin.store.tables import EventRow, FindingRow, RevisionRow, RunRow, SummaryRow
 
 MOST_POINTS = 60
 """Concepts, and nodes of the tree, of which a summary tells the effect; those that matter most."""
 MOST_GATES = 40
 """Gates that did not pass that a summary tells."""
 _CACHED = 2_000
-"""Summaries kept in memory; they never change."""
+"""Summaries kept in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ class Pages:
 
     def __init__(self, engine: Engine, clock: Callable[[], dt.datetime]) -> None:
         self._engine, self._clock = engine, clock
-        self._kept: dict[str, Summary] = {}
+        self._kept: dict[str, tuple[int, Summary]] = {}
         self._lock = threading.Lock()
 
     def last(self) -> tuple[Summary, ...]:
@@ -165,13 +165,15 @@ class Pages:
 
     def summaries(self, runs: Sequence[str]) -> tuple[Summary, ...]:
         """Of these runs, in order; those that are not there (any more) are left out."""
-        known = {run: kept for run in runs if (kept := self._kept.get(run)) is not None}
+        numbers = self._revisions(runs)  # before what they count the changes of
+        kept = {run: self._kept.get(run) for run in runs}
+        known = {run: one[1] for run, one in kept.items() if one is not None and one[0] == numbers.get(run, 0)}
         if wanted := [run for run in runs if run not in known]:
             with errors_as_ours(self._engine), Session(self._engine) as session:
                 found = session.execute(select(SummaryRow.run, SummaryRow.summary).where(SummaryRow.run.in_(wanted)))
                 read = {run: _adapter().validate_json(text) for run, text in found}
             read |= {run: made for run in wanted if run not in read and (made := self._made(run)) is not None}
-            self._keep(read)
+            self._keep({run: (numbers.get(run, 0), summary) for run, summary in read.items()})
             known |= read
         return tuple(known[run] for run in runs if run in known)
 
@@ -219,7 +221,13 @@ class Pages:
             ids = session.scalars(runs).all()
         return self.summaries(ids)
 
-    def _keep(self, read: Mapping[str, Summary]) -> None:
+    def _revisions(self, runs: Sequence[str]) -> Mapping[str, int]:
+        """Run -> how often its document was changed, of those where it was."""
+        query = select(RevisionRow.subject, RevisionRow.number).where(RevisionRow.subject.in_(runs))
+        with errors_as_ours(self._engine), Session(self._engine) as session:
+            return {row.subject: row.number for row in session.execute(query)}
+
+    def _keep(self, read: Mapping[str, tuple[int, Summary]]) -> None:
         with self._lock:
             self._kept.update(read)
             while len(self._kept) > _CACHED:

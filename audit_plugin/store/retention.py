@@ -8,8 +8,7 @@ before and after.  So whoever holds the earlier document (an exported bundle) ca
 import datetime as dt
 import hashlib
 import re
-import threading
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,8 +19,9 @@ from sqlalchemy.orm import Session
 from audit_plugin.core.errors import ConfigError, StoreError
 from audit_plugin.core.results import AuditResult, from_json, to_json
 from audit_plugin.store.database import errors_as_ours
+from audit_plugin.store.pages import summary_json
 from audit_plugin.store.records import moment
-from audit_plugin.store.tables import EventRow, HoldRow, RunRow, ScoreRow, TombstoneRow
+from audit_plugin.store.tables import Base, EventRow, HoldRow, RevisionRow, RunRow, ScoreRow, SummaryRow, TombstoneRow
 
 _CHUNK = 500
 _SHA = re.compile(r"[0-9a-f]{64}")
@@ -98,14 +98,9 @@ def sha_of(text: str) -> str:
 class Retention:
     """Everything is one transaction a call, with its line in the log of events."""
 
-    def __init__(
-        self, engine: Engine, clock: Callable[[], dt.datetime], cache: MutableMapping[str, AuditResult], lock: threading.Lock
-    ) -> None:
-        """``cache`` holds results by run, which a changed document leaves."""
+    def __init__(self, engine: Engine, clock: Callable[[], dt.datetime]) -> None:
         self._engine = engine
         self._clock = clock
-        self._cache = cache
-        self._lock = lock
 
     def hold(self, subject: str, *, by: str, reason: str) -> None:
         """Keep everything of a run, or of all runs of a model, until it is released.  Raises StoreError for what is not there."""
@@ -139,10 +134,11 @@ class Retention:
             raise ConfigError(f"{sha256!r} is no SHA-256 of an image; it has 64 hex digits")
         if not reason.strip():
             raise ConfigError("deleting an image needs a reason")
-        insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
         row = {"sha256": sha256, "at": self._now, "by": by, "reason": reason}
         with errors_as_ours(self._engine), Session(self._engine) as session, session.begin():
-            added = session.scalars(insert(TombstoneRow).values(row).on_conflict_do_nothing().returning(TombstoneRow.sha256)).all()
+            added = session.scalars(
+                self._insert(TombstoneRow).values(row).on_conflict_do_nothing().returning(TombstoneRow.sha256)
+            ).all()
             if added:
                 self._log(session, by, FORGOTTEN, sha256, reason)
         return bool(added)
@@ -187,9 +183,10 @@ class Retention:
                 return 0
             after = to_json(bare)
             session.execute(update(RunRow).where(RunRow.run == run).values(document=after))
+            told = {"run": run, "summary": summary_json(bare)}
+            session.execute(self._insert(SummaryRow).values(told).on_conflict_do_update(index_elements=["run"], set_=told))
+            self._raise(session, run, "")
             self._log(session, by, REDUCED, run, f"{sha_of(before)} -> {sha_of(after)}: {why}")
-        with self._lock:
-            self._cache.pop(run, None)
         return len(before) - len(after)
 
     def link_before(self, result: AuditResult) -> Link | None:
@@ -233,9 +230,19 @@ class Retention:
                     self._log(session, by, PRUNED, f"scores of {target}", why)
 
     def note(self, actor: str, action: str, subject: str, detail: str) -> None:
-        """A line in the log of events."""
+        """A line in the log of events about what was deleted, also outside the store; whoever keeps something of it in memory notices."""
         with errors_as_ours(self._engine), Session(self._engine) as session, session.begin():
+            self._raise(session, "")
             self._log(session, actor, action, subject, detail)
+
+    def _insert(self, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
+        return postgresql.insert(table) if self._engine.dialect.name == "postgresql" else sqlite.insert(table)
+
+    def _raise(self, session: Session, *subjects: str) -> None:
+        """Count a change of each."""
+        for subject in subjects:
+            first = self._insert(RevisionRow).values(subject=subject, number=1)
+            session.execute(first.on_conflict_do_update(index_elements=["subject"], set_={"number": RevisionRow.number + 1}))
 
     @property
     def _now(self) -> float:

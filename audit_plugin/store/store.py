@@ -27,7 +27,7 @@ from audit_plugin.store.pages import Pages, finding_record, summary_json
 from audit_plugin.store.records import ConceptPoint, Event, FindingRecord, RunRecord, moment, seconds
 from audit_plugin.store.retention import Retention
 from audit_plugin.store.scores import SqlScoreTable
-from audit_plugin.store.tables import BreachRow, EventRow, FindingRow, RunRow, SummaryRow
+from audit_plugin.store.tables import BreachRow, EventRow, FindingRow, RevisionRow, RunRow, SummaryRow
 
 _ASSESSED = [state.value for state in RunState if assessed(state)]
 _CACHED_RESULTS = 256
@@ -47,7 +47,7 @@ class Store:
     def __init__(self, engine: Engine, clock: Callable[[], dt.datetime] = _utc_now) -> None:
         self._engine = engine
         self._clock = clock
-        self._results: dict[str, AuditResult] = {}
+        self._results: dict[str, tuple[int, AuditResult]] = {}
         self._sizes: dict[str, int] = {}
         self._told: tuple[object, dict[str, Mapping[tuple[str, str], Any]]] = (None, {})
         self._cache_lock = threading.Lock()
@@ -57,7 +57,7 @@ class Store:
         """Runs that were asked for."""
         self.leases = Leases(engine, clock)
         """What only one process may do at a time."""
-        self.retention = Retention(engine, clock, self._results, self._cache_lock)
+        self.retention = Retention(engine, clock)
         """What is deleted, and what may not be."""
         self.pages = Pages(engine, clock)
         """Summaries and lists, as pages show them."""
@@ -101,12 +101,14 @@ class Store:
         return result
 
     def lookup(self, run: str) -> AuditResult | None:
-        """The whole result of one run, if there is one."""
-        if cached := self._results.get(run):
-            return cached
+        """The whole result of one run, if there is one; the same object until somebody changes what is stored."""
+        number = self._revision(run)
+        if (cached := self._results.get(run)) and cached[0] == number:
+            return cached[1]
         with self._cache_lock:  # a document may be large: nobody reads it while another does
-            if cached := self._results.get(run):
-                return cached
+            number = self._revision(run)  # before the document: one that changes meanwhile is read once more
+            if (cached := self._results.get(run)) and cached[0] == number:
+                return cached[1]
             with errors_as_ours(self._engine), Session(self._engine) as session:
                 document = session.scalar(select(RunRow.document).where(RunRow.run == run))
             if document is None:
@@ -114,13 +116,21 @@ class Store:
             result = from_json(document)
             if len(document) > _LARGE:
                 gc.freeze()  # it has no cycles, and every full collection would walk through it for a second
-            self._results[run], self._sizes[run] = result, len(document)
+            self._results[run], self._sizes[run] = (number, result), len(document)
             while len(self._results) > _CACHED_RESULTS or (
                 len(self._results) > 1 and sum(self._sizes.values()) > _CACHED_CHARACTERS
             ):
                 oldest = next(iter(self._results))
                 del self._results[oldest], self._sizes[oldest]
         return result
+
+    def changes(self) -> int:
+        """How often stored documents were changed, or pictures deleted, since the store was made: what is kept in memory rests on it."""
+        return self._revision("")
+
+    def _revision(self, subject: str) -> int:
+        with errors_as_ours(self._engine), Session(self._engine) as session:
+            return session.scalar(select(RevisionRow.number).where(RevisionRow.subject == subject)) or 0
 
     def runs(
         self, *, model: str | None = None, label: str | None = None, limit: int = 50, before: str | None = None

@@ -23,7 +23,7 @@ class Base(DeclarativeBase):
 
 
 class RunRow(Base):
-    """One finished audit of one (model version, label); written once, never changed."""
+    """One finished audit of one (model version, label); written once, and only ever reduced (see ``revisions``)."""
 
     __tablename__ = "runs"
     __table_args__ = (Index(None, "model", "label", "run"),)
@@ -52,6 +52,15 @@ class SummaryRow(Base):
 
     run: Mapped[str] = mapped_column(ForeignKey("runs.run", ondelete="CASCADE"), primary_key=True)
     summary: Mapped[str] = mapped_column(Text)
+
+
+class RevisionRow(Base):
+    """How often a run's document was changed since it was written; of the empty subject, how often anything was deleted."""
+
+    __tablename__ = "revisions"
+
+    subject: Mapped[str] = mapped_column(String(64), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer)
 
 
 class FindingRow(Base):

@@ -41,6 +41,7 @@ class Served:
     detail: str
     version: str = ""
     config_hash: str = ""
+    labels: tuple[str, ...] = ()
 
 
 def served(options: TargetOptions) -> Served:
@@ -50,7 +51,8 @@ def served(options: TargetOptions) -> Served:
             info = read_contract(wire).info
     except AuditError as error:
         return Served(up=False, detail=str(error))
-    return Served(up=True, detail=f"{info.server}, version {info.version}", version=info.version, config_hash=info.config_hash)
+    detail = f"{info.server}, version {info.version}"
+    return Served(up=True, detail=detail, version=info.version, config_hash=info.config_hash, labels=info.labels)
 
 
 def _answer(name: str, question: Callable[[Wire], tuple[bool, str]], wire: Wire) -> Check:

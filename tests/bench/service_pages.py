@@ -35,9 +35,11 @@ def page_times(path: Path, *, jobs: int = 1_000) -> Mapping[str, Sequence[float]
     try:
         last = store.pages.last()
         for at in range(jobs):
-            job, _ = store.jobs.ask(model=last[at % len(last)].model, cause="api", by="bench")
+            store.jobs.ask(model=last[at % len(last)].model, cause="api", by="bench")
+            job = store.jobs.begin()
+            assert job is not None
             store.jobs.line(job.id, "info", "score")
-            store.jobs.end(job.id, JobState.SUCCEEDED, "", [last[at % len(last)].run])
+            store.jobs.end(job, JobState.SUCCEEDED, "", [last[at % len(last)].run])
         told = Backend(store=store, audit="bench", audited=tuple(Audited(model=one.model, label=one.label) for one in last))
         desk = _desk(told)
         for _ in range(3):  # the first scrape does not wait for large results to be read

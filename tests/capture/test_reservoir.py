@@ -275,6 +275,18 @@ def test_a_killed_writer_leaves_a_whole_sample(opened, tmp_path):
     assert len(list(reservoir.directory.glob("pictures/*/*"))) == len({row.file for row in rows})
 
 
+@pytest.mark.parametrize(("kept", "named"), [(("0", "1"), ["ill", "healthy"]), (("ill", "1"), ["ill", "1"])])
+def test_a_snapshot_names_classes_that_were_kept_by_number(opened, tmp_path, kept, named):
+    """As the server does; where one is a name already all are."""
+    reservoir = opened(tmp_path / "captured", size=3)
+    for number, predicted in enumerate(kept):
+        offer(reservoir, number, version="7")
+        reservoir.answer(f"id{number:05}", predicted)
+    reservoir.commit()
+    snapshot(tmp_path / "captured", "leaves", tmp_path / "copy", names=("ill", "healthy"))
+    assert sorted(row.predicted for row in read_rows(tmp_path / "copy")) == sorted(named)
+
+
 def test_an_audit_reads_a_snapshot_as_its_source(opened, tmp_path):
     """``source`` takes pictures and table as they are; rows without an answer are not in it; later changes do not touch it."""
     reservoir = opened(tmp_path / "captured", size=3)

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 import yaml
 
-from audit_plugin.core.results import GateStatus, RunState
+from audit_plugin.core.results import GateStatus, RunState, Verdict
 from audit_plugin.core.values import Role
 from audit_plugin.findings.findings import conclude
 from audit_plugin.findings.policy import default_policy
@@ -120,6 +120,39 @@ def test_exit_codes_of_the_gate(run, site):
         (("--paired-only",), 2),
     ]:
         assert run("gate", site, *options).exit_code == code, options
+
+
+def test_what_is_not_assessable_could_not_be_judged(run, site):
+    """By gate, compare and JUnit alike; unless that is said to be a failure."""
+    silent = (concept("site", Role.NUISANCE, low=0.05, verdict=Verdict.NOT_ASSESSABLE),)
+    save(site, audited(1, concepts=silent), audited(2, version="2", concepts=silent))
+    answer = run("gate", site, "-o", "junit")
+    assert answer.exit_code == 3
+    assert "leaves:2: could not be decided" in answer.stderr
+    (suite,) = ET.fromstring(answer.stdout)
+    cases = {case.get("name"): case for case in suite.iter("testcase")}
+    assert cases["baseline"].find("error") is not None
+    assert cases["importance/site/nuisance"].find("skipped") is not None
+    assert run("gate", site, "--fail-on", "findings").exit_code == 3
+    assert run("gate", site, "--fail-on", "regression", "--fail-on", "undecided").exit_code == 1
+    assert run("gate", site, "--fail-on", "gates").exit_code == 0
+    compared = run("compare", "leaves:1", "leaves:2", "--config", site)
+    assert (compared.exit_code, "could not be decided" in compared.stderr) == (3, True)
+
+
+def test_a_baseline_of_another_model_is_said_or_refused(run, site):
+    """It has to answer the same question, and whoever reads the output knows."""
+    save(site, audited(1, model="trees", concepts=FREE), audited(2, version="2", concepts=FREE))
+    answer = run("gate", site, "--baseline", "trees:1")
+    assert answer.exit_code == 0
+    assert "leaves:2 against another model, trees:1, run 20261121" in " ".join(answer.stdout.split())
+    (suite,) = ET.fromstring(run("gate", site, "--baseline", "trees:1", "-o", "junit").stdout)
+    assert [one.get("value") for one in suite.iter("property") if one.get("name") == "baseline_of"] == ["trees:1"]
+    told = json.loads(run("gate", site, "--baseline", "trees:1", "-o", "json").stdout)
+    assert any("another model, trees:1" in row["message"] for row in told)
+    save(site, audited(3, model="trees", version="9", concepts=FREE, classes=("x", "y")))
+    refused = run("gate", site, "--baseline", "trees:9")
+    assert (refused.exit_code, "trees:9 is another model than leaves" in refused.stderr) == (2, True)
 
 
 def test_a_first_version_has_nothing_to_be_compared_with(run, site):

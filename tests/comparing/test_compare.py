@@ -12,9 +12,10 @@ from audit_plugin.comparing.pairing import NotPairedError, PairedStudies, pair
 from audit_plugin.core.comparison_results import Change, comparison_from_json, comparison_to_json
 from audit_plugin.core.errors import ConfigError, StoreError
 from audit_plugin.core.estimate import Estimate
-from audit_plugin.core.results import RunState
+from audit_plugin.core.results import RunState, Verdict
 from audit_plugin.findings.findings import conclude
 from audit_plugin.findings.policy import default_policy
+from audit_plugin.findings.release import FailOn, judge
 from audit_plugin.statistics.bootstrap import unit_weights
 from audit_plugin.statistics.change import outside_p, unpaired_difference
 from audit_plugin.statistics.intervals import Interval
@@ -173,13 +174,16 @@ def test_performance_and_fairness_are_paired_too():
 
 def test_findings_and_gates_are_told_by_what_they_are_about():
     """Also of two different models: the ids of their findings differ."""
-    old = conclude(result(concepts=(concept("a"), concept("b"))), default_policy())
-    new = conclude(
-        result(run="20261123T080000.000000Z-00000002", model="spam", concepts=(concept("b"), concept("c")), gates=(gate("G4"),)),
-        default_policy(),
+    old = conclude(result(concepts=(concept("a"), concept("b"), concept("d")), diffex=tree(node())), default_policy())
+    harmless = replace(concept("d"), verdict=Verdict.NEGLIGIBLE)
+    told = result(
+        run="20261123T080000.000000Z-00000002", model="spam", concepts=(concept("b"), concept("c"), harmless), gates=(gate("G4"),)
     )
-    comparison = compare(old, new, None, FakeScores(), FEW)
-    assert {(one.status, one.concept) for one in comparison.findings} == {("new", "c"), ("persisting", "b"), ("resolved", "a")}
+    comparison = compare(old, conclude(told, default_policy()), None, FakeScores(), FEW)
+    said = {(one.status, one.concept) for one in comparison.findings}
+    assert said >= {("new", "c"), ("persisting", "b"), ("resolved", "d"), ("unseen", "a"), ("unseen", node().node)}
+    judged = judge(conclude(told, default_policy()), comparison, {FailOn.REGRESSION})
+    assert "not looked for in this audit" in judged.of("error")[0].message
     assert {(one.name, one.old, one.new) for one in comparison.gates} == {("G1", "pass", "absent"), ("G4", "absent", "pass")}
     assert "Only the first audit asked about a." in comparison.notes
 

@@ -30,11 +30,17 @@ def read(url):
 
 
 @pytest.fixture
-def serve(audited, tmp_path):
-    """Starts the service on an audited installation with an empty store; configured by the environment."""
-    site, (port, web) = Site(shutil.copytree(audited[0].folder, tmp_path / "served")), free_ports(2)
+def site_of(audited, tmp_path):
+    """A copy of an audited installation with an empty store."""
+    site = Site(shutil.copytree(audited[0].folder, tmp_path / "served"))
     (site.folder / "audit.sqlite").unlink()
-    started = []
+    return lambda: site
+
+
+@pytest.fixture
+def serve(site_of):
+    """Starts the service there; configured by the environment."""
+    site, (port, web), started = site_of(), free_ports(2), []
 
     def start(**environment):
         ports = {"SERVE__PORT": str(port), "SERVE__WEB_PORT": str(web)}
@@ -67,6 +73,22 @@ def test_an_audit_and_a_clean_end(serve):
     assert process.returncode == 0, said
     assert out == ""
     assert "run_finished" in said
+
+
+def test_sighup_reads_the_configuration_again(serve, site_of):
+    """What cannot be used changes nothing and is told; what can is served within seconds, by the same process."""
+    process, url, web = serve(SERVER__URL=NOWHERE, SERVE__INTERVAL_SECONDS="1000000")
+    wait_until(lambda: "audit_plugin_config_last_reload_successful 1.0" in read(f"{url}/metrics"), process, **PATIENT)
+    good = site_of().config.read_text()
+    site_of().config.write_text(good.replace("version: 1", "version: 2"))
+    process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "audit_plugin_config_last_reload_successful 0.0" in read(f"{url}/metrics"), process, **PATIENT)
+    site_of().config.write_text(good.replace("model: shape_clean", "model: shape_new"))
+    process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "shape_new" in read(f"{web}/v1/models"), process, **PATIENT)
+    assert "audit_plugin_config_last_reload_successful 1.0" in read(f"{url}/metrics")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
 
 
 def test_a_server_that_is_away(serve):

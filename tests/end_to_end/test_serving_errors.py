@@ -19,7 +19,7 @@ def test_pages_on_other_addresses_need_tokens(site):
     site.change(serve={"web_host": "0.0.0.0"})
     answer = site.run("serve")
     assert answer.code == 2
-    assert "serve.tokens" in answer.err
+    assert "serve: pages and API on 0.0.0.0 need a file of `tokens`" in answer.err
 
 
 def test_an_audit_by_hand_says_that_one_is_under_way(site):

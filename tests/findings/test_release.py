@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from audit_plugin.comparing import compare
-from audit_plugin.core.results import GateStatus, RunState
+from audit_plugin.core.comparison_results import UNDECIDED, Change
+from audit_plugin.core.results import GateStatus, RunState, Verdict
 from audit_plugin.core.values import Role
 from audit_plugin.findings.findings import conclude
 from audit_plugin.findings.policy import default_policy
@@ -79,4 +80,36 @@ def test_nothing_to_compare_with_is_an_error():
     alone = judge(audited(2, concepts=FREE), None, {FailOn.REGRESSION})
     assert [case.message for case in alone.of("error")] == ["there is no earlier run to compare with"]
     apart = judged((clean("other"),), FREE, "regression")
-    assert [case.message for case in apart.of("error")] == ["nothing that may regress could be compared"]
+    assert [case.message for case in apart.of("error")] == [f"could not be decided: {UNDECIDED}"]
+
+
+SILENT = (concept("site", Role.NUISANCE, low=0.05, verdict=Verdict.NOT_ASSESSABLE),)
+
+
+@pytest.mark.parametrize(("fail_on", "status"), [((), "error"), (("undecided",), "failed")])
+@pytest.mark.parametrize("asked", ["regression", "findings", "confirmed", "new-findings"])
+def test_what_is_not_assessable_decides_nothing(asked, fail_on, status):
+    """Neither that nothing regressed nor that nothing was found; --fail-on undecided makes it a failure."""
+    told = judged(SILENT, SILENT, asked, *fail_on)
+    assert any(case.message.startswith("could not be decided") for case in told.of(status))
+    assert bool(told.of("error")) is (status == "error")
+    assert not judged(SILENT, SILENT, "gates").of("error")
+
+
+@pytest.mark.parametrize("asked", ["regression", "findings"])
+def test_one_concept_that_is_assessable_decides(asked):
+    both = (*SILENT, clean("skin"))
+    assert not judged(both, both, asked).of("error")
+
+
+def test_performance_alone_does_not_decide_about_bias():
+    """An audit whose concepts say nothing is not released because it is as good on real images."""
+    before, after = audited(1, concepts=SILENT), audited(2, concepts=SILENT)
+    comparison = compare(before, after, None, FakeScores())
+    same = tuple(
+        replace(one, verdict=Change.UNCHANGED) if one.quantity == "performance" and one.matters else one
+        for one in comparison.differences
+    )
+    assert same != comparison.differences
+    assert not replace(comparison, differences=same).decided
+    assert replace(comparison, differences=tuple(one for one in same if one.quantity == "performance")).decided

@@ -104,6 +104,9 @@ def test_a_vanished_model_leaves_no_series(path):
 
 
 class _Unreadable:
+    def changes(self):
+        raise StoreError("gone")
+
     def newest(self, *, only_assessed=False):
         raise StoreError("gone")
 

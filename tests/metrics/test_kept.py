@@ -29,6 +29,9 @@ class Counting:
     def newest(self, *, only_assessed=False):
         return self.store.newest(only_assessed=only_assessed)
 
+    def changes(self):
+        return self.store.changes()
+
     def queries(self):
         return self.store.queries()
 

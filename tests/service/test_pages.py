@@ -122,8 +122,9 @@ def site(tmp_path_factory):
     store.save(done)
     store.save(whole(run="20261123T080000.000000Z-00000002", finished="2026-11-23T08:05:00Z", model=NASTY, version=NASTY))
     desk = desk_of(store)
-    job, _ = store.jobs.ask(model=NASTY, cause="page", by="tests")
-    store.jobs.end(job.id, JobState.SUCCEEDED_WITH_FINDINGS, "", [done.run])
+    store.jobs.ask(model=NASTY, cause="page", by="tests")
+    job = store.jobs.begin()
+    store.jobs.end(job, JobState.SUCCEEDED_WITH_FINDINGS, "", [done.run])
     store.jobs.line(job.id, "info", f"scored {NASTY}")
     with client(desk) as browser:
         yield browser, store, done, job
@@ -376,6 +377,20 @@ def test_samples_are_sorted_by_change_when_asked(site):
     assert shown == sorted(shown, reverse=True)
 
 
+def test_samples_and_api_follow_what_another_process_deletes(tmp_path):
+    """Without a restart."""
+    store, other = (Store.open(tmp_path / "audit.db", migrate=True) for _ in range(2))
+    done = whole()
+    store.save(done)
+    with client(desk_of(store)) as browser:
+        assert "60 of 60 samples" in " ".join(browser.get(f"/results/{done.run}/pictures").text.split())
+        other.retention.replace_document(
+            done.run, lambda one: replace(one, pairs=one.pairs[1:]), by="ana", why="an image was deleted"
+        )
+        assert "59 of 59 samples" in " ".join(browser.get(f"/results/{done.run}/pictures").text.split())
+    other.close()
+
+
 def test_one_sample_leads_to_its_neighbours_in_the_same_choice(site):
     browser, _, done, _ = site
     there = f"/results/{done.run}/pictures"
@@ -398,10 +413,11 @@ def said(text):
 
 def test_the_stream_of_a_run_ends_with_it_and_resumes_after_the_last_line_seen(site):
     browser, store, *_ = site
-    job, _ = store.jobs.ask(cause="page", by="tests")
+    store.jobs.ask(cause="page", by="tests")
+    job = store.jobs.begin()
     for text in ("one", "two\nevent: end", "three"):
         store.jobs.line(job.id, "info", text)
-    store.jobs.end(job.id, JobState.FAILED, "no luck")
+    store.jobs.end(job, JobState.FAILED, "no luck")
     there = f"/runs/{job.id}/stream"
     told = said(browser.get(there).text)
     lines = [(number, data["text"]) for name, number, data in told if name == "line"]
@@ -416,8 +432,8 @@ def test_the_stream_of_a_run_ends_with_it_and_resumes_after_the_last_line_seen(s
 
 def test_the_stream_tells_progress_as_it_comes_and_shows_that_it_lives(tmp_path):
     jobs = Store.open(tmp_path / "audit.db", migrate=True).jobs
-    job, _ = jobs.ask(cause="page", by="tests")
-    jobs.begin()
+    jobs.ask(cause="page", by="tests")
+    job = jobs.begin()
 
     async def listen():
         heard = []
@@ -426,7 +442,7 @@ def test_the_stream_tells_progress_as_it_comes_and_shows_that_it_lives(tmp_path)
             if len(heard) == 2:
                 jobs.report(job.id, done=1, total=4, doing="score")
             if event.startswith(": still there"):
-                jobs.end(job.id, JobState.SUCCEEDED)
+                jobs.end(job, JobState.SUCCEEDED)
         return heard
 
     heard = asyncio.run(asyncio.wait_for(listen(), 10))

@@ -84,18 +84,18 @@ def test_the_file_holds_hashes_and_only_its_owner_reads_it(file):
 
 
 def test_a_line_that_goes_takes_the_token_back(file):
-    """Without a restart; a file that cannot be read for a moment takes nothing back."""
+    """Without a restart, whatever else stands in the file; a file that is gone lets nobody in."""
     token = make_token(file, name="ann", role=Role.RUN)
     tokens = Tokens(file)
     text = file.read_text()
     file.unlink()
-    assert tokens.who(token) is not None
+    assert (tokens.who(token), "No such file" in tokens.trouble) == (None, True)
     file.write_text("nonsense\n")
-    assert tokens.who(token) is not None
-    file.write_text("# nobody\n")
-    assert tokens.who(token) is None
-    file.write_text("# somebody\n" + text)
+    assert (tokens.who(token), "line 1" in tokens.trouble) == (None, True)
+    file.write_text("nonsense\n" + text)
     assert tokens.who(token).name == "ann"
+    file.write_text("# nobody\n")
+    assert (tokens.who(token), tokens.trouble) == (None, "")
 
 
 def test_a_token_ends(file):
@@ -115,6 +115,15 @@ def test_a_bad_file_is_a_config_error(file, line):
         Tokens(file)
 
 
+def test_a_token_that_is_void_from_the_start_is_not_made(file):
+    """Nor a second one of a name without a word."""
+    with pytest.raises(ConfigError, match="is over"):
+        make_token(file, name="ann", role=Role.READ, until=dt.date(2020, 1, 1))
+    make_token(file, name="ann", role=Role.READ)
+    with pytest.raises(ConfigError, match="knows ann already"):
+        make_token(file, name="ann", role=Role.READ)
+
+
 def test_a_name_is_one_word(file):
     """It stands in a line."""
     with pytest.raises(ConfigError, match="without spaces"):
@@ -125,9 +134,9 @@ def test_a_name_is_one_word(file):
     ("host", "asked"), [("127.0.0.1", False), ("localhost", False), ("::1", False), ("0.0.0.0", True), ("10.1.2.3", True)]
 )
 def test_tokens_are_asked_for_anywhere_but_on_loopback(host, asked):
-    """The service does not even start without a file of them."""
+    """Such a configuration is refused."""
     if asked:
-        with pytest.raises(ConfigError, match=r"serve\.tokens: .*`audit-plugin token FILE"):
-            tokens_of(ServeOptions(web_host=host))
+        with pytest.raises(ValueError, match=r"need a file of `tokens`; `audit-plugin token FILE"):
+            ServeOptions(web_host=host)
     else:
         assert tokens_of(ServeOptions(web_host=host)) is None

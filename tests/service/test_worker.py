@@ -167,7 +167,7 @@ def test_times_of_a_clock_that_passed_while_nobody_was_there(store, start):
     """Counted as missed, and made up for by one run."""
     store.jobs._clock = lambda: dt.datetime.now(dt.UTC) - dt.timedelta(days=3)
     store.jobs.ask(cause="schedule 0 3 * * *", by="audit_plugin")
-    store.jobs.end(store.jobs.begin().id, JobState.SUCCEEDED)
+    store.jobs.end(store.jobs.begin(), JobState.SUCCEEDED)
     store.jobs._clock = lambda: dt.datetime.now(dt.UTC)
     runs = Audits(store)
     worker = start(runs, ServeOptions(schedules=(Schedule(cron="0 3 * * *"),)))
@@ -196,6 +196,21 @@ def test_a_new_version_is_audited_once(store):
         assert causes.count("version ham:8") == 1
         assert "audit_plugin_target_up 1.0" in metrics.get("/metrics").text
     assert "version ham:8" not in before
+
+
+def test_a_version_that_comes_back_is_audited_again(store):
+    """Rolled back and deployed once more: each time it is another one than was audited last."""
+    shown = ["7"]
+
+    def look():
+        return [Seen(model="ham", label="lesion", up=True, detail="", version=shown[0], config_hash="")]
+
+    with serving(backend(store, Audits(store, version=lambda: shown[0]), look=look)):
+        ended(store, 1)
+        for version in ("8", "7", "8"):
+            shown[0] = version
+            until(lambda version=version: store.last_runs()[0].version == version)
+    assert [job.cause for job in store.jobs.jobs()][:3] == ["version ham:8", "version ham:7", "version ham:8"]
 
 
 def test_a_store_that_comes_back_is_used_again(store, start, monkeypatch):

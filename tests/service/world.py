@@ -32,7 +32,8 @@ def until(true, seconds=10.0):
 class Audits:
     """Stands for auditing: what a run does and how often it was begun."""
 
-    def __init__(self, store, *, steps=1, pause=0.0, errors=(), raises=()):
+    def __init__(self, store, *, steps=1, pause=0.0, errors=(), raises=(), version=lambda: "1"):
+        self.version = version
         self.store, self.steps, self.pause, self.errors, self.raises = store, steps, pause, errors, list(raises)
         self.begun, self.going, self.most, self.stopped = [], 0, 0, 0
 
@@ -46,7 +47,7 @@ class Audits:
             for step in range(self.steps):
                 progress(step, self.steps, "score")
                 time.sleep(self.pause)
-            made = conclude(result(run=new_run_id()), default_policy())
+            made = conclude(result(run=new_run_id(), version=self.version()), default_policy())
             self.store.save(made)
             return [made], list(self.errors)
         except StoppedError:

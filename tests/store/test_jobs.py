@@ -1,6 +1,8 @@
 """Jobs and leases: written down first, begun once, never forgotten."""
 
 import datetime as dt
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from audit_plugin.core.errors import StoreError
 from audit_plugin.core.results import RunState
 from audit_plugin.store.jobs import MOST_STARTS, JobState, gravest
+from audit_plugin.store.leases import gone, this_process
 from audit_plugin.store.store import Store
 
 NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
@@ -81,11 +84,27 @@ def test_a_job_left_behind_is_queued_again_but_not_for_ever(store):
     job, _ = store.jobs.ask(cause="api", by="ann")
     for _ in range(MOST_STARTS):
         store.jobs.begin()
-        assert [left.id for left in store.jobs.left_behind()] == [job.id]
-        state = store.jobs.queue_again(job.id, "its process was killed")
+        (left,) = store.jobs.left_behind()
+        assert left.id == job.id
+        state = store.jobs.queue_again(left, "its process was killed")
     assert state is JobState.FAILED
     assert store.jobs.begin() is None
     assert "given up after 3 starts" in store.jobs.job(job.id).message
+
+
+def test_a_process_that_was_thought_gone_changes_nothing(store):
+    """It hung for longer than its lease: another one has begun the job since, or has ended it."""
+    store.jobs.ask(cause="api", by="ann")
+    stale = store.jobs.begin()
+    store.jobs.queue_again(stale, "its process was silent for too long")
+    fresh = store.jobs.begin()
+    assert store.jobs.queue_again(stale, "stopped", at_fault=False) is JobState.RUNNING
+    store.jobs.end(stale, JobState.SUCCEEDED)
+    assert store.jobs.job(fresh.id).state is JobState.RUNNING
+    store.jobs.end(fresh, JobState.SUCCEEDED)
+    assert store.jobs.queue_again(stale, "stopped") is JobState.SUCCEEDED
+    assert store.jobs.queue_again(fresh, "stopped") is JobState.SUCCEEDED
+    assert store.jobs.begin() is None
 
 
 def test_cancelling(store):
@@ -93,21 +112,21 @@ def test_cancelling(store):
     waits, _ = store.jobs.ask(cause="api", by="ann")
     assert store.jobs.cancel(waits.id, "bob").state is JobState.CANCELLED
     runs, _ = store.jobs.ask(cause="api", by="ann")
-    store.jobs.begin()
+    runs = store.jobs.begin()
     assert store.jobs.report(runs.id, done=1, total=9, doing="score") is None
     assert store.jobs.cancel(runs.id, "bob").state is JobState.RUNNING
     assert store.jobs.report(runs.id, done=2, total=9, doing="score") == "bob"
-    assert store.jobs.queue_again(runs.id, "stopped") is JobState.CANCELLED
+    assert store.jobs.queue_again(runs, "stopped") is JobState.CANCELLED
     assert store.jobs.cancel(runs.id, "eve").cancelled_by == "bob"
     assert store.jobs.cancel("nope", "bob") is None
 
 
 def test_an_end_is_final(store):
     """What came of it is on record, with the ids of its results."""
-    job, _ = store.jobs.ask(cause="api", by="ann")
-    store.jobs.begin()
-    store.jobs.end(job.id, gravest([RunState.SUCCEEDED, RunState.FAILED]), "one model broke", ["r1", "r2"])
-    store.jobs.end(job.id, JobState.SUCCEEDED)
+    store.jobs.ask(cause="api", by="ann")
+    job = store.jobs.begin()
+    store.jobs.end(job, gravest([RunState.SUCCEEDED, RunState.FAILED]), "one model broke", ["r1", "r2"])
+    store.jobs.end(job, JobState.SUCCEEDED)
     ended = store.jobs.job(job.id)
     assert (ended.state, ended.message, ended.runs, ended.finished) == (JobState.FAILED, "one model broke", ("r1", "r2"), NOW)
     assert ended.state.ended
@@ -122,6 +141,8 @@ def test_pages_of_jobs_and_lines_of_a_log(store, clock):
     assert [job.id for job in store.jobs.jobs(limit=2)] == ids[:2:-1]
     assert [job.id for job in store.jobs.jobs(limit=9, before=ids[2])] == ids[1::-1]
     assert [job.id for job in store.jobs.jobs(model="ham")] == [ids[3], ids[1]]
+    everything = store.jobs.ask(cause="api", by="ann")[0]
+    assert [job.id for job in store.jobs.jobs(model="ham")] == [everything.id, ids[3], ids[1]]
     for text in ("drawing", "scoring"):
         store.jobs.line(ids[0], "info", text)
     first, second = store.jobs.lines(ids[0])
@@ -159,3 +180,15 @@ def test_a_lease_is_kept_until_it_is_lost(store, clock):
         assert store.leases.take("audit", "b", seconds=60)
         assert lost.wait(5)
     assert store.leases.holder("audit") == "b"
+
+
+def test_a_holder_of_this_machine_that_is_no_more_is_known(store):
+    """And only such a one: process numbers of another container mean nothing here."""
+    host, space, _, word = this_process().rsplit("/", 3)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert gone(f"{host}/{space}/{ended.pid}/{word}")
+    for alive in (this_process(), f"{host}/another/{ended.pid}/{word}", f"other/{space}/{ended.pid}/{word}", "somebody"):
+        assert not gone(alive)
+    assert store.leases.take("audit", f"{host}/{space}/{ended.pid}/{word}", seconds=600)
+    assert store.leases.take("audit", this_process())

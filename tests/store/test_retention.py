@@ -13,14 +13,17 @@ import pytest
 
 from audit_plugin.bank.build import build
 from audit_plugin.bank.confirmations import keep_answers, known_answers
-from audit_plugin.bank.edit_store import EditStore, StoredEdit
+from audit_plugin.bank.edit_store import NO_ORIGINAL, EditStore, StoredEdit
+from audit_plugin.bank.join import load_table
 from audit_plugin.bank.pictures import PictureFolder
 from audit_plugin.bank.reference import draw_twins, forget_twins, twin_pictures
-from audit_plugin.bank.store import ProbeBank
+from audit_plugin.bank.store import FORGOTTEN, ProbeBank
+from audit_plugin.bank.verify import verify_files
 from audit_plugin.capture.files import read_tombstones
 from audit_plugin.core.errors import ConfigError, StoreError
 from audit_plugin.core.pictured import aggregates, cited, singles
 from audit_plugin.core.results import Pair, from_json, to_json
+from audit_plugin.metrics.collector import AuditCollector
 from audit_plugin.retention import Places, doomed, forget, prune
 from audit_plugin.sources.images import encode_png
 from audit_plugin.store.retention import RetentionOptions, sha_of
@@ -339,6 +342,72 @@ def test_a_hold_outranks_a_request(store, shown):
         erase(store, shown[0])
     assert store.retention.tombstones() == ()
     assert store.scores.known("target", [REAL])
+
+
+def test_a_picture_that_was_drawn_is_forgotten_for_good(store, bank, tmp_path):
+    """With its twin: no build draws them again, neither in this bank nor in a new one, and the audit goes on without them."""
+    drawn = draw_twins(bank, bank.plan(), FakeGenerator("reference", size=4), progress=silent)
+    recipe, twin = drawn[0].recipe, drawn[0].sha256
+    sha, places = bank.images()[recipe].sha256, Places(bank=bank.root, report=tmp_path)
+    store.scores.add("target", {sha: np.zeros(2), twin: np.zeros(2)})
+    bank.add_readings("d", {sha: np.zeros(5, np.float32)})
+    told = forget(twin, store, places, rows=frozenset(), by="ana", reason="request 12")
+    assert (told.first, told.drawn, told.answers) == (True, 2, 2)
+    assert {stone.sha256 for stone in store.retention.tombstones()} == {sha, twin}
+    assert build(bank, small_plan(3), FakeGenerator(), good, progress=silent).drawn == 0
+    assert verify_files(bank, progress=silent).missing == ()
+    assert sha not in bank.usable()
+    assert load_table(bank).rejected == {sha: FORGOTTEN}
+    assert bank.readings("d") == {}
+    assert recipe not in {one.recipe for one in draw_twins(bank, bank.plan(), FakeGenerator("reference", size=4), progress=silent)}
+    fresh = new_bank(tmp_path / "fresh")
+    report = build(fresh, small_plan(3), FakeGenerator(), good, progress=silent, buried={sha, twin})
+    assert (report.rejected, fresh.images()[recipe].rejected) == (1, FORGOTTEN)
+    for one in (bank, fresh):
+        assert not {sha, twin} & {name for name, _, _ in one.pictures.listed()}
+    again = forget(twin, store, places, rows=frozenset(), by="bob", reason="again")
+    assert (again.first, again.anything) == (False, False)
+    assert not forget(sha, store, places, rows=frozenset(), by="bob", reason="again").anything
+
+
+def test_an_edit_is_forgotten_with_its_original_only(store, shown):
+    """It would be made again; nothing is touched before."""
+    places, edits, shas = shown
+    EditStore(places.bank).add({"drawn": StoredEdit(sha256="c" * 64, origin=NO_ORIGINAL)})
+    for sha, said in ((shas["edit"], f"--image {REAL}"), ("c" * 64, "from words")):
+        with pytest.raises(ConfigError, match=said):
+            forget(sha, store, places, rows=frozenset(), by="ana", reason="r")
+    assert store.retention.tombstones() == ()
+    assert edits.pictures.damage(shas["edit"]) == ""
+
+
+def test_another_process_notices_what_was_deleted(store, tmp_path):
+    """A reduced document, its summary, and that pictures went; whatever did not change stays in memory."""
+    old, last = at(100), at(1)
+    for one in (old, last):
+        store.save(one)
+    service = Store.open(tmp_path / "audit.db")
+    kept = {run.run: service.run(run.run) for run in (old, last)}
+    assert service.pages.summaries([old.run])[0].pictures
+    changes = service.changes()
+    store.retention.replace_document(old.run, aggregates, by="ana", why="old")
+    assert service.run(old.run).pairs == ()
+    assert service.run(last.run) is kept[last.run]
+    assert not service.pages.summaries([old.run])[0].pictures
+    assert service.changes() == changes + 1
+    store.retention.note("ana", "image_forgotten", "x", "deleted 1 drawn")
+    assert service.changes() == changes + 2
+    service.close()
+
+
+def test_metrics_follow_a_changed_document(store):
+    """Without a new run."""
+    store.save(at(1))
+    collector = AuditCollector(store=store)
+    before = collector.samples()
+    assert any(sample.metric == "rows" for sample in before)
+    store.retention.replace_document(at(1).run, lambda one: replace(one, n_rows=7, pairs=()), by="ana", why="changed")
+    assert [sample.value for sample in collector.samples() if sample.metric == "rows"] == [7]
 
 
 @pytest.mark.parametrize(("sha", "reason"), [("x", "r"), (REAL, " ")])

@@ -158,7 +158,7 @@ class _Reader:
         missing = np.isnan(found).any(-1) & self.table.usable(shas)
         if missing.any():
             raise BankError(
-                f"{int(missing.sum())} {arm} pictures have no score of this model, e.g. {shas[missing][0]!r}; "
+                f"{int(missing.sum())} {arm} pictures have no score of this model, e.g. {shas[missing][0]}; "
                 "score the bank before the audit (scoring again sends only what is missing)"
             )
         return found

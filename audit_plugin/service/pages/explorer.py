@@ -160,15 +160,16 @@ class _Kept:
 
     def __init__(self, desk: Desk) -> None:
         self._desk, self._lock = desk, threading.Lock()
-        self._found: OrderedDict[str, Samples] = OrderedDict()
+        self._found: OrderedDict[str, tuple[int, Samples]] = OrderedDict()
 
     def samples(self, result: AuditResult) -> Samples:
+        changes = self._desk.backend.store.changes()
         with self._lock:
-            found = self._found.get(result.run)
-        if found is None:
+            before, found = self._found.get(result.run, (-1, None))
+        if found is None or before != changes:
             found = self._desk.backend.samples(result)
         with self._lock:
-            self._found[result.run] = found
+            self._found[result.run] = changes, found
             self._found.move_to_end(result.run)
             while len(self._found) > _KEPT:
                 self._found.popitem(last=False)

@@ -27,8 +27,9 @@ _HEARTBEAT: Final = 15.0
 
 
 def add(router: APIRouter, desk: Desk) -> None:
-    """Its route."""
+    """Its route, for pages and for programs."""
 
+    @router.get("/v1/runs/{run}/stream")
     @router.get("/runs/{run}/stream")
     def stream(
         run: Id,

@@ -75,7 +75,9 @@ class LoadGuard:
 
     def stop(self) -> None:
         """Let nobody through any more; whoever waits is told at once."""
-        self._stopped.set()
+        with self._lock:  # whoever is being let through is counted as under way by then
+            self._stopped.set()
+            self._why = ""
 
     def resume(self) -> None:
         """Let requests through again."""
@@ -105,14 +107,12 @@ class LoadGuard:
 
     def _wait(self, images: int, look: Callable[[], QueueCounts] | None) -> tuple[str, float] | None:
         """What to wait for and how long; None: the request is the caller's to send."""
-        if self._stopped.is_set():
-            raise StoppedError(
-                "the audit was stopped before this request was sent; what was answered is kept, and the next run goes on from it"
-            )
+        self._check_stopped()
         if (closed := opens_in(self.options.open, self._today())) > 0:
             return self._shut(closed)
         self._glance(look)
         with self._lock:
+            self._check_stopped()  # it may have been while the queues were looked at
             now, self._closed = self._clock(), False
             if self._why:
                 return "paused_seconds", self.options.look_seconds
@@ -126,6 +126,12 @@ class LoadGuard:
             self._under_way += 1
             self._counts = replace(self._counts, requests=self._counts.requests + 1, images=self._counts.images + images)
             return None
+
+    def _check_stopped(self) -> None:
+        if self._stopped.is_set():
+            raise StoppedError(
+                "the audit was stopped before this request was sent; what was answered is kept, and the next run goes on from it"
+            )
 
     def _no_turn(self, now: float) -> tuple[str, float] | None:
         """Too many are under way; or others ask, too, and the audit has had its share of the server's time."""

@@ -117,8 +117,9 @@ class Everything(nn.Module):
 class Denoiser(nn.Module):
     """Like a UNet2DConditionModel of one level: time embedding, group norms, self- and cross-attention, down, up, skip."""
 
-    def __init__(self, width=16):
+    def __init__(self, width=16, *, itself=True):
         super().__init__()
+        self.itself = itself
         self.enter, self.leave = nn.Conv2d(4, width, 3, padding=1), nn.Conv2d(2 * width, 4, 3, padding=1)
         self.time_embedding, self.norm = nn.Sequential(nn.Linear(8, width), nn.SiLU()), nn.GroupNorm(4, width)
         self.down, self.up = nn.Conv2d(width, width, 3, stride=2, padding=1), nn.Conv2d(width, width, 3, padding=1)
@@ -131,7 +132,7 @@ class Denoiser(nn.Module):
         entered = self.enter(x) + embedded[:, :, None, None]
         hidden = self.down(functional.silu(self.norm(entered)))
         tokens = hidden.flatten(2).transpose(1, 2)
-        for seen in (tokens, context):
+        for seen in (tokens, context) if self.itself else (context,):
             q, (k, v) = self.ask(tokens), self.know(seen).chunk(2, -1)
             q, k, v = (each.unflatten(-1, (2, -1)).transpose(1, 2) for each in (q, k, v))
             tokens = tokens + self.join(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))

@@ -232,3 +232,16 @@ def test_one_guard_serves_all_connections_to_a_server():
 def test_options_that_make_no_sense_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         LoadOptions(**given)
+
+
+def test_a_stop_while_the_queues_are_looked_at_counts():
+    """Whoever looks is not let through afterwards; and a guard that was stopped in a pause says nothing of it."""
+    guard = LoadGuard(LoadOptions(requests_per_second=0, images_per_second=0))
+
+    def look():
+        guard.stop()
+        return QueueCounts(answered=1)
+
+    with pytest.raises(StoppedError), guard.admitted(1, look):
+        pass
+    assert (guard.counts.requests, guard.paused) == (0, "")

@@ -1,4 +1,4 @@
-"""Jobs and their log, leases, tombstones, holds and summaries of runs; an index for what is asked at every scrape."""
+"""Jobs and their log, leases, tombstones, holds, summaries of runs and how often they were changed."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -66,9 +66,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run", name="pk_summaries"),
         sa.ForeignKeyConstraint(["run"], ["runs.run"], name="fk_summaries_run_runs", ondelete="CASCADE"),
     )
+    op.create_table(
+        "revisions",
+        sa.Column("subject", sa.String(64), nullable=False),
+        sa.Column("number", sa.Integer, nullable=False),
+        sa.PrimaryKeyConstraint("subject", name="pk_revisions"),
+    )
 
 
 def downgrade() -> None:
     """Drop them."""
-    for table in ("summaries", "holds", "tombstones", "leases", "job_lines", "jobs"):
+    for table in ("revisions", "summaries", "holds", "tombstones", "leases", "job_lines", "jobs"):
         op.drop_table(table)
