@@ -11,9 +11,9 @@ from tests.engines.graphs import networks
 from tests.engines.graphs.cases import DENOISER, GUIDED, SMOOTH, SMOOTH_VJP, VJP
 
 
-def guided(**options):
-    """Without self-attention, which other networks have: there are enough backward formulas to export."""
-    brief = partial(networks.Denoiser, itself=False)
+def guided(*, itself=True, **options):
+    """``itself``: with self-attention."""
+    brief = partial(networks.Denoiser, itself=itself)
     denoiser, judge, decoder = (networks.seeded(each) for each in (brief, networks.Judge, networks.Decoder))
     return Guided(denoiser, judge, decoder=decoder, **options)
 
@@ -21,7 +21,7 @@ def guided(**options):
 MODULES = {
     "denoiser": (lambda: networks.seeded(networks.Denoiser), DENOISER),
     "vjp": (lambda: Vjp(networks.seeded(networks.Everything)), VJP),
-    "guided": (guided, GUIDED),
+    "guided": (partial(guided, itself=False), GUIDED),  # the other graphs have it, and there are enough formulas to export
     "smooth": (lambda: networks.seeded(networks.Smooth), SMOOTH),
     "smooth_vjp": (lambda: Vjp(networks.seeded(networks.Smooth)), SMOOTH_VJP),
 }
