@@ -325,7 +325,7 @@ def _interference(f: Mapping[str, float]) -> tuple[str, str, str]:
         f"after an induced queue asking stops within {f['pause_after_seconds']:.1f} s",
         (
             f"the customer's p99 is {f['p99_ratio_default_budget']:.2f} of what it is without the audit under the default budget, "
-            f"{f['p99_ratio_no_guard']:.2f} without a guard (noise of the run, as |ln ratio|: {f['p99_noise']:.2f})"
+            f"{f['p99_ratio_no_guard']:.2f} without a guard (noise of the run: {f['p99_noise']:.0%})"
         ),
     )
 
