@@ -515,7 +515,10 @@ def parse(document: Mapping[str, Any], directory: Path) -> Loaded:
     _check_shortcut(config, described.concept_set)
     models = tuple(_model(config, at, directory) for at in range(len(config.models)))
     _check_gradients(config.explain, [model.target.model for model in models])
-    _check_schedules(config.serve, [model.target.model for model in models])
+    names = [model.target.model for model in models]
+    _check_schedules(config.serve, names)
+    if config.capture is not None:
+        _check_captured(config.capture, names)
     return Loaded(
         config=_rooted(config, directory),
         document=described,
