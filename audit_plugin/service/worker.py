@@ -77,10 +77,6 @@ class Worker:
         """Begin."""
         self._thread.start()
 
-    def wake(self) -> None:
-        """There may be something to do."""
-        self._wake.set()
-
     def stop(self, *, grace_seconds: float) -> bool:
         """End the job under way, which is queued again, and begin no other.  False when it did not end in time."""
         self._stop.set()
