@@ -117,7 +117,7 @@ def train(planted: Planted, path: Path, *, n: int = 12_000, epochs: int = 8) -> 
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=epochs * (n // batch))
     for _ in range(epochs):
         for rows in torch.split(torch.randperm(n)[: n // batch * batch], batch):
-            loss = nn.functional.cross_entropy(network(_worn(x[rows].float() / 255)), y[rows], label_smoothing=0.02)
+            loss = nn.functional.cross_entropy(network(worn(x[rows].float() / 255)), y[rows], label_smoothing=0.02)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -140,7 +140,7 @@ def _network() -> Any:
     )
 
 
-def _worn(x: Any) -> Any:
+def worn(x: Any) -> Any:
     """Blur, exposure and noise as cameras add them, each picture by its own draw."""
     import torch
     from torch.nn.functional import avg_pool2d

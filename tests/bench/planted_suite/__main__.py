@@ -1,0 +1,154 @@
+"""Who finds what classifiers rely on?  `python -m tests.bench.planted_suite [--quick] [--world NAME ...] [--json FILE] [--markdown FILE]`.
+
+Classifiers of known making in several worlds, each with a generator trained for it, are served by a real Triton and audited by every
+method of the project, by the parts that the commands run; other approaches see the same classifiers and pictures.  Truth is measured with
+the renderer.  Trained networks, pictures and scores are kept in .cache, so that a run that was killed goes on.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from audit_plugin.core.seeds import digest
+from tests.bench.planted_suite import others
+from tests.bench.planted_suite.generators import detector, generator
+from tests.bench.planted_suite.judge import Claim, Judged, by_edits, by_flips, by_permutation, by_words, judged, together
+from tests.bench.planted_suite.planted import Planted, Predict, network_of, predictor, shipped, suite
+from tests.bench.planted_suite.site import AUDIT, Audited, Site, Size, audited
+from tests.bench.planted_suite.tables import fill
+from tests.bench.planted_suite.truth import ConceptTruth, Rows, rows_of, truths
+from tests.bench.planted_suite.worlds import World, all_worlds
+from tests.bench.report import CACHE, Report, parser, publish
+from tests.bench.scenes_bank import Say
+
+NAME = "planted_suite"
+FULL, QUICK = Size(), Size(rows=160, images=12, flips=2, words=False)
+TRUTH_ROWS = 3_000
+COMPARED = 200
+"""Rows of which others are lent rendered changes."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    made = parser(__doc__)
+    made.add_argument("--world", action="append", help="only this world; may be given again")
+    options = made.parse_args(arguments)
+    report = Report(
+        name=NAME,
+        question="Who finds what classifiers of known making rely on, at what cost, with how many false findings?",
+        mode="quick" if options.quick else "full",
+        seeds={"rows, labels, noise": AUDIT},
+    )
+    size, found, started = QUICK if options.quick else FULL, list[Judged](), time.monotonic()
+    for world in all_worlds():
+        if options.world and world.name not in options.world:
+            continue
+        told = _world(world, size, report)
+        found += told
+        _say(f"{world.name}: {len(told)} claims judged")
+    if not found:
+        sys.exit(
+            f"no world of {', '.join(options.world or ())} can be made here; there are {', '.join(w.name for w in all_worlds())}"
+        )
+    report.figures["minutes"] = (time.monotonic() - started) / 60
+    fill(report, found)
+    publish(report, options)
+
+
+def _world(world: World, size: Size, report: Report) -> list[Judged]:
+    """Everything about one world."""
+    folder = CACHE / NAME / world.name
+    folder.mkdir(parents=True, exist_ok=True)
+    networks = {planted: network_of(world, planted, folder / "networks") for planted in (*shipped(world), *suite(world))}
+    models = {planted: predictor(path) for planted, path in networks.items()}
+    known = measured(world, models, folder)
+    rows = rows_of(world, size.rows, AUDIT)
+    site = Site(
+        world=world, networks=networks, rows=rows, size=size, folder=folder / f"site-{size.rows}",
+        generator=generator(world, folder, Say()), detector=detector(world, folder),
+    )  # fmt: skip
+    _say(f"{world.name}: {len(networks)} classifiers, audited by a real server")
+    told = audited(site, Say())
+    report.notes += [f"- {world.name}, refused: {problem}" for problem in told.problems]
+    report.tables.setdefault("costs", []).extend(_costs(world, told))
+    claims = of_the_product(world, told, known)
+    claims += of_others(world, rows, models, networks)
+    return judged(world, claims, known)
+
+
+def measured(world: World, models: Mapping[Planted, Predict], folder: Path) -> dict[tuple[str, str], dict[str, ConceptTruth]]:
+    """Truths, read back where the same networks were measured before."""
+    key = digest(world.fingerprint, str(TRUTH_ROWS), *sorted(planted.name for planted in models))[:12]
+    kept = folder / f"truth-{key}.json"
+    if not kept.is_file():
+        found = truths(world, models, TRUTH_ROWS)
+        document = [[*which, {name: asdict(one) for name, one in by.items()}] for which, by in found.items()]
+        kept.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    document = json.loads(kept.read_text(encoding="utf-8"))
+    return {(name, task): {concept: ConceptTruth(**one) for concept, one in by.items()} for name, task, by in document}
+
+
+def of_the_product(world: World, told: Audited, known: Mapping[tuple[str, str], Any]) -> list[Claim]:
+    """By each method, and by an audit in all."""
+    claims = [claim for result in told.results for by in (by_permutation, by_edits, by_flips) for claim in by(world, result)]
+    claims += [claim for one in told.discoveries for claim in by_words(world, one, known)]
+    return [*claims, *together(claims)]
+
+
+def of_others(
+    world: World,
+    rows: Rows,
+    models: Mapping[Planted, Predict],
+    networks: Mapping[Planted, Path],
+    *,
+    looked_at: int = others.LOOKED_AT,
+    compared: int = COMPARED,
+) -> list[Claim]:
+    """By everybody else."""
+    both = {planted: (predict, torch_of(networks[planted])) for planted, predict in models.items()}
+    renders = others.Renders(world, {planted.name: predict for planted, predict in models.items()})
+    few = Rows(values=rows.values[:looked_at], seeds=rows.seeds[:looked_at])
+    lent = Rows(values=rows.values[:compared], seeds=rows.seeds[:compared])
+    masks, claims = others.regions(world, few), list[Claim]()
+    for at, case in enumerate(others.cases(world, rows, both, AUDIT, edited=len(lent))):
+        Say()(at, len(both), f"{case.planted.name} by others")
+        for some in others.by_attribution(case, masks).values():
+            claims += some
+        claims += others.by_differences(case) + others.by_association(case) + others.by_margin(case)
+        claims += others.by_published_permutation(case, lent, renders) + others.by_published_search(case)
+    return claims
+
+
+def torch_of(path: Path) -> Any:
+    """The network in torch, to probabilities, from the file that the server runs."""
+    from engines.serving.onnx_module import OnnxModule
+
+    return OnnxModule(path, "probabilities").eval()
+
+
+def _costs(world: World, told: Audited) -> list[dict[str, str | int | float | bool | None]]:
+    """What each part of the audits took."""
+    return [
+        {
+            "world": world.name,
+            "classifier": result.model,
+            "task": result.label.partition(".")[2] or "label",
+            "state": result.state.value,
+            "queries": result.provenance.classifier_queries,
+            "network evaluations": result.provenance.unet_evaluations,
+            **{f"{name} s": round(value, 1) for name, value in result.provenance.seconds.items()},
+        }
+        for result in told.results
+    ]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
