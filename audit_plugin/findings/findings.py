@@ -5,7 +5,7 @@ and alerts, once two consecutive audits on different rows agree or one bound lie
 yields one finding of kind ``audit_broken`` and never a finding about bias.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from audit_plugin.core.results import (
@@ -25,6 +25,7 @@ from audit_plugin.findings.discovery import discovery_findings
 from audit_plugin.findings.history import History, assessed, breach_runs, evidence
 from audit_plugin.findings.policy import Policy, Quantity, Threshold
 from audit_plugin.findings.semantic import semantic_findings
+from audit_plugin.findings.spending import affordable, audit_number
 
 RUNBOOKS = {
     "reliance": "auditpluginreliesonspuriousconcept.md",
@@ -39,18 +40,31 @@ def find(result: AuditResult, policy: Policy, history: History = ()) -> tuple[Fi
 
     The result's own ``findings`` and ``SUCCEEDED``/``SUCCEEDED_WITH_FINDINGS`` are not read, so it may be called before they are set.
     """
+    found = breaches(result, policy)
+    return over_time(found, policy, history, version=result.version, rows=evidence(result)) if assessed(result.state) else found
+
+
+def breaches(result: AuditResult, policy: Policy) -> tuple[Finding, ...]:
+    """What one audit finds by itself, as if it were the first."""
     if result.state.broken:
         return (_broken(result),)
     if not assessed(result.state):
         return ()
-    found = [
+    return (
         *_reliance(result, policy),
         *_fairness(result, policy),
         *semantic_findings(result, policy),
         *counterfactual_findings(result, policy),
         *discovery_findings(result, policy),
-    ]
-    return tuple(replace(one, breach_runs=breach_runs(one.id, evidence(result), history)) for one in found)
+    )
+
+
+def over_time(found: Sequence[Finding], policy: Policy, history: History, *, version: str, rows: str) -> tuple[Finding, ...]:
+    """What is left of a working audit's own findings after the audits before it, and for how many audits in a row each has been there."""
+    if found and policy.over_time == "spending":
+        number = audit_number(version, rows, history)
+        found = [left for one in found if (left := affordable(one, number)) is not None]
+    return tuple(replace(one, breach_runs=breach_runs(one.id, rows, history)) for one in found)
 
 
 def conclude(result: AuditResult, policy: Policy, history: History = ()) -> AuditResult:

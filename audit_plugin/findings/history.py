@@ -18,8 +18,12 @@ class PastRun:
     """Which rows it rests on; runs of equal evidence never confirm one another."""
     breaches: frozenset[str]
     """Identities of its findings."""
+    version: str = ""
+    """Of the model."""
 
 
+RECENT, ALL = 50, 10_000
+"""Earlier runs that a policy is told of: those that a streak needs, or, where error is spent, those of a daily audit over decades."""
 History = Sequence[PastRun]
 """Earlier runs, newest first."""
 

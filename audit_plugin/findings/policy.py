@@ -119,6 +119,9 @@ class Policy:
 
     name: str
     thresholds: tuple[Threshold, ...] = field(default_factory=tuple)
+    over_time: Literal["each", "spending"] = "each"
+    """What an audit of many may err: ``each`` is judged by its own 95 % interval; with ``spending`` the k-th audit of a model version on rows
+    of its own by one of level 1 - 0.05·6/(π²k²), so that all of them together err hardly oftener than one (docs/calibration.md)."""
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     def __post_init__(self) -> None:
@@ -128,8 +131,9 @@ class Policy:
 
     @property
     def digest(self) -> str:
-        """Changes whenever a bound, its scope or its owner changes."""
-        return digest(_ADAPTER.dump_json(self).decode())
+        """Changes whenever a bound, its scope, its owner or what audits may err over time changes."""
+        usual = {"over_time"} if self.over_time == "each" else None  # as it was before there was a choice
+        return digest(_ADAPTER.dump_json(self, exclude=usual).decode())
 
 
 _ADAPTER = TypeAdapter(Policy)

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, aliased, defer
 
 from audit_plugin.core.errors import StoreError
 from audit_plugin.core.results import AuditResult, Finding, RunState, from_json, to_json
-from audit_plugin.findings.history import PastRun, assessed, evidence
+from audit_plugin.findings.history import RECENT, PastRun, assessed, evidence
 from audit_plugin.findings.semantic import KIND as SEMANTIC
 from audit_plugin.findings.semantic import untrustworthy
 from audit_plugin.store import database
@@ -184,22 +184,28 @@ class Store:
                 told[what] = {(first, second): value for first, second, value in session.execute(query)}
             return told[what]
 
-    def past(self, model: str, label: str, *, limit: int = 50) -> tuple[PastRun, ...]:
+    def past(self, model: str, label: str, *, limit: int = RECENT) -> tuple[PastRun, ...]:
         """Earlier runs of one model and label, newest first, as :func:`audit_plugin.findings.findings.find` takes them."""
-        query = select(RunRow.run, RunRow.state, RunRow.evidence).where(RunRow.model == model, RunRow.label == label)
+        query = select(RunRow.run, RunRow.state, RunRow.evidence, RunRow.version).where(
+            RunRow.model == model, RunRow.label == label
+        )
         with errors_as_ours(self._engine), Session(self._engine) as session:
             runs = session.execute(query.order_by(RunRow.run.desc()).limit(limit)).all()
             pairs = session.execute(
-                select(BreachRow.run, BreachRow.finding).where(BreachRow.run.in_([run for run, _, _ in runs]))
+                select(BreachRow.run, BreachRow.finding).where(BreachRow.run.in_([row.run for row in runs]))
             ).all()
+        breached: dict[str, list[str]] = {}
+        for run, finding in pairs:
+            breached.setdefault(run, []).append(finding)
         return tuple(
             PastRun(
                 run=run,
                 state=RunState(state),
                 evidence=rows,
-                breaches=frozenset(finding for breached, finding in pairs if breached == run),
+                breaches=frozenset(breached.get(run, ())),
+                version=version,
             )
-            for run, state, rows in runs
+            for run, state, rows, version in runs
         )
 
     def history(self, model: str, concept: str, *, label: str | None = None, limit: int = 50) -> tuple[ConceptPoint, ...]:
