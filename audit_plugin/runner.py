@@ -24,11 +24,14 @@ from audit_plugin.core.discovery_results import Discovery
 from audit_plugin.core.protocols import Classifier, Progress
 from audit_plugin.core.results import AuditResult, EngineCheck, EngineUse, Provenance, RunState
 from audit_plugin.core.seeds import digest
+from audit_plugin.core.selftest_results import SelfTest
 from audit_plugin.core.shortcut_results import ShortcutResult
 from audit_plugin.core.values import TargetInfo
 from audit_plugin.findings.findings import conclude
+from audit_plugin.findings.history import ALL, RECENT
 from audit_plugin.findings.policy import Policy
 from audit_plugin.methods.depict import DepictOptions, DepictReport, audit
+from audit_plugin.selftesting.kept import holds
 from audit_plugin.store.records import new_run_id
 from audit_plugin.store.store import Store
 
@@ -140,11 +143,12 @@ def audit_model(
     suspect: Suspect | None = None,
     flip: Flip | None = None,
     discovery: Discovery | None = None,
+    selftest: SelfTest | None = None,
 ) -> AuditResult:
     """Audit one model version and commit the result.
 
     With ``explain`` its concept tree belongs to it, with ``suspect`` its shortcuts, with ``flip`` its counterfactuals;
-    a ``discovery`` that was made before is told with it.
+    a ``discovery`` that was made before is told with it, and a ``selftest`` where it is of the same model version, bank and policy.
 
     Killed in between, it goes on from the scores it has: each picture is asked about once per model version.
     """
@@ -172,7 +176,7 @@ def audit_model(
     result = _with_controls(result, table, question, evidence.detector_auroc)
     result = _with_shortcuts(_with_tree(result, classifier, explain, question), classifier, suspect)
     result = replace(result, discovery=discovery)
-    return _committed(_with_counterfactuals(result, flip), question, store)
+    return _committed(_with_counterfactuals(result, flip), question, store, selftest)
 
 
 def audit_tree(
@@ -344,8 +348,10 @@ def _with_counterfactuals(result: AuditResult, flip: Flip | None) -> AuditResult
     return replace(result, counterfactuals=told.result, provenance=provenance)
 
 
-def _committed(result: AuditResult, question: Question, store: Store) -> AuditResult:
-    concluded = conclude(result, question.policy, store.past(result.model, question.label))
+def _committed(result: AuditResult, question: Question, store: Store, selftest: SelfTest | None = None) -> AuditResult:
+    limit = ALL if question.policy.over_time == "spending" else RECENT
+    concluded = conclude(result, question.policy, store.past(result.model, question.label, limit=limit))
+    concluded = replace(concluded, selftest=selftest if holds(selftest, concluded) else None)
     store.save(concluded)
     return concluded
 

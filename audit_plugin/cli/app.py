@@ -35,6 +35,7 @@ from audit_plugin.cli.engines import engines_app
 from audit_plugin.cli.generator_import import generator_import
 from audit_plugin.cli.release import compare_runs, gate
 from audit_plugin.cli.retention import forget_image, hold_subject, prune_store, release_subject
+from audit_plugin.cli.selftest import selftest
 from audit_plugin.config import Loaded, load, schema
 from audit_plugin.core.errors import ConfigError, StoreError
 from audit_plugin.core.results import AuditResult, RunState
@@ -57,6 +58,7 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at a configuration.")
 bank_app = typer.Typer(no_args_is_help=True, help="Build and check the probe bank.")
 generator_app = typer.Typer(no_args_is_help=True, help="Make a generator of your own domain.")
 app.command()(discover)
+app.command()(selftest)
 app.command("compare")(compare_runs)
 app.command("gate")(gate)
 app.command("export")(export_run)

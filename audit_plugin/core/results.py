@@ -19,6 +19,7 @@ from audit_plugin.core.diffex_results import ClassEffects, DiffexResult
 from audit_plugin.core.discovery_results import Discovery
 from audit_plugin.core.errors import StoreError
 from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.selftest_results import SelfTest
 from audit_plugin.core.shortcut_results import ShortcutResult
 from audit_plugin.core.uncollected import uncollected
 from audit_plugin.core.values import Role
@@ -346,6 +347,8 @@ class AuditResult:
     """What its classes respond to, found with no data; None where nobody looked."""
     controls: ControlReport | None = None
     """How classifiers of known dependence were judged by this very audit; None where that was turned off, and in older results."""
+    selftest: SelfTest | None = None
+    """What such an audit finds of effects put into this model's answers; None where nobody measured that on this bank, and in older results."""
     schema_version: int = SCHEMA_VERSION
 
 

@@ -323,6 +323,15 @@ SPECS: tuple[MetricSpec, ...] = (
         "control_false_alarm",
         "1 when a reliance was found where none is planted, in a control of the audit or in the model itself, else 0",
     ),
+    _audit(
+        "selftest_detection_ratio",
+        "Share of self-tests that find an effect of this size, in log-odds, put into the model's answers",
+        "ratio",
+        labels=(*AUDIT, "concept", "size"),
+    ),
+    _audit("selftest_size95_logodds", "Effect that is found 95 % of the time; no series where none is", labels=(*AUDIT, "concept")),
+    _audit("selftest_false_findings", "Self-tests without effect that accused a concept that must not matter"),
+    _audit("selftest_runs", "Self-tests without effect"),
     _audit("series_dropped", "Series of concepts, nodes, attributes, words and fairness figures left out by the series cap"),
     # This process
     _process("build_info", "Version of the plug-in", kind="info", labels=("plugin_version",)),

@@ -13,6 +13,7 @@ from audit_plugin.metrics.counterfactuals import counterfactual_bundles, counter
 from audit_plugin.metrics.discovery import discovery_bundles, discovery_samples
 from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.metrics.sample import Sample
+from audit_plugin.metrics.selftest import selftest_samples
 from audit_plugin.metrics.shortcuts import shortcut_samples
 from audit_plugin.metrics.tree import tree_bundles, tree_samples
 from audit_plugin.store.records import seconds
@@ -170,6 +171,8 @@ def _working(result: AuditResult) -> Iterator[Sample]:
     yield from counterfactual_samples(result)
     yield from discovery_samples(result)
     yield from _controls(result)
+    if result.selftest is not None:
+        yield from selftest_samples(result, result.selftest)
 
 
 def _controls(result: AuditResult) -> Iterator[Sample]:

@@ -5,11 +5,12 @@ Horizontal positions are percentages of the plot's width, so that the drawing fi
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from audit_plugin.core.results import AuditResult, ConceptResult, Verdict
 from audit_plugin.core.values import Role
 from audit_plugin.report.ranking import find, order, suppressed
+from audit_plugin.report.selftest import found_words
 from audit_plugin.report.words import is_weak, mark, short_name
 
 
@@ -31,6 +32,8 @@ class Line:
     """Position of the known importance."""
     truth_value: float | None = None
     at_least: bool = False
+    tested: str = ""
+    """What a self-test would have found, beside a concept of which nothing was found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,10 @@ def chart(results: Sequence[AuditResult]) -> Chart:
 
 def _row(name: str, ranked: bool, results: Sequence[AuditResult], axis: Axis) -> ChartRow:
     found = [(result, concept) for result in results if (concept := find(result, name)) is not None]
-    lines = (_line(short_name(result, results), concept, result.truth.get(name), axis) for result, concept in found)
+    lines = (
+        replace(_line(short_name(result, results), concept, result.truth.get(name), axis), tested=found_words(result, concept))
+        for result, concept in found
+    )
     return ChartRow(concept=name, role=found[0][1].role, ranked=ranked, lines=tuple(lines))
 
 

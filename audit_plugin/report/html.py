@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from audit_plugin.core.pictured import LOOKED_UP
 from audit_plugin.core.results import AuditResult
 from audit_plugin.report import (
     columns,
@@ -23,6 +24,7 @@ from audit_plugin.report import (
     dose,
     fairness,
     gates,
+    selftest,
     shortcuts,
     tree,
     tree_words,
@@ -65,6 +67,7 @@ def _view(results: Sequence[AuditResult], album: Album, history: Sequence[AuditR
         "has_concepts": not results
         or any(result.concepts for result in results)
         or all(result.diffex is None and result.counterfactuals is None and result.discovery is None for result in results),
+        "looked_up": bool(results) and all(result.provenance.backend == LOOKED_UP for result in results),
         "trees": tree.trees(results, album),
         "shortcuts": shortcuts.shortcuts(results, album),
         "counterfactuals": counterfactuals.counterfactuals(results, album),
@@ -119,7 +122,7 @@ def _environment() -> Environment:
         "number": words.number, "signed": words.signed, "interval": words.interval, "limits": words.limits,
         "thousands": words.thousands, "metric": words.metric_name, "mark": words.mark, "importance": words.importance_words, "sentence": words.sentence,
         "leaks_into": words.leaks_into, "is_weak": words.is_weak, "detectable": words.detectable, "confirmation": words.confirmation,
-        "p_value": words.p_value, "gate_figure": gates.figure, "missed_words": tree_words.missed_words, "too_few": tree_words.too_few, "above_bound": tree_words.above_bound, "effect_words": tree.effect_words, "effect_bar": tree.bar, "drifts": tree.drifts, "edit_failures": tree.failures, "dose_chart": dose.dose_chart, "detectors": gates.detectors, "concept_of": find, "control_words": controls.control_words, "controls_failed": controls.controls_failed, "apply": _apply,
+        "p_value": words.p_value, "gate_figure": gates.figure, "missed_words": tree_words.missed_words, "too_few": tree_words.too_few, "above_bound": tree_words.above_bound, "effect_words": tree.effect_words, "effect_bar": tree.bar, "drifts": tree.drifts, "edit_failures": tree.failures, "dose_chart": dose.dose_chart, "detectors": gates.detectors, "concept_of": find, "selftest_words": selftest.selftest_words, "curve_chart": selftest.curve_chart, "curve_rows": selftest.curve_rows, "curve_sizes": selftest.curve_sizes, "control_words": controls.control_words, "controls_failed": controls.controls_failed, "apply": _apply,
     }  # fmt: skip
     environment.globals |= {
         "marks": words.MARKS, "dagger": words.DAGGER_MEANING, "roles": words.ROLE_MEANINGS, "states": words.STATE_WORDS,

@@ -21,6 +21,7 @@ from audit_plugin.metrics.process import ProcessHealth
 from audit_plugin.store.store import Store
 from tests.findings.examples import gap, result
 from tests.findings.found import discovery, subject, word
+from tests.findings.tested import selftest
 from tests.findings.trees import node, tree
 from tests.methods.counterfactuals.flips import told
 from tests.methods.shortcut.told import judged
@@ -44,6 +45,7 @@ def path(tmp_path):
         shortcuts=(judged(0.3),),
         counterfactuals=told(40),
         discovery=discovery(subject(word())),
+        selftest=selftest(),
     )
     store.save(conclude(whole, default_policy()))
     store.save(conclude(result(run="b", model="broken", state=RunState.FAILED), default_policy()))
