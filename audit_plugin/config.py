@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from audit_plugin.bank.pictured_generator import PicturesOptions
 from audit_plugin.bank.pilot import SCALES
 from audit_plugin.bank.plan import PlanOptions
 from audit_plugin.capture.options import CaptureOptions
@@ -68,8 +69,11 @@ class LearnFrom:
 class GeneratorOptions:
     """The text-to-image engine that draws the probes."""
 
-    path: str
-    """diffusers directory (safetensors) of the Stable Diffusion class; nothing is ever downloaded."""
+    path: str = ""
+    """diffusers directory (safetensors) of the Stable Diffusion class; nothing is ever downloaded.  Required unless there are ``pictures``."""
+    pictures: PicturesOptions | None = None
+    """Draw nothing: look up pictures that exist already, for data whose rows show every combination of the concepts.  With it nothing can be
+    edited, so that only the concepts are asked about."""
     backend: Literal["auto", "torch", "torch-prepared", "torch-compiled", "ort", "ort-tensorrt", "tensorrt", "triton"] = "auto"
     """``auto`` takes the fastest backend whose numbers agree with the reference."""
     precision: Literal["fp32", "tf32", "fp16", "bf16"] = "fp32"
@@ -103,6 +107,12 @@ class GeneratorOptions:
     """Rows (and recipe) that ``audit-plugin generator train`` makes ``path`` from."""
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
+    def __post_init__(self) -> None:
+        if bool(self.path) == (self.pictures is not None):
+            raise ValueError(
+                "name a diffusers directory as `generator.path`, or pictures of the table as `generator.pictures`, one of the two"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorOptions:
@@ -112,6 +122,9 @@ class DetectorOptions:
     """ONNX detector with its card beside it; trained when it is not there and ``train`` is given."""
     train: LearnFrom | None = None
     """Rows to train it on."""
+    table: bool = False
+    """With ``generator.pictures``: take what the table says of its pictures for their readings, where no detector can be trained.  The gates that
+    rest on the detector then hold the table against itself."""
     features: str | None = None
     """ONNX feature network to put logistic heads on instead of training a network from nothing; never the audited one."""
     options: TrainingOptions = field(default_factory=TrainingOptions)
@@ -511,6 +524,7 @@ def parse(document: Mapping[str, Any], directory: Path) -> Loaded:
         )
     for key in config.server.keys() - _TARGET_KEYS:
         raise ConfigError(f"server.{key}: {_unknown(key, _TARGET_KEYS)}")
+    _check_pictures(config)
     described = _concepts(config, directory)
     _check_shortcut(config, described.concept_set)
     models = tuple(_model(config, at, directory) for at in range(len(config.models)))
@@ -528,6 +542,29 @@ def parse(document: Mapping[str, Any], directory: Path) -> Loaded:
             masked(_adapter(Config).dump_python(config, mode="json", exclude_none=True)), sort_keys=False, allow_unicode=True
         ),
     )
+
+
+def _check_pictures(config: Config) -> None:
+    """What looks pictures up cannot edit, and the table knows its own pictures only.  Raises ConfigError."""
+    generator = config.generator
+    if generator is None or generator.pictures is None:
+        if config.detector.table:
+            raise ConfigError("detector.table: only pictures of the table can be read from it; this key needs `generator.pictures`")
+        return
+    edits = {
+        "diffex": config.diffex is not None and config.diffex.operator != "none",
+        "shortcut": config.shortcut is not None,
+        "explain": config.explain is not None and not config.explain.generator,
+        "discover": config.discover is not None,
+    }
+    for key, asked in edits.items():
+        if asked:
+            raise ConfigError(
+                f"{key}: `generator.pictures` looks pictures up and cannot make any; name a diffusers directory as `generator.path`"
+                + {"diffex": ", or set `diffex.operator: none`", "explain": " or `explain.generator`"}.get(key, "")
+            )
+    if config.detector.table and (config.diffex or config.explain):
+        raise ConfigError("detector.table: edited pictures are in no table; train a detector (`detector.train`) to judge them")
 
 
 def _check_schedules(serve: ServeOptions, models: Sequence[str]) -> None:

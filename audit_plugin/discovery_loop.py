@@ -48,7 +48,6 @@ from audit_plugin.target.guidance import GradientOptions, Rung
 from audit_plugin.target.hidden import SUFFIX
 from audit_plugin.target.options import PreprocessOptions
 from audit_plugin.target.preprocess import to_input
-from audit_plugin.target.scores import to_scores
 from audit_plugin.target.triton import TritonClassifier
 from audit_plugin.wiring import Installation, engine_errors, generator_digest
 
@@ -409,7 +408,7 @@ def _same(classifier: TritonClassifier, served: ServedRows, name: str, real: Ima
             f"discover.units: {name} does not answer {contract.output.name!r} as the audited model does; export it again"
         )
     told = _asking(served.of(contract.output.name), classifier)(real)
-    ours = to_scores(told, rows=len(real), labels=contract.info.labels, activation=contract.activation)
+    ours = contract.scores(told, len(real))
     bound = GradientOptions()
     try:
         Bound(top1=bound.top1, worst=bound.worst).check(agreement(ours, classifier.predict(real)), name)

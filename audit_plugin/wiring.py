@@ -23,6 +23,7 @@ from audit_plugin.bank.confirmations import WatchedArms, known_answers, verifier
 from audit_plugin.bank.edit_price import EditCost, Pricing
 from audit_plugin.bank.edit_store import edit_store
 from audit_plugin.bank.flips import FlipStudio, answers
+from audit_plugin.bank.pictured_generator import PicturedGenerator, TableDetector, pictured_generator, table_detector
 from audit_plugin.bank.pictures import PictureFolder
 from audit_plugin.bank.plan import Cost, Plan, cost, plan
 from audit_plugin.bank.real import RealImages, index_real
@@ -39,9 +40,10 @@ from audit_plugin.core.discovery_results import Discovery
 from audit_plugin.core.editing import Editor
 from audit_plugin.core.edits import EditRow
 from audit_plugin.core.errors import AuditError, BankError, CaptionError, ConfigError, GeneratorError
-from audit_plugin.core.protocols import Classifier, Images, Progress, ScoreTable
+from audit_plugin.core.protocols import Classifier, ConceptDetector, Images, Progress, ScoreTable
 from audit_plugin.core.results import AuditResult, EngineUse
 from audit_plugin.core.seeds import digest, seed
+from audit_plugin.core.selftest_results import SelfTest
 from audit_plugin.core.values import DrawnImage
 from audit_plugin.discovered import known_discovery
 from audit_plugin.discovering import attached
@@ -69,6 +71,7 @@ from audit_plugin.perception.quality import QualityFilter
 from audit_plugin.pricing import price_of
 from audit_plugin.report.document import write_report, write_whole
 from audit_plugin.runner import Evidence, Explain, Explained, Flip, Flipped, Question, Suspect, Suspected, audit_model, audit_tree
+from audit_plugin.selftesting.kept import holds, known_selftest
 from audit_plugin.sources.folder import FolderSource, open_folder
 from audit_plugin.sources.images import encode_png, to_uint8
 from audit_plugin.store.leases import audit_lease, this_process
@@ -266,8 +269,37 @@ class Installation:
         return index_real(self.source.rows, progress=self.progress)
 
     @cached_property
-    def generator(self) -> EngineGenerator:
-        """The engine; loading it may take a while."""
+    def looked_up(self) -> FolderSource | None:
+        """The rows whose pictures are looked up in place of drawn ones; None where an engine draws."""
+        configured = self.loaded.config.generator
+        if configured is None or configured.pictures is None:
+            return None
+        source = self.loaded.config.source
+        wider = replace(source, where={**source.where, **configured.pictures.where}, rows=0)
+        return open_folder(wider, self.loaded.document.columns, forgotten=forgotten_images(self.loaded))
+
+    @cached_property
+    def pictured(self) -> PicturedGenerator | None:
+        """What looks pictures up in place of an engine; None where an engine draws."""
+        found, config = self.looked_up, self.loaded.config
+        if found is None or (options := self.loaded.generator.pictures) is None:
+            return None
+        return pictured_generator(
+            found.rows,
+            self.loaded.document.concept_set,
+            self.source.rows,
+            audit=config.audit,
+            options=options,
+            replicates=config.bank.plan.replicates,
+            identity=found.digest,
+        )
+
+    @cached_property
+    def generator(self) -> EngineGenerator | PicturedGenerator:
+        """The engine, which may take a while to load, or what looks pictures up.  Raises GeneratorError."""
+        if self.pictured is not None:
+            self.pictured.check(self.plan(self.pictured.fingerprint))
+            return self.pictured
         generator_directory(self.loaded)
         self.progress(0, 1, "loading the generator")
         made = EngineGenerator(self.loaded.generator, images=len(self.plan("").recipes))
@@ -288,8 +320,10 @@ class Installation:
         return (Path(self.loaded.config.bank.path) / "bank.sqlite").is_file()
 
     @cached_property
-    def detector(self) -> OnnxConceptDetector:
-        """The concept detector, trained first if it is not there."""
+    def detector(self) -> OnnxConceptDetector | TableDetector:
+        """The concept detector, trained first if it is not there; or the table, where it is to say what its pictures show."""
+        if self.loaded.config.detector.table and self.looked_up is not None and self.pictured is not None:
+            return table_detector(self.looked_up.rows, self.loaded.document.concept_set, size=self.pictured.size)
         path = Path(self.loaded.config.detector.path)
         if not path.exists():
             train_detector(self.loaded, path, progress=self.progress)
@@ -325,11 +359,12 @@ class Installation:
             audit=config.audit,
             options=config.bank.plan,
             caption=caption,
+            drawable=None if self.pictured is None else self.pictured.shows,
         )
 
     def complete_plan(self) -> Plan | None:
         """The audit's plan, if the bank has every picture of it; found out without loading the generator."""
-        fingerprint = known_fingerprint(self.loaded)
+        fingerprint = known_fingerprint(self.loaded) if self.pictured is None else self.pictured.fingerprint
         if fingerprint is None or not self.bank_exists:
             return None
         wanted = self.plan(fingerprint)
@@ -342,7 +377,7 @@ class Installation:
         """
         complete = self.complete_plan()
         if complete is None:
-            generator_directory(self.loaded)  # said before a detector is trained
+            _ = self.generator if self.pictured else generator_directory(self.loaded)  # said before a detector is trained
         detector = self.detector
         if complete is None:
             verify(self.bank, detector, progress=self.progress, real=self.real)  # a damaged file is found before hours of drawing
@@ -353,7 +388,8 @@ class Installation:
             queries = {asked.info.id: ahead.scored} if asked and ahead else {}
             engines = self.generator.engines
         else:
-            built, backend, reason, check = self._reused(complete), "none", COMPLETE, known_check(self.loaded)
+            built, check = self._reused(complete), known_check(self.loaded)
+            backend, reason = ("none", COMPLETE) if self.pictured is None else self.pictured.backend
             engines, queries = (), {}
         verify(self.bank, detector, progress=self.progress, real=self.real)
         return Evidence(
@@ -413,6 +449,8 @@ class Installation:
 
     def _quality(self) -> Quality:
         config = self.loaded.config
+        if self.pictured is not None:
+            return lambda images: [""] * len(images)  # nobody made them for the audit: they are as the model would get them
         if not config.bank.refuse_duplicates:
             return QualityFilter(None).reasons
         if config.detector.train is None:
@@ -535,6 +573,7 @@ class Installation:
                         suspect=self._suspect(model, store),
                         flip=self._flip(model, classifier, store),
                         discovery=self._discovered(classifier),
+                        selftest=self._selftest(classifier.info.model, classifier.info.version, model.label),
                     )
             except AuditError as error:
                 yield error
@@ -571,6 +610,10 @@ class Installation:
             self.loaded, sorted({name for row in self.source.rows for name in row.labels.values()}), generative=True
         )
         return attached(found, {plain(node.prompt_add): node for node in tree.editable if node.prompt_add})
+
+    def _selftest(self, model: str, version: str, label: str) -> SelfTest | None:
+        """What was measured of this version before."""
+        return known_selftest(Path(self.loaded.config.bank.path), model, version, label)
 
     def _explain(self, model: AuditedModel, store: Store) -> Explain | None:
         """How to ask this model about the configured tree; None where there is none."""
@@ -879,7 +922,7 @@ class Installation:
             return None
         return remembered_editor(self._editor_note, self._editing(), self._editor) or self._editor()
 
-    def _plain_studio(self, editor: Editor | None, detector: OnnxConceptDetector | None) -> Studio:
+    def _plain_studio(self, editor: Editor | None, detector: ConceptDetector | None) -> Studio:
         return plain_studio(
             self.loaded,
             sources_of(self.source.rows, dict(self.real.by_row), described=self.loaded.described),
@@ -986,7 +1029,12 @@ class Installation:
     def report(self, results: Sequence[AuditResult], store: Store, where: Path | None = None) -> tuple[Path, ...]:
         """Write the report of some results, each with the run before it as history.  Needs neither real images nor engine."""
         history = [before for result in results if (before := run_before(result, store)) is not None]
-        return write_report(where or Path(self.loaded.config.report), results, self.pictures(), history=history)
+        return write_report(where or Path(self.loaded.config.report), self._tested(results), self.pictures(), history=history)
+
+    def _tested(self, results: Sequence[AuditResult]) -> tuple[AuditResult, ...]:
+        """With the self-test that was made since, where it is of the same model version, bank and policy."""
+        known = ((result, self._selftest(result.model, result.version, result.label)) for result in results)
+        return tuple(replace(result, selftest=told) if holds(told, result) else result for result, told in known)
 
 
 def asked_of(options: DiffexOptions, loaded: Loaded, *, labels_only: bool) -> DiffexOptions:
@@ -1096,11 +1144,17 @@ def _fitted(directory: Path) -> str:
 
 
 def _weights(loaded: Loaded) -> str:
+    if loaded.generator.pictures is not None:
+        return ""  # no weights; the pictures have an identity of their own
     return directory_digest(Path(loaded.generator.path))
 
 
 def generator_directory(loaded: Loaded) -> Path:
     """The generator's directory.  Raises GeneratorError, naming the command that makes it, when it is still to be trained."""
+    if loaded.generator.pictures is not None:
+        raise GeneratorError(
+            "`generator.pictures` looks pictures up; what generates or edits needs a directory as `generator.path`"
+        )
     directory = Path(loaded.generator.path)
     if loaded.generator.train is not None and not directory.is_dir():
         raise GeneratorError(

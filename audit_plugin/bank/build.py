@@ -124,8 +124,9 @@ def draw(generator: Generator, quality: Quality, recipes: Sequence[Recipe]) -> l
     judged = zip(quality(images), images, strict=True)
     reasons = [why or ("" if np.isfinite(image).all() else "not finite") for why, image in judged]
     pixels = to_uint8(np.nan_to_num(images, nan=0, posinf=1, neginf=0))
+    synthetic = bool(getattr(generator, "synthetic", True))  # pictures that were only looked up are not marked
     return [
-        Drawn(recipe=recipe.id, png=encode_png(picture, synthetic=True), rejected=why)
+        Drawn(recipe=recipe.id, png=encode_png(picture, synthetic=synthetic), rejected=why)
         for recipe, picture, why in zip(recipes, pixels, reasons, strict=True)
     ]
 

@@ -95,7 +95,7 @@ class _Joint:
         )
 
     def changed(self, group: str) -> NDArray[np.bool_]:
-        differs = np.zeros(len(self.plan.rows), np.bool_)
+        differs = np.ones(len(self.plan.rows), np.bool_)  # a row that the plan left out is not one that its donor left as it was
         for probe in self.of(Arm.GROUP, group):
             at = self.places[probe.row]
             differs[at] = probe.values != self.plan.rows[at].values

@@ -25,6 +25,8 @@ SAMPLED_LEVELS = 2
 """Draws per row from such a concept's other levels, by prevalence, with replacement."""
 Captioner = Callable[[ConceptSet, Sequence[int], str, str], str]
 """(concept set, values, rest, placebo word) -> caption."""
+Drawable = Callable[[Row, str], bool]
+"""(row, caption) -> whether such a picture can be had."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,14 +108,18 @@ def plan(
     audit: str,
     options: PlanOptions | None = None,
     caption: Captioner = write_caption,
+    drawable: Drawable | None = None,
 ) -> Plan:
     """Every cell of the audit's design.  ``generator`` is the fingerprint of what will draw.
+
+    What is not ``drawable`` is left out where other cells can stand in: levels that are sampled are drawn from those that can be had, and a row
+    takes no part in a group whose donor's values cannot.  All other cells are planned regardless.
 
     Raises TableError for rows that do not fit the concept set, CaptionError where a change would not change the caption.
     """
     _check(rows, concept_set)
     options = options or PlanOptions()
-    desk = _Desk(rows=rows, concept_set=concept_set, generator=generator, audit=audit, caption=caption)
+    desk = _Desk(rows=rows, concept_set=concept_set, generator=generator, audit=audit, caption=caption, drawable=drawable)
     with_placebo = _chosen(rows, audit, "placebo", options.placebo_rows)
     with_replicates = _chosen(rows, audit, "replicate", options.replicate_rows)
     probes: list[Probe] = []
@@ -179,6 +185,7 @@ class _Desk:
     generator: str
     audit: str
     caption: Captioner
+    drawable: Drawable | None
 
     @cached_property
     def shares(self) -> list[NDArray[np.float64]]:
@@ -217,7 +224,9 @@ class _Desk:
         for group in self.concept_set.groups:
             members = {self.concept_set.index(name) for name in group}
             values = tuple(donor.values[j] if j in members else value for j, value in enumerate(row.values))
-            yield replace(self._changed(row, base, values), arm=Arm.GROUP, concept="+".join(group))
+            changed = self._changed(row, base, values)
+            if self.drawable is None or self.drawable(row, changed.recipe.caption):
+                yield replace(changed, arm=Arm.GROUP, concept="+".join(group))
 
     def _changed(self, row: Row, base: Probe, values: tuple[int, ...]) -> Probe:
         text = self.caption(self.concept_set, values, row.rest, "")
@@ -229,9 +238,17 @@ class _Desk:
         if len(share) <= MAX_LEVELS:
             return [level for level in range(len(share)) if level != own]
         name = self.concept_set.concepts[j].name
-        ends = proposal(share, own).cumsum()
+        chance = proposal(share, own)
+        if self.drawable is not None:
+            chance *= [self.drawable(row, self._caption_with(row, j, level)) for level in range(len(share))]
+        if not chance.any():
+            return []
+        ends = chance.cumsum()
         draws = [_uniform(self.audit, row.id, "level", name, str(k)) for k in range(SAMPLED_LEVELS)]
         return sorted({int(np.searchsorted(ends, draw * ends[-1], side="right")) for draw in draws})
+
+    def _caption_with(self, row: Row, j: int, level: int) -> str:
+        return self.caption(self.concept_set, (*row.values[:j], level, *row.values[j + 1 :]), row.rest, "")
 
     def _donor(self, at: int) -> Row:
         """Another row, drawn once; the same one for every group."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from audit_plugin.capture.events import malformed
 from audit_plugin.capture.payload import Inference, Tensor
 from audit_plugin.capture.pictures import MOST_ROWS
-from audit_plugin.core.errors import TargetOutputError
+from audit_plugin.core.errors import ConfigError, TargetOutputError
+from audit_plugin.target.merging import merging
 from audit_plugin.target.options import TargetOptions
 from audit_plugin.target.scores import to_scores
 
@@ -38,7 +39,10 @@ def classes_of(body: Inference, target: TargetOptions) -> list[str]:
         labels = target.labels or tuple(str(number) for number in range(max(width, 2)))
         with np.errstate(all="ignore"):  # scores of any size
             scores = to_scores(table.values, rows=table.rows, labels=labels, activation=target.activation)
-    except TargetOutputError as error:
+        if target.classes:
+            merged = merging(target.classes, labels, total=target.merge == "sum", model=target.model)
+            labels, scores = tuple(target.classes), merged(scores)
+    except (TargetOutputError, ConfigError) as error:
         raise malformed(f"the answer of model {target.model!r} cannot be read: {error}") from error
     return [labels[at] for at in scores.argmax(axis=1)]
 

@@ -36,7 +36,7 @@ def examine(loaded: Loaded) -> Iterator[Finding]:
     source = _tried("source", "table and images", lambda: _source(installation))
     yield source
     if loaded.config.generator is not None:
-        yield _tried("generator", "directory", lambda: _generator(loaded))
+        yield _tried("generator", "directory", lambda: _generator(installation))
     if loaded.described:
         yield _tried("detector", "file", lambda: _detector(loaded))
         yield _tried("bank", "pictures", lambda: _bank(installation))
@@ -91,11 +91,17 @@ def _source(installation: Installation) -> str:
     return f"{len(source.rows)} rows to audit, {source.dropped} left out, digest {source.digest[:12]}"
 
 
-def _generator(loaded: Loaded) -> str:
+def _generator(installation: Installation) -> str:
+    loaded = installation.loaded
+    if installation.pictured is not None:
+        probes = len(installation.plan(installation.generator.fingerprint).recipes)
+        return f"pictures of the table: {probes} combinations of rows and captions, each shown by one"
     return f"digest {directory_digest(generator_directory(loaded))[:12]}"
 
 
 def _detector(loaded: Loaded) -> str:
+    if loaded.config.detector.table:
+        return "the table says what its pictures show"
     path = Path(loaded.config.detector.path)
     if not path.exists():
         if loaded.config.detector.train is None:

@@ -33,6 +33,10 @@ def singles(value: Any) -> Iterator[Any]:
             yield from singles(one)
 
 
+LOOKED_UP = "pictures"
+"""Backend of an audit whose pictures were looked up in its table, not generated."""
+
+
 def cited(result: AuditResult) -> dict[str, bool]:
     """sha256 of every picture that the result shows -> whether a machine has made it."""
     found: dict[str, bool] = {}

@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from audit_plugin.core.errors import ConfigError, TargetError, TargetOutputError, TargetShapeError, UnknownModelError
+from audit_plugin.core.protocols import Scores
 from audit_plugin.core.seeds import digest
 from audit_plugin.core.values import TargetInfo
+from audit_plugin.target.merging import Merging, merging
 from audit_plugin.target.options import Activation, PreprocessOptions, TargetOptions
-from audit_plugin.target.scores import labels_only
+from audit_plugin.target.scores import labels_only, to_scores
 from audit_plugin.target.wire import RefusedError, Wire
 
 UNLISTED = "unlisted"
@@ -50,6 +55,14 @@ class Contract:
     """The endpoint tells classes, not scores: scores are one-hot."""
     column: int | None = None
     """Of independent classes the one that is asked about alone."""
+    merging: Merging | None = None
+    """How the audited classes are made of the model's own, where they are not the same."""
+
+    def scores(self, output: NDArray[np.generic], rows: int) -> Scores:
+        """Of the audited classes, ``(rows, k)``, from the output tensor.  Raises TargetOutputError."""
+        own = self.info.labels if self.merging is None else self.merging.labels
+        told = to_scores(output, rows=rows, labels=own, activation=self.activation)
+        return told if self.merging is None else self.merging(told)
 
 
 def read_contract(wire: Wire) -> Contract:
@@ -68,9 +81,13 @@ def read_contract(wire: Wire) -> Contract:
     source, output = _pick(metadata, "inputs", options.input), _pick(metadata, "outputs", options.output)
     batch_axis = len(source.shape) != 3
     preprocess = _settle(options, source, batch_axis=batch_axis)
-    labels = _labels(options, config or {}, output)
+    own = _labels(options, config or {}, output)
     priority = _priority(options, config or {})
     only = labels_only(output.datatype, output.shape)
+    merged = _merging(options, own, only=only)
+    labels = own if merged is None else tuple(options.classes)
+    scored = [json.dumps(asdict(preprocess)), source.name, output.name, options.activation, json.dumps(own)]
+    scored += [] if merged is None else [json.dumps([labels, merged.columns, merged.total])]
     return Contract(
         info=TargetInfo(
             model=options.model,
@@ -78,7 +95,7 @@ def read_contract(wire: Wire) -> Contract:
             config_hash=_hash(metadata if config is None else config),
             server=f"{server.get('name', 'unknown')} {server.get('version', '')}".strip(),
             labels=labels,
-            scoring=digest(json.dumps(asdict(preprocess)), source.name, output.name, options.activation, json.dumps(labels)),
+            scoring=digest(*scored),
             notes=(*notes, *_notes(config, priority=priority, only=only)),
         ),
         request_version=version,
@@ -90,7 +107,17 @@ def read_contract(wire: Wire) -> Contract:
         max_batch=_max_batch(options, source, config or {}, batch_axis=batch_axis),
         priority=priority,
         labels_only=only,
+        merging=merged,
     )
+
+
+def _merging(options: TargetOptions, labels: tuple[str, ...], *, only: bool) -> Merging | None:
+    """None where the model's own classes are audited."""
+    if not options.classes:
+        return None
+    if only:
+        raise ConfigError(f"`classes` need scores, and model {options.model!r} answers classes only; name an `output` with scores")
+    return merging(options.classes, labels, total=options.merge == "sum", model=options.model)
 
 
 def _pin_version(wire: Wire) -> tuple[str, tuple[str, ...]]:
@@ -174,17 +201,18 @@ def _tail(size: tuple[int, int], asked: PreprocessOptions) -> tuple[int, ...]:
 
 def _labels(options: TargetOptions, config: Mapping[str, Any], output: TensorSpec) -> tuple[str, ...]:
     """Class names as configured, else as the model's own configuration gives them; checked against the output's width."""
-    labels = options.labels or _own_labels(config)
+    width = output.shape[-1] if len(output.shape) > 1 else -1
+    numbered = tuple(map(str, range(width))) if options.classes else ()  # who merges by index need not know names
+    labels = options.labels or _own_labels(config) or numbered
     if not labels:
         raise ConfigError(
             f"the server does not name the classes of model {options.model!r}; list them as `labels` in the order of the scores"
         )
-    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+    if not options.classes and (twice := sorted({label for label in labels if labels.count(label) > 1})):
         raise ConfigError(
             f"the server names {len(twice)} classes of model {options.model!r} twice ({', '.join(map(repr, twice[:3]))}); "
             "list them as `labels` in the order of the scores, each with a name of its own"
         )
-    width = output.shape[-1] if len(output.shape) > 1 else -1
     binary = width == 1 and len(labels) == 2
     if width > 0 and not binary and width != len(labels) and not labels_only(output.datatype, output.shape):
         raise TargetOutputError(

@@ -11,7 +11,6 @@ from audit_plugin.core.errors import TargetError
 from audit_plugin.core.protocols import Images, Scores
 from audit_plugin.target.contract import Contract
 from audit_plugin.target.preprocess import to_input
-from audit_plugin.target.scores import to_scores
 from audit_plugin.target.triton import TritonClassifier
 
 if TYPE_CHECKING:  # ends in ONNX Runtime
@@ -56,7 +55,7 @@ def export_hidden(
         name=target.info.model + SUFFIX,
         images=sent,
         size=contract.preprocess.size,
-        labels=target.info.labels,
+        labels=target.info.labels if contract.merging is None else contract.merging.labels,
         platform=platform,
         batches=(batch,),
         maps=maps,
@@ -77,4 +76,4 @@ def _scores(file: Path, sent: NDArray[np.generic], contract: Contract) -> Scores
     step = 1 if shape_of(source)[0] == 1 else len(sent)
     plain = serialised(model, file)
     parts = [answers(plain, sent[at : at + step], file)[contract.output.name] for at in range(0, len(sent), step)]
-    return to_scores(np.concatenate(parts), rows=len(sent), labels=contract.info.labels, activation=contract.activation)
+    return contract.scores(np.concatenate(parts), len(sent))

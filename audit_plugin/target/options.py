@@ -110,6 +110,11 @@ class TargetOptions:
     """Class names in the order of the scores; read from the parameter ``labels`` of the model's configuration when absent."""
     activation: Activation = Activation.NONE
     """What turns the output into scores."""
+    classes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
+    """Audited class -> the model's own classes that it is made of, each by index or label (``bear: [294, 295]``); own classes that are not named
+    count for nothing.  The model's own classes are audited when empty."""
+    merge: Literal["mean", "sum"] = "mean"
+    """What an audited class of ``classes`` gets of its own classes' scores."""
     preprocess: PreprocessOptions = field(default_factory=PreprocessOptions)
     """How a picture becomes the input tensor."""
     max_batch: int | None = None
@@ -140,12 +145,21 @@ class TargetOptions:
         _check_url(self.url)
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"`labels` of model {self.model!r} name a class twice: {list(self.labels)}")
+        _check_classes(self.classes, self.model)
         if min(self.concurrency, 1 if self.max_batch is None else self.max_batch) < 1:
             raise ValueError("`concurrency` and `max_batch` must be at least 1")
         if self.deadline_seconds <= 0 or self.retries < 0:
             raise ValueError("`deadline_seconds` must be positive and `retries` not negative")
         if (self.restricted_key is None) != (self.restricted_key_file is None):
             raise ValueError("`restricted_key` and `restricted_key_file` belong together")
+
+
+def _check_classes(classes: Mapping[str, tuple[int | str, ...]], model: str) -> None:
+    """At least two audited classes, each made of something."""
+    if len(classes) == 1:
+        raise ValueError(f"`classes` of model {model!r} name one class; a decision needs two at least")
+    if empty := [name for name, parts in classes.items() if not parts]:
+        raise ValueError(f"`classes.{empty[0]}` of model {model!r} is empty; list indices or labels of the model's own classes")
 
 
 def _check_url(url: str) -> None:

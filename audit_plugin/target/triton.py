@@ -16,7 +16,6 @@ from audit_plugin.core.values import TargetInfo
 from audit_plugin.target.contract import Contract, read_contract
 from audit_plugin.target.options import TargetOptions
 from audit_plugin.target.preprocess import to_input
-from audit_plugin.target.scores import to_scores
 from audit_plugin.target.wire import MARK, QueryCounts, Wire
 
 TAGS = {MARK: "probe", "bias-ignore": "true"}
@@ -125,7 +124,7 @@ class TritonClassifier:
         if any(want not in (-1, got) for want, got in zip(wants, tensor.shape[1:], strict=True)):
             raise TargetShapeError(self.info.model, wants, tensor.shape[1:])
         result = self._wire.call("infer", self.info.model, [self._input(tensor)], **self._request())
-        scores = to_scores(self._output(result), rows=len(images), labels=self.info.labels, activation=contract.activation)
+        scores = contract.scores(self._output(result), len(images))
         self._wire.count(images=len(images))
         return scores
 

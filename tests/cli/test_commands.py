@@ -30,6 +30,7 @@ COMMANDS = [
     ("bank", "verify"),
     ("generator", "train"),
     ("generator", "solver"),
+    ("selftest",),
     ("compare",),
     ("gate",),
     ("export",),

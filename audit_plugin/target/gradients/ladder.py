@@ -67,6 +67,8 @@ def guide(
     tried: list[str] = []
     for rung in (options.rung,) if options.rung is not None else _available(options):
         try:
+            if rung is not Rung.FREE:
+                _check_own_classes(target)
             if rung is Rung.SURROGATE:
                 found = _surrogate(options, target, pool, shelf, on_step)
             else:
@@ -78,6 +80,12 @@ def guide(
         else:
             return Guide(rung=found.rung, judge=found.judge, said=found.said, passed_over=tuple(tried))
     raise GradientError("; ".join(tried))
+
+
+def _check_own_classes(target: Asked) -> None:
+    """Stand-ins and gradient models speak of the model's own classes.  Raises GradientError where others are audited."""
+    if target.contract.merging is not None:
+        raise GradientError(f"`classes` of {target.info.model} are merged from its scores, of which no gradient can be had")
 
 
 def _available(options: GradientOptions) -> Sequence[Rung]:
