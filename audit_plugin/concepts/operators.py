@@ -15,6 +15,7 @@ import numpy as np
 
 from audit_plugin.concepts import operators_artefact as artefact
 from audit_plugin.concepts import operators_detail as detail
+from audit_plugin.concepts import operators_frame as frame
 from audit_plugin.concepts import operators_geometry as geometry
 from audit_plugin.concepts import operators_tone as tone
 from audit_plugin.concepts.operators_geometry import Mask
@@ -117,6 +118,11 @@ def _listed() -> Iterable[Operator]:
     yield Operator(function=artefact.timestamp_text)
     width = Between(low=1, high=50)
     yield Operator(function=artefact.border, parameters={"colour": OneOf(tuple(artefact.BORDERS)), "width_px": width})
+    yield Operator(function=frame.mirror_border, parameters={"width_px": width})
+    yield Operator(function=frame.flat_border, parameters={"width_px": width})
+    yield Operator(function=frame.corner_mark, parameters={"corner": corners, "side_px": Between(low=1, high=100)})
+    yield Operator(function=tone.raised_black, parameters={"least": Between(low=1, high=254)})
+    yield Operator(function=tone.invert)
     yield Operator(function=tone.posterise, parameters={"bits": Between(low=1, high=7, whole=True)})
     yield Operator(function=detail.downscale, parameters={"factor": Between(low=1.1, high=32)})
     yield Operator(function=detail.jpeg, parameters={"quality": Between(low=1, high=95, whole=True)})

@@ -61,6 +61,16 @@ def gamma(image: Pixels, *, gamma: float) -> Pixels:
     return quantised(255 * (np.arange(256) / 255) ** gamma)[image]
 
 
+def raised_black(image: Pixels, *, least: float) -> Pixels:
+    """No value below ``least``: faded blacks, a grey ground under bright strokes."""
+    return quantised(np.maximum(image, least))
+
+
+def invert(image: Pixels) -> Pixels:
+    """Every value ``v`` becomes ``255 - v``: a negative, as of strokes in dark ink where bright ones were expected."""
+    return 255 - image
+
+
 def posterise(image: Pixels, *, bits: int) -> Pixels:
     """The nearest of ``2 ** bits`` evenly spaced values, so the mean brightness stays."""
     step = 255 / (2**bits - 1)

@@ -72,11 +72,11 @@ def test_truth_and_others_on_two_shipped_classifiers() -> None:
     chosen = {planted.name: planted for planted in shipped(SCENES) if planted.name in {"ruler_alone", "shape_background_100"}}
     networks = {planted: onnx_path(name) for name, planted in chosen.items()}
     models = {planted: predictor(path) for planted, path in networks.items()}
-    known = truths(SCENES, models, 60)
+    known = truths(SCENES, models, 40)
     assert known["ruler_alone", "label"]["ruler"].strong
     assert all(abs(one.importance) < 0.05 for name, one in known["ruler_alone", "label"].items() if name != "ruler")
     assert known["shape_background_100", "label"]["background"].strong
-    claims = of_others(SCENES, rows_of(SCENES, 40, "slice"), models, networks, looked_at=8, compared=10)
+    claims = of_others(SCENES, rows_of(SCENES, 30, "slice"), models, networks, looked_at=4, compared=6)
     by = {one.approach: one for one in claims if one.classifier == "ruler_alone" and one.concept == "ruler"}
     assert set(by) == {
         "integrated gradients", "occlusion", "differences of scores", "property and label in the data", "words by margin (B2T)",

@@ -79,6 +79,12 @@ def test_a_colour_cast_keeps_the_brightness_of_grey(cast):
     assert np.ptp(edited[0, 0]) > 20
 
 
+def test_negatives_and_faded_blacks_by_their_formulas():
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+    assert (done(ramp, "invert") == 255 - ramp).all()
+    assert (done(ramp, "raised_black", least=100) == np.maximum(ramp, 100)).all()
+
+
 def test_gamma_and_posterise_by_their_formulas():
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
     np.testing.assert_array_equal(done(ramp, "gamma", gamma=0.6), np.rint(255 * (ramp / 255) ** 0.6))

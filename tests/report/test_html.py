@@ -114,6 +114,15 @@ def test_every_picture_has_alt_text_and_says_that_it_is_synthetic(page):
     assert all(a.get("aria-label") or a.get("aria-hidden") or "x" in a for a in page.all("svg"))
 
 
+def test_pictures_that_were_looked_up_are_not_called_synthetic(two, gallery):
+    """They are the table's own, and the page says so."""
+    own = dataclasses.replace(two[0], provenance=dataclasses.replace(two[0].provenance, backend="pictures"))
+    page = Page(render([own], gallery))
+    assert "synthetic" not in page.text.lower()
+    assert "looked up and not generated" in page.text
+    assert "pictures of the table that differ in one concept at a time" in page.text
+
+
 def test_shared_pictures_are_shown_once_with_both_answers(page):
     """Two models asked about the same pixels stand on the same card."""
     assert "12 of 150 pairs, drawn by seed" in page.text

@@ -94,6 +94,7 @@ def test_the_past_confirms(store):
     store.save(audited(1))
     (again,) = find(audited(2), POLICY, store.past("ham", "lesion"))
     assert again.breach_runs == 2
+    assert [one.version for one in store.past("ham", "lesion")] == ["1"]
 
 
 def test_a_finding_lives_until_a_working_audit_no_longer_sees_it(store):

@@ -9,6 +9,7 @@ from audit_plugin.bank.table import BankTable
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.results import ConceptResult, FairnessFigure, Gate, GateStatus, Pair, RunState, Verdict
 from audit_plugin.methods.depict.assemble import ScoresBySha, assemble
+from audit_plugin.methods.depict.coinciding import inseparable
 from audit_plugin.methods.depict.edits import detector_drop
 from audit_plugin.methods.depict.estimate import concept_results, group_results
 from audit_plugin.methods.depict.fairness import fairness_figures
@@ -157,6 +158,9 @@ def _headline(gates: GateReport, concepts: Sequence[ConceptResult], state: RunSt
         named = ", ".join(f"{result.concept} ({result.role.value}, {_figures(result)})" for result in relied[:3])
         more = f" and {len(relied) - 3} more" if len(relied) > 3 else ""
         return f"Relies on {named}{more}: {metric} drop when permuted, 95 % interval; {others}."
+    if gates.coinciding:
+        name, same = next(iter(gates.coinciding.items()))
+        return f"No reliance can be shown: {others}; {name} {inseparable(same)}."
     seen = max((result.mde80 for result in concepts if result.verdict is not Verdict.NOT_ASSESSABLE), default=0.0)
     clean = all(result.verdict is Verdict.NEGLIGIBLE for result in concepts) and gates.status("G8") is not GateStatus.FAIL
     word = "No reliance" if clean else "No reliance shown"
@@ -187,5 +191,6 @@ def _not_tested(gates: GateReport, concepts: Sequence[ConceptResult], groups: Se
         (gate.name, gate.consequence): gate for gate in gates.gates if gate.status is GateStatus.NOT_RUN and gate.consequence
     }
     gaps = [f"gate {name}: {why}" for name, why in skipped]
+    same = [f"concept {name}: {inseparable(others)}" for name, others in gates.coinciding.items()]
     joint = [] if groups else ["joint reliance on several concepts: no group of concepts was flipped together"]
-    return (*blind, *gaps, *joint, "anything the concept list does not name")
+    return (*blind, *same, *gaps, *joint, "anything the concept list does not name")

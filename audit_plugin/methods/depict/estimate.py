@@ -10,6 +10,8 @@ import numpy as np
 
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.results import ConceptResult, GateStatus, Verdict
+from audit_plugin.core.values import Role
+from audit_plugin.methods.depict.coinciding import LABEL, inseparable
 from audit_plugin.methods.depict.edits import stack
 from audit_plugin.methods.depict.figures import Figures, concept_figures, group_figures
 from audit_plugin.methods.depict.gates import GateReport
@@ -33,6 +35,8 @@ class Conduct:
     weak: bool = False
     leaks: tuple[str, ...] = ()
     only_conditional: bool = False
+    inseparable: bool = False
+    """It coincides with something that it could be mistaken for: no reliance may be said."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -69,6 +73,11 @@ def _conduct(study: Study, gates: GateReport, members: Sequence[str]) -> Conduct
         notes.append(gates.invalid)
     weak = any(GateStatus.FAIL in {gates.status("G2", name), gates.status("G3a", name)} for name in members)
     leaks = tuple(dict.fromkeys(other for name in members for other in gates.leaks(name) if other not in members))
+    core = any(study.arrays.concept(name).role is Role.CORE for name in members)  # whose own matter the label is
+    own = {*members, *([LABEL] if core else [])}
+    found = {name: tuple(other for other in gates.coinciding.get(name, ()) if other not in own) for name in members}
+    same = {name: others for name, others in found.items() if others}
+    notes += [f"{name} {inseparable(others)}" for name, others in same.items()]
     unproven = [gate for gate in ("G2", "G3a", "G4") for name in members if not _passes(study, gates, gate, name)]
     return Conduct(
         assessable=not blind and not gates.invalid,
@@ -76,6 +85,7 @@ def _conduct(study: Study, gates: GateReport, members: Sequence[str]) -> Conduct
         weak=weak,
         leaks=leaks,
         only_conditional=len(members) == 1 and gates.status("G7", members[0]) is GateStatus.FAIL,
+        inseparable=bool(same),
         notes=tuple(notes),
     )
 
@@ -176,6 +186,8 @@ def _judged(gates: GateReport, figures: Figures, conduct: Conduct, p_holm: float
         if second != word:
             notes.append(f"plain edits say {word}, leak-adjusted ones {second}: the generator is the reason for the doubt")
         word = agreed(word, second)
+    if conduct.inseparable and word in {"relies", "hurts"}:
+        word = "inconclusive"
     if word == "inconclusive" and not conduct.valid:
         notes.append("cannot be declared negligible: G2, G3a or G4 did not pass")
     return word, wide, tuple(notes)

@@ -3,8 +3,8 @@
 Interventional figures ask what the model does when the picture of the *same* row shows another level; they measure the
 direct-appearance effect, not counterfactual fairness in the strict causal sense, which would let descendants of the concept change
 too.  Observational figures compare different real rows.  A figure is of concern when its whole 95 % interval lies beyond the margin, and
-never while edits of the concept leak into others (G4 failed) or were not made (G3a failed).  A figure that is the largest of several gaps
-is lifted by noise alone; it is of concern when one of those gaps is, with Bonferroni over them.
+never while edits of the concept leak into others (G4 failed), were not made (G3a failed) or ask for what coincides with the label (G7).  A
+figure that is the largest of several gaps is lifted by noise alone; it is of concern when one of those gaps is, with Bonferroni over them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,7 @@ from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.results import FairnessFigure, GateStatus
 from audit_plugin.core.values import Role
 from audit_plugin.methods.depict.assemble import Array, Ints, Mask
+from audit_plugin.methods.depict.coinciding import inseparable
 from audit_plugin.methods.depict.gates import GateReport
 from audit_plugin.methods.depict.study import Study, from_interval, known
 from audit_plugin.statistics.fairness import (
@@ -198,14 +199,16 @@ class _Figures:
 
     def _blocked(self) -> bool:
         failed = [self.gates.status(gate, self.name) is GateStatus.FAIL for gate in ("G0", "G3a", "G4", "G5")]
-        return any(failed) or bool(self.gates.invalid)
+        return any(failed) or bool(self.gates.invalid) or self.name in self.gates.coinciding
 
     def _leak_row(self) -> tuple[str, ...]:
         """The leakage row of the concept, printed beside every interventional figure."""
         row = {other: boot.value for other, boot in self.gates.leakage.get(self.name, {}).items() if other != self.name}
         said = ", ".join(f"{other} {value:+.3f}" for other, value in sorted(row.items(), key=lambda item: -item[1]))
         leaks = self.gates.leaks(self.name)
-        blocked = (f"blocked: edits also change {', '.join(leaks)} (G4 failed)",) if leaks else ()
+        blocked = [f"blocked: edits also change {', '.join(leaks)} (G4 failed)"] if leaks else []
+        if same := self.gates.coinciding.get(self.name):
+            blocked.append(f"blocked: {self.name} {inseparable(same)}")
         return (*((f"leakage: {said}",) if said else ()), *blocked)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from audit_plugin.core.results import Gate, GateStatus
 from audit_plugin.methods.depict.assemble import Array, Ints, Mask
+from audit_plugin.methods.depict.coinciding import coinciding, inseparable
 from audit_plugin.methods.depict.edits import compliance, detector_drop, leakage
 from audit_plugin.methods.depict.placebo import placebo_drop
 from audit_plugin.methods.depict.study import Study, known, minus, over, ratios
@@ -77,6 +78,8 @@ class GateReport:
     leakage: Mapping[str, Mapping[str, Bootstrap]]
     support: Mapping[str, OffSupport]
     """Concept -> which flips of its usable rows ask for combinations that occur."""
+    coinciding: Mapping[str, tuple[str, ...]]
+    """Concept -> what it coincides with in the audited rows; nothing can separate them."""
     placebo: Bootstrap | None
     """Effect of the placebo edit on the metric."""
     noise_floor: float
@@ -118,6 +121,7 @@ def run_gates(
     obeyed = {name: found for name in names if (found := compliance(study, name)) is not None}
     leaks = leakage(study)
     supported = {name: _support(study, name) for name in names}
+    same = {name: others for name in names if (others := coinciding(study, name))}
     idle = None if study.arrays.placebo is None else placebo_drop(study, study.arrays.placebo)
     judge = _Judge(study=study, options=options)
     gates = [
@@ -129,7 +133,7 @@ def run_gates(
         *(judge.independence(name, leaks[name]) for name in names),
         *(judge.detector(name, card.get(name)) for name in names),
         judge.placebo(idle, margin),
-        *(judge.off_support(name, supported[name]) for name in names),
+        *(judge.off_support(name, supported[name], same.get(name, ())) for name in names),
         judge.concept_set(),
         judge.sanity(),
     ]
@@ -139,6 +143,7 @@ def run_gates(
         compliance=obeyed,
         leakage=leaks,
         support=supported,
+        coinciding=same,
         placebo=idle,
         noise_floor=0.0 if interval is None else max(abs(interval.low), abs(interval.high)),
         margin=margin,
@@ -322,7 +327,7 @@ class _Judge:
         failed = said + (f"; over three times {margin:g}, so the audit is invalid" if widest > 3 * margin else "")
         return _gate("G6", title, "", status, idle, bound=bound, texts={GateStatus.WARN: said, GateStatus.FAIL: failed})
 
-    def off_support(self, name: str, found: OffSupport) -> Gate:
+    def off_support(self, name: str, found: OffSupport, same: tuple[str, ...]) -> Gate:
         flip = self.study.arrays.flips[name]
         whole = flip.drawn[flip.usable]
         rare = whole & ~found.allowed
@@ -330,6 +335,10 @@ class _Judge:
         part, cells = rare.sum(1).astype(np.float64), whole.sum(1).astype(np.float64)
         share = bootstrap(lambda drawn: ratios(part, cells, drawn), weights)
         title, bound = "flips ask for combinations that occur", f"{_most(self.options.off_support)} off support"
+        if same:
+            return Gate(
+                name="G7", title=title, subject=name, status=GateStatus.FAIL, value=1.0, bound=bound, consequence=inseparable(same)
+            )
         if not np.isfinite(share.value):
             return _not_run("G7", title, name, bound, "")
         said = {
