@@ -15,6 +15,7 @@ from typing import Any
 
 from audit_plugin.core.seeds import digest
 from tests.bench.planted_suite import others
+from tests.bench.planted_suite.costs import Spent, of_approaches, of_product
 from tests.bench.planted_suite.generators import detector, generator
 from tests.bench.planted_suite.judge import Claim, Judged, by_edits, by_flips, by_permutation, by_words, judged, together
 from tests.bench.planted_suite.planted import Planted, Predict, network_of, predictor, shipped, suite
@@ -28,8 +29,6 @@ from tests.bench.scenes_bank import Say
 NAME = "planted_suite"
 FULL, QUICK = Size(), Size(rows=160, images=12, flips=2, words=False)
 TRUTH_ROWS = 3_000
-COMPARED = 200
-"""Rows of which others are lent rendered changes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,10 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seeds={"rows, labels, noise": AUDIT},
     )
     size, found, started = QUICK if options.quick else FULL, list[Judged](), time.monotonic()
+    spent: dict[str, list[Spent]] = {}
     for world in all_worlds():
         if options.world and world.name not in options.world:
             continue
-        told = _world(world, size, report)
+        told = _world(world, size, report, spent)
         found += told
         _say(f"{world.name}: {len(told)} claims judged")
     if not found:
@@ -55,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"no world of {', '.join(options.world or ())} can be made here; there are {', '.join(w.name for w in all_worlds())}"
         )
     report.figures["minutes"] = (time.monotonic() - started) / 60
-    fill(report, found)
+    fill(report, found, spent)
     publish(report, options)
 
 
-def _world(world: World, size: Size, report: Report) -> list[Judged]:
+def _world(world: World, size: Size, report: Report, spent: dict[str, list[Spent]]) -> list[Judged]:
     """Everything about one world."""
     folder = CACHE / NAME / world.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,6 +75,8 @@ def _world(world: World, size: Size, report: Report) -> list[Judged]:
     told = audited(site, Say())
     report.notes += [f"- {world.name}, refused: {problem}" for problem in told.problems]
     report.tables.setdefault("costs", []).extend(_costs(world, told))
+    for name, costs in (of_product(told) | of_approaches(world, size.rows)).items():
+        spent.setdefault(name, []).extend(costs)
     claims = of_the_product(world, told, known)
     claims += of_others(world, rows, models, networks)
     return judged(world, claims, known)
@@ -106,7 +108,7 @@ def of_others(
     networks: Mapping[Planted, Path],
     *,
     looked_at: int = others.LOOKED_AT,
-    compared: int = COMPARED,
+    compared: int = others.COMPARED,
 ) -> list[Claim]:
     """By everybody else."""
     both = {planted: (predict, torch_of(networks[planted])) for planted, predict in models.items()}

@@ -4,17 +4,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tests.bench.planted_suite.costs import Spent, columns
 from tests.bench.planted_suite.judge import Judged, Tally, tally
 from tests.bench.report import Cell, Report
 
 AUDIT = "audit"
 
 
-def fill(report: Report, found: Sequence[Judged]) -> None:
+def fill(report: Report, found: Sequence[Judged], spent: Mapping[str, list[Spent]]) -> None:
     """Rows, figures and notes of the report."""
     by = {name: [one for one in found if one.claim.approach == name] for name in dict.fromkeys(one.claim.approach for one in found)}
     tallies = {name: tally(name, some) for name, some in by.items()}
-    report.rows += [_row(tallies[name], by[name], by[AUDIT]) for name in by]
+    report.rows += [_row(tallies[name], by[name], by[AUDIT]) | columns(spent, name) for name in by]
     report.figures |= _figures(tallies[AUDIT], tallies["DEPICT"], by)
     report.tables["classifiers"] = _classifiers(by)
     report.notes += NOTES
@@ -98,6 +99,7 @@ NOTES = (
         "- others are lent the renderer where they need changed pictures, and the true words of every picture where they need words; the audit "
         "has the trained generator and its detector."
     ),
+    "- pictures made: drawn or edited by a generator, the product's once for all classifiers of a world; gradients count as queries.",
     "- DEPICT's intervals are held against the truth with the truth's own error added in quadrature.",
 )
 
