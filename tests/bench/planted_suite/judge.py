@@ -7,12 +7,15 @@ import numpy as np
 
 from audit_plugin.core.diffex_results import EffectState
 from audit_plugin.core.discovery_results import Discovery
-from audit_plugin.core.results import AuditResult, ConceptResult, Verdict
+from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.results import AuditResult, Verdict
 from tests.bench.planted_suite.truth import ConceptTruth
 from tests.bench.planted_suite.worlds import World
 
 LOG_ODDS = 0.25
 """By which an edit must move log-odds, with its whole interval, before we call it a reliance; the policy's own bound of spuriousness."""
+IMPORTANCE, SHARE = 0.02, 0.2
+"""The audit's margin of importance; the policy's bound of gaps of correlation, and of shares of pictures that a word turns."""
 Truths = Mapping[tuple[str, str], Mapping[str, ConceptTruth]]
 """(Classifier, task) -> concept -> truth."""
 
@@ -29,6 +32,8 @@ class Claim:
     found: bool
     strength: float
     """By which this approach ranks; larger means more reliance."""
+    evidence: float = 0.0
+    """Lower limit of the product's methods, in units of what each calls a finding; makes them comparable."""
     estimate: float | None = None
     low: float | None = None
     high: float | None = None
@@ -60,24 +65,14 @@ def task_of(result: AuditResult) -> tuple[str, str]:
 
 def by_permutation(world: World, result: AuditResult) -> list[Claim]:
     """DEPICT's verdicts; nothing is claimed of a concept that the audit called not assessable."""
-    return [_claim("DEPICT", world, result, one.concept, found=one.verdict is Verdict.RELIES, of=one) for one in result.concepts]
-
-
-def _claim(approach: str, world: World, result: AuditResult, concept: str, *, found: bool, of: ConceptResult) -> Claim:
-    classifier, task = task_of(result)
-    shown = of.importance
-    return Claim(
-        approach=approach,
-        world=world.name,
-        classifier=classifier,
-        task=task,
-        concept=concept,
-        found=found,
-        strength=abs(shown.value),
-        estimate=shown.value,
-        low=shown.low,
-        high=shown.high,
-    )
+    claims = {
+        one.concept: _claim(
+            "DEPICT", world, task_of(result), one.concept, found=one.verdict is Verdict.RELIES, strength=abs(one.importance.value),
+            evidence=one.importance.low / IMPORTANCE, of=one.importance,
+        )
+        for one in result.concepts
+    }  # fmt: skip
+    return _of_all("DEPICT", world, task_of(result), claims)
 
 
 def by_edits(world: World, result: AuditResult) -> list[Claim]:
@@ -87,22 +82,18 @@ def by_edits(world: World, result: AuditResult) -> list[Claim]:
     """
     if result.diffex is None:
         return []
-    classifier, task = task_of(result)
-    wanted = {task} if task != "label" else set(result.classes)
-    best: dict[str, tuple[float, bool]] = {}
-    for effects in result.diffex.classes:
-        if effects.class_name not in wanted:
-            continue
-        for node in effects.nodes:
-            concept = concept_of(world, node.node)
-            if concept and node.effect is not None:
-                known = best.get(concept, (0.0, False))
-                told = node.state is EffectState.EFFECT and node.bound > LOG_ODDS
-                best[concept] = (max(known[0], abs(node.effect.value)), known[1] or told)
-    return [
-        Claim(approach="DiffEx", world=world.name, classifier=classifier, task=task, concept=name, found=found, strength=strength)
-        for name, (strength, found) in best.items()
-    ]
+    task = task_of(result)
+    wanted = set(result.classes) if task[1] == "label" else {task[1]}
+    nodes = [node for effects in result.diffex.classes if effects.class_name in wanted for node in effects.nodes]
+    claims = _strongest(
+        _claim(
+            "DiffEx", world, task, concept_of(world, node.node), found=node.state is EffectState.EFFECT and node.bound > LOG_ODDS,
+            strength=abs(node.effect.value), evidence=node.bound / LOG_ODDS,
+        )
+        for node in nodes
+        if node.effect is not None and concept_of(world, node.node)
+    )  # fmt: skip
+    return _of_all("DiffEx", world, task, {claim.concept: claim for claim in claims})
 
 
 def concept_of(world: World, path: str) -> str:
@@ -117,61 +108,74 @@ def by_words(world: World, found: Discovery, truths: Truths) -> list[Claim]:
     """DiffExplainer: concepts whose words make the classifier answer with the class."""
     claims = []
     for subject in found.subjects:
-        task = subject.name if (found.model, subject.name) in truths else "label"
-        for one in world.concepts:
-            said = [word for word in subject.words if any(phrase and phrase.strip() == word.word.strip() for phrase in one.phrases)]
-            claims.append(
-                Claim(
-                    approach="DiffExplainer",
-                    world=world.name,
-                    classifier=found.model,
-                    task=task,
-                    concept=one.name,
-                    found=any(word.causes for word in said),
-                    strength=max((word.effect.value for word in said), default=0.0),
-                )
+        task = (found.model, subject.name if (found.model, subject.name) in truths else "label")
+        told = _strongest(
+            _claim(
+                "DiffExplainer", world, task, one.name, found=word.causes, strength=word.effect.value, evidence=word.effect.low / SHARE
             )
+            for one in world.concepts
+            for word in subject.words
+            if any(phrase and phrase.strip() == word.word.strip() for phrase in one.phrases)
+        )  # fmt: skip
+        claims += _of_all("DiffExplainer", world, task, {claim.concept: claim for claim in told})
     return _strongest(claims)
 
 
 def by_flips(world: World, result: AuditResult) -> list[Claim]:
     """Counterfactuals: attributes that change along with flipped decisions, more than in the data."""
-    told = result.counterfactuals
-    if told is None:
+    told, task = result.counterfactuals, task_of(result)
+    if told is None or task[1] not in {"label", told.positive}:
         return []
-    classifier, task = task_of(result)
-    claims = [
-        Claim(
-            approach="counterfactuals",
-            world=world.name,
-            classifier=classifier,
-            task=task,
-            concept=gap.concept,
-            found=gap.gap.low > 0.2,
-            strength=abs(gap.gap.value),
+    claims = _strongest(
+        _claim(
+            "counterfactuals", world, task, gap.concept, found=gap.gap.low > SHARE, strength=abs(gap.gap.value), evidence=gap.gap.low / SHARE
         )
         for gap in told.gaps
+        if gap.concept
+    )  # fmt: skip
+    return _of_all("counterfactuals", world, task, {claim.concept: claim for claim in claims})
+
+
+def _claim(
+    approach: str,
+    world: World,
+    task: tuple[str, str],
+    concept: str,
+    *,
+    found: bool,
+    strength: float,
+    evidence: float,
+    of: Estimate | None = None,
+) -> Claim:
+    return Claim(
+        approach=approach, world=world.name, classifier=task[0], task=task[1], concept=concept, found=found, strength=strength,
+        evidence=evidence, estimate=None if of is None else of.value, low=None if of is None else of.low, high=None if of is None else of.high,
+    )  # fmt: skip
+
+
+def _of_all(approach: str, world: World, task: tuple[str, str], claims: Mapping[str, Claim]) -> list[Claim]:
+    """One claim for every concept of the world: what was not looked at, or dropped on the way, was not found."""
+    return [
+        claims.get(name) or _claim(approach, world, task, name, found=False, strength=0.0, evidence=0.0) for name in world.names
     ]
-    return _strongest([claim for claim in claims if claim.concept])
 
 
 def _strongest(claims: Iterable[Claim]) -> list[Claim]:
-    """One claim for each concept of each task: found where any says so."""
+    """One claim for each concept of each task, that of most evidence: found where any says so."""
     best: dict[tuple[str, str, str], Claim] = {}
     for claim in claims:
         key = (claim.classifier, claim.task, claim.concept)
-        known = best.get(key)
-        best[key] = (
-            claim
-            if known is None
-            else replace(claim if claim.strength > known.strength else known, found=claim.found or known.found)
-        )
+        known = best.setdefault(key, claim)
+        best[key] = replace(claim if claim.evidence > known.evidence else known, found=claim.found or known.found)
     return list(best.values())
 
 
 def together(claims: Sequence[Claim], name: str = "audit") -> list[Claim]:
-    """What an audit says in all: a concept that any of its methods finds."""
-    return [replace(claim, approach=name) for claim in _strongest(claims)]
+    """What an audit says in all: a concept that any of its methods finds, ranked by the evidence of the most certain of them."""
+    return [
+        replace(claim, approach=name, strength=max(0.0, claim.evidence), estimate=None, low=None, high=None)
+        for claim in _strongest(claims)
+    ]
 
 
 def judged(world: World, claims: Iterable[Claim], truths: Truths) -> list[Judged]:

@@ -90,7 +90,7 @@ NOTES = (
         "- strong: true importance (fall of the AUROC under permutation) at least 0.05; weak: 0.02 to 0.05; idle: below 0.01, and less than "
         "0.25 of log-odds on the mean. Cells between count for and against nobody."
     ),
-    "- audit: found by any of the project's methods. unlisted: a concept that the audit was not told of.",
+    "- audit: found by any of the project's methods; it ranks by the largest lower limit, each in units of what its method calls a finding. unlisted: a concept that the audit was not told of.",
     (
         "- at the audit's rate: every approach is given the threshold that suits it best, knowing the truth, at no more false findings than the "
         "audit's; approaches without a rule of their own claim nothing in the columns before."
