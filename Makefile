@@ -48,8 +48,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 # All benchmarks that need neither a GPU nor other data, or one: make bench NAME=depict_planted.  QUICK= runs the long versions.
+# The whole planted suite first trains its generators, for hours: make bench NAME=planted_suite QUICK=
 QUICK ?= --quick
-NAME ?= $(filter-out engines_gpu leaves,$(basename $(notdir $(shell grep -l '^if __name__' tests/bench/*.py))))
+NAME ?= $(filter-out engines_gpu leaves leaves_tree digits_explained case_%,$(basename $(notdir $(shell grep -l '^if __name__' tests/bench/*.py))))
 bench: $(VENV)/.installed-dev
 	set -e; for name in $(NAME); do $(BIN)/python -m tests.bench.$$name $(QUICK); done
 

@@ -27,7 +27,7 @@ from tests.bench.report import CACHE, Report, parser, publish
 from tests.bench.scenes_bank import Say
 
 NAME = "planted_suite"
-FULL, QUICK = Size(), Size(rows=160, images=12, flips=2, words=False)
+FULL, QUICK = Size(), Size(rows=160, images=12, flips=0, words=False)
 TRUTH_ROWS = 3_000
 
 

@@ -35,11 +35,11 @@ class Size:
     rows: int = 400
     images: int = 24
     """Of each class, that the concept tree is asked on."""
-    flips: int = 8
-    """Images of each classifier that counterfactuals are made of; 0: none."""
+    flips: int = 24
+    """Images of each classifier that counterfactuals are made of, a few more than what changes along is judged on; 0: none."""
     words: bool = True
     """Whether words are searched without data."""
-    resamples: int = 2_000
+    resamples: int = 1_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -161,7 +161,7 @@ class Site:
             planted.name: {"file": str(self.networks[planted])} | ({"of_class": next(iter(planted.rules))} if kind else {})
             for planted in asked
         }
-        return {"images": self.size.flips, "kept": 30, "bisections": 1, "free": 2, "paths": 0, "gradients": files}
+        return {"images": self.size.flips, "kept": 30, "bisections": 0, "free": 2, "paths": 0, "gradients": files}
 
 
 @dataclass(frozen=True, kw_only=True)
