@@ -161,6 +161,10 @@ class AuditedModel:
     """Known importances, for planted models only."""
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
+    def __post_init__(self) -> None:
+        if self.positive is not None:
+            self.target.check_threshold()
+
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
@@ -563,6 +567,10 @@ def _check_pictures(config: Config) -> None:
                 f"{key}: `generator.pictures` looks pictures up and cannot make any; name a diffusers directory as `generator.path`"
                 + {"diffex": ", or set `diffex.operator: none`", "explain": " or `explain.generator`"}.get(key, "")
             )
+    if generator.pictures.same_unit and not config.source.unit_column:
+        raise ConfigError("generator.pictures.same_unit: name the column that says what a picture is of as `source.unit_column`")
+    if config.detector.table and config.detector.train is not None:
+        raise ConfigError("detector: `table` takes the table's word, `train` trains a detector; give one of the two")
     if config.detector.table and (config.diffex or config.explain):
         raise ConfigError("detector.table: edited pictures are in no table; train a detector (`detector.train`) to judge them")
 

@@ -31,6 +31,7 @@ from audit_plugin.findings.findings import conclude
 from audit_plugin.findings.history import ALL, RECENT
 from audit_plugin.findings.policy import Policy
 from audit_plugin.methods.depict import DepictOptions, DepictReport, audit
+from audit_plugin.selftesting.judged import judged_digest
 from audit_plugin.selftesting.kept import holds
 from audit_plugin.store.records import new_run_id
 from audit_plugin.store.store import Store
@@ -148,7 +149,7 @@ def audit_model(
     """Audit one model version and commit the result.
 
     With ``explain`` its concept tree belongs to it, with ``suspect`` its shortcuts, with ``flip`` its counterfactuals;
-    a ``discovery`` that was made before is told with it, and a ``selftest`` where it is of the same model version, bank and policy.
+    a ``discovery`` that was made before is told with it, and a ``selftest`` where it speaks of this audit (see :func:`holds`).
 
     Killed in between, it goes on from the scores it has: each picture is asked about once per model version.
     """
@@ -436,6 +437,14 @@ def _provenance(
         engines=evidence.engines,
         engine_check=check,
         endpoint_notes=info.notes,
+        judged_digest=judged_digest(
+            plan.rows,
+            plan.concept_set.concepts,
+            label=question.label,
+            positive=question.positive,
+            audit=evidence.audit,
+            options=question.options,
+        ),
     )
 
 

@@ -22,6 +22,7 @@ from audit_plugin.core.selftest_results import SelfTest
 from audit_plugin.methods.depict.assemble import label_indices
 from audit_plugin.selftesting.bench import Bench, bench_of
 from audit_plugin.selftesting.edits import EditBench, edit_bench, edit_pictures
+from audit_plugin.selftesting.judged import judged_digest
 from audit_plugin.selftesting.kept import KeptOutcomes, keep, place_of
 from audit_plugin.selftesting.planted import PlantedAudits, reduced
 from audit_plugin.selftesting.run import Wanted, concluded, run_cells
@@ -149,6 +150,11 @@ class _Prepared:
         if not installation.bank_exists or installation.bank.digest != last.provenance.bank_digest:
             raise ConfigError(f"the bank is not the one that model {info.model!r} was last audited on; `audit-plugin run` it first")
         table = load_table(installation.bank, detector=last.provenance.detector, real=installation.real)
+        if last.provenance.judged_digest != _judged(installation, table, model):
+            raise ConfigError(
+                f"model {info.model!r} was last audited by an earlier plug-in, or with other labels, units, roles, `positive`, metric, margin or gates "
+                "than now; `audit-plugin run` it first"
+            )
         return cls(
             last=last,
             model=model,
@@ -166,6 +172,7 @@ class _Prepared:
         key = digest(
             "selftest", __version__, target_of(self.last), self.last.label, self.class_name, self.last.provenance.bank_digest,
             self.last.provenance.detector, loaded.policy.digest, repr(reduced(loaded.config.analysis)), json.dumps(alone),
+            _judged(tests.installation, self.table, self.model), json.dumps(sorted(self._card(tests).items())), _real(self.table),
             repr(loaded.config.diffex), sha256(self._rows_file(tests) or b"").hexdigest(),
         )  # fmt: skip
         return KeptOutcomes(file=place.with_name(place.name + ".outcomes.jsonl"), key=key)
@@ -181,9 +188,9 @@ class _Prepared:
         scores = tests.store.scores.get(target_of(self.last), {*installation.bank.usable(), *installation.real.paths})
         column = self.labels.index(self.class_name)
         own = label_indices(self.table.rows, self.model.label, self.labels) == column
-        detector = installation.loaded.config.detector
-        card = installation.detector.card.auroc if detector.table or Path(detector.path).exists() else {}
-        bench = bench_of(self.table, scores, self.wanted.concepts, column, own=own, model=self.last.model)
+        bench = bench_of(
+            self.table, scores, self.wanted.concepts, column, own=own, model=self.last.model, merged=bool(self.model.target.classes)
+        )
         return PlantedAudits(
             bench=bench,
             edits=self._edits(tests, bench),
@@ -192,8 +199,15 @@ class _Prepared:
             options=installation.loaded.config.analysis,
             classes=self.labels,
             positive=self.model.positive,
-            detector_auroc={name: value for name, value in card.items() if value is not None},
+            detector_auroc=self._card(tests),
         )
+
+    @staticmethod
+    def _card(tests: SelfTests) -> dict[str, float]:
+        """What the detector's own card says of its concepts; nothing where there is no detector any more."""
+        detector = tests.installation.loaded.config.detector
+        card = tests.installation.detector.card.auroc if detector.table or Path(detector.path).exists() else {}
+        return {name: value for name, value in card.items() if value is not None}
 
     def _rows_file(self, tests: SelfTests) -> bytes | None:
         """The atomic rows of the last audit by the concept tree, if it had one and they are still beside the report."""
@@ -230,6 +244,7 @@ class _Prepared:
             },
             options=replace(asked_of(options.options, loaded, labels_only=False), score=told.score),
             model=self.last.model,
+            merged=bool(self.model.target.classes),
         )
 
 
@@ -241,6 +256,19 @@ def _concepts(table: BankTable, asked: Sequence[str]) -> tuple[str, ...]:
     if not found:
         raise ConfigError("no concept of this configuration must not matter; name one by --concept")
     return found
+
+
+def _judged(installation: Installation, table: BankTable, model: AuditedModel) -> str:
+    """As an audit made now would have it."""
+    config = installation.loaded.config
+    return judged_digest(
+        table.rows, table.concepts, label=model.label, positive=model.positive, audit=config.audit, options=config.analysis
+    )
+
+
+def _real(table: BankTable) -> str:
+    """Of the real pictures that the audit holds drawn ones against."""
+    return "" if table.real is None else digest("real", *table.real.tolist())
 
 
 def _class_of(table: BankTable, model: AuditedModel, labels: Sequence[str]) -> str:
@@ -266,7 +294,10 @@ def rows_of(told: SelfTest) -> list[dict[str, object]]:
             "concept": one.concept,
             "by": curve.part.value,
             **{
-                f"{point.size:g}": f"{point.rate.value:.0%} [{point.rate.low:.0%}, {point.rate.high:.0%}]" for point in curve.points
+                f"{point.size:g}": f"{point.rate.value:.0%} [{point.rate.low:.0%}, {point.rate.high:.0%}]"
+                if point.known
+                else "broken"
+                for point in curve.points
             },
             "80 %": "" if curve.size80 is None else f"{curve.size80:.2f}",
             "95 %": "" if curve.size95 is None else f"{curve.size95:.2f}",

@@ -284,6 +284,11 @@ class Installation:
         found, config = self.looked_up, self.loaded.config
         if found is None or (options := self.loaded.generator.pictures) is None:
             return None
+        if outside := sorted({row.id for row in self.source.rows} - {row.id for row in found.rows}):
+            raise ConfigError(
+                f"generator.pictures.where leaves out {len(outside)} of the audited rows, e.g. {outside[0]!r}; their own pictures must be among those "
+                "that are looked up: widen it"
+            )
         return pictured_generator(
             found.rows,
             self.loaded.document.concept_set,
@@ -1032,7 +1037,7 @@ class Installation:
         return write_report(where or Path(self.loaded.config.report), self._tested(results), self.pictures(), history=history)
 
     def _tested(self, results: Sequence[AuditResult]) -> tuple[AuditResult, ...]:
-        """With the self-test that was made since, where it is of the same model version, bank and policy."""
+        """With the self-test that was made since, where it speaks of this very audit."""
         known = ((result, self._selftest(result.model, result.version, result.label)) for result in results)
         return tuple(replace(result, selftest=told) if holds(told, result) else result for result, told in known)
 

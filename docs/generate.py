@@ -401,9 +401,10 @@ def _cue_conflict(f: Mapping[str, float]) -> tuple[str, str, str]:
         "two published ImageNet classifiers on pictures whose shape and texture disagree",
         _LOOKED_UP,
         (
-            f"shape bias {f['shape_bias_squeezenet']:.3f} and {f['shape_bias_mobilenet']:.3f}, as published for these pictures; another texture changes "
-            f"{f['squeezenet_shape_texture_flip_rate']:.0%} and {f['mobilenet_shape_texture_flip_rate']:.0%} of decisions, another shape "
-            f"{f['squeezenet_shape_shape_flip_rate']:.0%} and {f['mobilenet_shape_shape_flip_rate']:.0%}"
+            f"shape bias {f['shape_bias_squeezenet']:.3f} and {f['shape_bias_mobilenet']:.3f}, as published for these pictures; another picture of the same "
+            f"two changes {f['squeezenet_shape_another_picture_flip_rate']:.0%} and {f['mobilenet_shape_another_picture_flip_rate']:.0%} of decisions, another "
+            f"texture {f['squeezenet_shape_texture_excess']:.0%} and {f['mobilenet_shape_texture_excess']:.0%} beyond that, another shape "
+            f"{f['squeezenet_shape_shape_excess']:.0%} and {f['mobilenet_shape_shape_excess']:.0%}"
         ),
     )
 

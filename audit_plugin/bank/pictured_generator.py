@@ -21,7 +21,7 @@ from audit_plugin.core.errors import DetectorError, GeneratorError
 from audit_plugin.core.pictured import LOOKED_UP
 from audit_plugin.core.protocols import Images
 from audit_plugin.core.seeds import digest, seed
-from audit_plugin.core.values import Probe, Row
+from audit_plugin.core.values import Arm, Probe, Row
 from audit_plugin.perception.detectors import DetectorCard
 from audit_plugin.sources.images import Pixels, read_images, square, to_uint8
 from audit_plugin.sources.table import Where
@@ -37,7 +37,8 @@ class PicturesOptions:
     size: int = 224
     """Side in pixels; other pictures are cut to their centre square and resized."""
     same_unit: bool = False
-    """Whether the pictures of a row all come from its own unit (``source.unit_column``): the same product, person or drawing."""
+    """Whether the pictures of a row all come from its own unit (``source.unit_column``): the same product, person or drawing.  Else a flip shows
+    another one, and so does the placebo: what that alone changes is taken off."""
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     def __post_init__(self) -> None:
@@ -49,13 +50,17 @@ class PicturesOptions:
 class PicturedGenerator:
     """Implements :class:`audit_plugin.core.protocols.Generator`: a caption is answered by a picture whose row has the caption's values.
 
-    A row's baseline picture is its own; of several others the seed picks one.
+    A row's baseline picture is its own; of several others the seed picks one.  A placebo is another picture of the same values, so that it differs
+    from the baseline in everything by which a flip does but the concept; within a unit that has no other, a flip differs in nothing else, and
+    the placebo is the row's own picture.
     """
 
     pools: Mapping[str, Sequence[Row]]
     """Caption, with and without placebo words -> the rows that show it."""
+    placebos: frozenset[str]
+    """Captions with a placebo word."""
     asking: Mapping[int, Row]
-    """Seed of a baseline and its flips -> the audited row that it belongs to."""
+    """Seed of a baseline, its flips and its placebo -> the audited row that it belongs to."""
     again: Mapping[int, Row]
     """The same of replicates, which another picture of the same values answers, where there is one."""
     size: int
@@ -86,11 +91,11 @@ class PicturedGenerator:
         return read_images([self._pick(text, number).image or "" for text, number in zip(captions, seeds, strict=True)], self.size)
 
     def shows(self, row: Row, text: str) -> bool:
-        """Whether there is a picture of this caption for the row."""
+        """Whether there is a picture of this caption for the row; of a placebo, another one than its own."""
         return bool(self._pool(text, row))
 
     def check(self, plan: Plan) -> None:
-        """Raise GeneratorError, before anything is stored, unless there is a picture for every probe."""
+        """Raise GeneratorError, before anything is stored, unless there is a picture for every probe, and placebos tell what another picture does."""
         rows = {row.id: row for row in plan.rows}
         missing = [probe for probe in plan.probes if not self.shows(rows[probe.row], probe.recipe.caption)]
         if missing:
@@ -99,10 +104,31 @@ class PicturedGenerator:
                 f"{' and unit' if self.same_unit else ''}, but row {missing[0].row!r} asks for it ({len(missing)} of {len(plan.probes)} probes are without a "
                 "picture); add pictures, widen `generator.pictures.where`, or leave out rows or levels"
             )
+        if not self.same_unit:
+            self._check_placebos(plan)
+
+    def _check_placebos(self, plan: Plan) -> None:
+        bases = [probe for probe in plan.probes if probe.arm is Arm.BASELINE]
+        rows = {row.id: row for row in plan.rows}
+        lone = sum(not _others(self.pools[base.recipe.caption], rows[base.row]) for base in bases)
+        unknown = "so that what another picture alone changes cannot be told from what the concept changes"
+        if 2 * lone > len(bases):
+            raise GeneratorError(
+                f"{lone} of {len(bases)} rows are the only picture of their combination, {unknown}; add pictures, widen `generator.pictures.where`, "
+                "or set `generator.pictures.same_unit: true` where the pictures of a `source.unit_column` are of the same thing"
+            )
+        if not plan.cells.get(Arm.PLACEBO):
+            raise GeneratorError(f"no row has a placebo, {unknown}; raise `bank.plan.placebo_rows`")
 
     def _pool(self, text: str, row: Row | None) -> Sequence[Row]:
         pool = self.pools.get(text, ())
-        return [one for one in pool if one.unit == row.unit] if self.same_unit and row is not None else pool
+        if row is None:
+            return pool
+        if self.same_unit:
+            pool = [one for one in pool if one.unit == row.unit]
+        if text not in self.placebos:
+            return pool
+        return _others(pool, row) or (pool if self.same_unit else ())
 
     def _pick(self, text: str, number: int) -> Row:
         row = self.asking.get(number) or self.again.get(number)
@@ -129,17 +155,27 @@ def pictured_generator(
 ) -> PicturedGenerator:
     """From the rows to look up and the audited ones, with so many replicates each; ``identity`` changes whenever the table or its pictures do."""
     pools: dict[str, list[Row]] = {}
+    placebos = set[str]()
     for row in sorted(rows, key=lambda row: row.id):
         for word in ("", *concept_set.placebo_words):
-            pools.setdefault(caption(concept_set, row.values, row.rest, word), []).append(row)
+            text = caption(concept_set, row.values, row.rest, word)
+            pools.setdefault(text, []).append(row)
+            placebos.update([text] if word else ())
     return PicturedGenerator(
         pools=pools,
+        placebos=frozenset(placebos),
         asking={seed(audit, row.id): row for row in audited},
         again={seed(audit, row.id, number): row for row in audited for number in range(1, replicates + 1)},
         size=options.size,
         same_unit=options.same_unit,
-        fingerprint=digest("pictures", identity, concept_set.digest, str(options.size), str(options.same_unit)),
+        fingerprint=digest("pictures, placebos of others", identity, concept_set.digest, str(options.size), str(options.same_unit)),
     )
+
+
+def _others(pool: Sequence[Row], row: Row) -> list[Row]:
+    """Without the row's own picture, which may be listed again: another file where there is one, else another unit's."""
+    others = [one for one in pool if one.id != row.id]
+    return [one for one in others if one.image != row.image] or [one for one in others if one.unit != row.unit]
 
 
 def _asked(probe: Probe, concept_set: ConceptSet) -> str:

@@ -113,7 +113,7 @@ def plan(
     """Every cell of the audit's design.  ``generator`` is the fingerprint of what will draw.
 
     What is not ``drawable`` is left out where other cells can stand in: levels that are sampled are drawn from those that can be had, and a row
-    takes no part in a group whose donor's values cannot.  All other cells are planned regardless.
+    takes no part in a group whose donor's values cannot, nor in the placebo arm without a placebo.  All other cells are planned regardless.
 
     Raises TableError for rows that do not fit the concept set, CaptionError where a change would not change the caption.
     """
@@ -212,7 +212,8 @@ class _Desk:
         text = self.caption(self.concept_set, row.values, row.rest, self.concept_set.placebo_word(row.id))
         if text == base.recipe.caption:
             raise CaptionError(f"row {row.id!r}: the placebo word does not reach the caption {text!r}; let the template use it")
-        yield replace(base, arm=Arm.PLACEBO, recipe=replace(base.recipe, caption=text))
+        if self.drawable is None or self.drawable(row, text):
+            yield replace(base, arm=Arm.PLACEBO, recipe=replace(base.recipe, caption=text))
 
     def replicates(self, row: Row, base: Probe, count: int) -> Iterator[Probe]:
         for number in range(1, count + 1):

@@ -29,6 +29,7 @@ def selftest(
     output: Output = Form.TABLE,
 ) -> int:
     """Measure what the audit finds: put known effects into the model's own answers, and judge them on other draws of the rows."""
+    from audit_plugin.report.selftest import selftest_words
     from audit_plugin.selftests import Asked, SelfTests, document, rows_of
     from audit_plugin.wiring import Installation, open_store
 
@@ -46,9 +47,7 @@ def selftest(
     for one in told:
         if output is Form.TABLE:
             print_rows(rows_of(one), output)
-        say(
-            f"{one.model}: false findings in {one.false_findings} of {one.false_runs} runs without effect; {one.broken} of {one.runs} audits did not work"
-        )
+        say(f"{one.model}: {selftest_words(one)}")
         for note in one.notes:
             say(f"{one.model}: {note}")
     if told:

@@ -134,6 +134,8 @@ class ConceptResult:
     validity: str
     """"valid", "weak_edit", "leaks_into=<concept>", "not_assessable", joined by ";"."""
     notes: tuple[str, ...] = ()
+    inseparable: tuple[str, ...] = ()
+    """What it coincides with in the audited rows and could be mistaken for: no finding may be made of changing it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,6 +303,8 @@ class Provenance:
     """None where the reference itself drew the bank."""
     endpoint_notes: tuple[str, ...] = ()
     """What is special about the endpoint: version not pinned, response cache on, classes only."""
+    judged_digest: str = ""
+    """Digest of the rows with their labels and units, and of how they are judged: favourable class, metric, margin, gates; empty in older results."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,13 @@ class Detection:
     runs: int
     rate: Estimate
     """Share of runs with a finding, with its exact 95 % interval."""
+    broken: int = 0
+    """Runs, of all, whose audit did not work by its own gates; they found nothing."""
+
+    @property
+    def known(self) -> bool:
+        """Whether any run worked, so that the rate says something."""
+        return self.broken < self.runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +71,9 @@ class ConceptSelfTest:
     false_findings: int
     """Runs with a finding of this concept though nothing was put in."""
     runs: int
-    """Runs with nothing put in."""
+    """Working runs with nothing put in."""
+    accusable: bool = True
+    """Whether any threshold of the policy could ever accuse the concept."""
 
     def curve(self, part: Part = Part.ANY) -> DetectionCurve | None:
         """That of one part, if the audit has it."""
@@ -94,6 +103,7 @@ class SelfTest:
     false_findings: int
     """Runs with any finding of a concept that must not matter though nothing was put in."""
     false_runs: int
+    """Working runs with nothing put in."""
     broken: int
     """Runs, of all, whose audit did not work by its own gates; they count as not found."""
     runs: int
@@ -105,6 +115,8 @@ class SelfTest:
     seconds: float
     finished_at: str
     """ISO 8601, UTC."""
+    judged_digest: str = ""
+    """As the audit's own, see :class:`audit_plugin.core.results.Provenance`; one without, which is older, speaks of no audit."""
     schema_version: int = SELFTEST_SCHEMA
 
     def concept(self, name: str) -> ConceptSelfTest | None:

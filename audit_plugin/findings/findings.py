@@ -2,7 +2,8 @@
 
 The rule is that of the DEPICT output contract: a finding is the verdict ``relies`` on a concept of an alerting role.  It is confirmed,
 and alerts, once two consecutive audits on different rows agree or one bound lies over twice the margin.  An audit that did not work
-yields one finding of kind ``audit_broken`` and never a finding about bias.
+yields one finding of kind ``audit_broken`` and never a finding about bias.  Of a concept that nothing can separate from another one, or from
+the label, nothing is found that rests on changing it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -127,7 +128,9 @@ def _reliance(result: AuditResult, policy: Policy) -> Iterator[Finding]:
 
 def _concept_breach(result: AuditResult, concept: ConceptResult, threshold: Threshold) -> Finding | None:
     quantity = (concept.decided_by or concept.importance) if threshold.metric == "importance" else concept.flip_rate_excess
-    if concept.verdict is Verdict.NOT_ASSESSABLE or concept.n_rows < threshold.least or quantity.low <= threshold.threshold:
+    if concept.verdict is Verdict.NOT_ASSESSABLE or concept.inseparable:
+        return None
+    if concept.n_rows < threshold.least or quantity.low <= threshold.threshold:
         return None
     tolerance = threshold.threshold
     if threshold.metric == "importance":
@@ -178,7 +181,10 @@ def _survives_leakage(concept: ConceptResult) -> bool:
 
 def _fairness(result: AuditResult, policy: Policy) -> Iterator[Finding]:
     roles = {concept.concept: concept.role for concept in result.concepts}
+    inseparable = {concept.concept for concept in result.concepts if concept.inseparable}
     for figure in result.fairness:
+        if figure.family == "interventional" and figure.concept in inseparable:
+            continue
         role = roles.get(figure.concept, Role.PROTECTED)
         covering = (one for one in policy.thresholds if one.covers_figure(figure) and one.covers(figure.concept, role))
         threshold = next(covering, None)

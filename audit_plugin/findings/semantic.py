@@ -68,10 +68,15 @@ def _q(q: float) -> str:
 
 def covers_node(threshold: Threshold, node: NodeEffect) -> bool:
     """Whether the threshold speaks about the node at all."""
-    if threshold.metric != KIND or not node.kind.alerts:
+    return covers_path(threshold, node.node, node.kind)
+
+
+def covers_path(threshold: Threshold, node: str, kind: NodeKind) -> bool:
+    """The same of a node's path and kind."""
+    if threshold.metric != KIND or not kind.alerts:
         return False
     if threshold.nodes or threshold.kinds:
-        return node.kind in threshold.kinds or any(f"{node.node}/".startswith(f"{path}/") for path in threshold.nodes)
+        return kind in threshold.kinds or any(f"{node}/".startswith(f"{path}/") for path in threshold.nodes)
     return True
 
 

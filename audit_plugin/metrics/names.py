@@ -330,8 +330,12 @@ SPECS: tuple[MetricSpec, ...] = (
         labels=(*AUDIT, "concept", "size"),
     ),
     _audit("selftest_size95_logodds", "Effect that is found 95 % of the time; no series where none is", labels=(*AUDIT, "concept")),
-    _audit("selftest_false_findings", "Self-tests without effect that accused a concept that must not matter"),
-    _audit("selftest_runs", "Self-tests without effect"),
+    _audit(
+        "selftest_false_findings",
+        "Self-tests without effect that accused a concept that must not matter, by noise alone: not what edits leak into other concepts",
+    ),
+    _audit("selftest_runs", "Self-tests without effect that worked"),
+    _audit("selftest_broken_runs", "Self-tests, of all sizes, that failed their own gates"),
     _audit("series_dropped", "Series of concepts, nodes, attributes, words and fairness figures left out by the series cap"),
     # This process
     _process("build_info", "Version of the plug-in", kind="info", labels=("plugin_version",)),

@@ -11,8 +11,9 @@ MOST_CONCEPTS = 20
 
 
 def selftest_samples(result: AuditResult, told: SelfTest) -> Iterator[Sample]:
-    """Of the audit as a whole, and of every concept; sizes without effect have no detection."""
+    """Of the audit as a whole, and of every concept; sizes without effect, or without a run that worked, have no detection."""
     labels = (result.model, result.version, result.label)
+    yield Sample("selftest_broken_runs", labels, told.broken)
     if told.false_runs:
         yield Sample("selftest_false_findings", labels, told.false_findings)
         yield Sample("selftest_runs", labels, told.false_runs)
@@ -21,7 +22,7 @@ def selftest_samples(result: AuditResult, told: SelfTest) -> Iterator[Sample]:
         if curve is None:
             continue
         for point in curve.points:
-            if point.size:
+            if point.size and point.known:
                 yield Sample("selftest_detection_ratio", (*labels, one.concept, f"{point.size:g}"), point.rate.value)
         if curve.size95 is not None:
             yield Sample("selftest_size95_logodds", (*labels, one.concept), curve.size95)

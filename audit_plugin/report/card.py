@@ -11,7 +11,7 @@ from audit_plugin.report.controls import control_words
 from audit_plugin.report.discovery import PARTS, how_found
 from audit_plugin.report.discovery_chain import chain
 from audit_plugin.report.ranking import find, order, suppressed
-from audit_plugin.report.selftest import found_words
+from audit_plugin.report.selftest import LIMIT, found_words
 from audit_plugin.report.tree import effect_words
 from audit_plugin.report.tree_words import above_bound
 from audit_plugin.report.words import (
@@ -90,7 +90,9 @@ def _concepts(result: AuditResult) -> str:
         )  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     told = [(one.concept, said) for one in result.concepts if (said := found_words(result, one))]
-    return "\n".join([*lines, *([""] if told else []), *(f"* {_plain(name)}: {_plain(said)}." for name, said in told)])
+    if not told:
+        return "\n".join(lines)
+    return "\n".join([*lines, "", *(f"* {_plain(name)}: {_plain(said)}." for name, said in told), "", f"{LIMIT}."])
 
 
 def _discovery(result: AuditResult) -> str:

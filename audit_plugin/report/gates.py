@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from audit_plugin.core.estimate import Estimate
+from audit_plugin.core.pictured import LOOKED_UP
 from audit_plugin.core.results import AuditResult, Gate, GateStatus
 from audit_plugin.report.words import SEVERITY_OF_GATE, limits, number, thousands
 
@@ -48,6 +49,11 @@ def summary(results: Sequence[AuditResult]) -> tuple[GateRow, ...]:
         for name in sorted(first)
     )
     return tuple(rows)
+
+
+def of_table(results: Sequence[AuditResult]) -> bool:
+    """Whether gates hold a table against itself, because its own pictures were looked up (and it may have said what they show)."""
+    return any(result.gates and result.provenance.backend == LOOKED_UP for result in results)
 
 
 def not_passed(results: Sequence[AuditResult]) -> tuple[tuple[Gate, tuple[int, ...]], ...]:

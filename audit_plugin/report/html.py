@@ -81,6 +81,7 @@ def _view(results: Sequence[AuditResult], album: Album, history: Sequence[AuditR
         "grids": grids(results, album),
         "findings": tuple(finding for result in results for finding in result.findings),
         "gate_rows": gates.summary(results),
+        "gates_of_table": gates.of_table(results),
         "gates_not_passed": gates.not_passed(results),
         "leakage": shared([(result.leakage, gates.leakage_status(result)) for result in results]),
         "squares": fairness.squares(results),
@@ -122,7 +123,7 @@ def _environment() -> Environment:
         "number": words.number, "signed": words.signed, "interval": words.interval, "limits": words.limits,
         "thousands": words.thousands, "metric": words.metric_name, "mark": words.mark, "importance": words.importance_words, "sentence": words.sentence,
         "leaks_into": words.leaks_into, "is_weak": words.is_weak, "detectable": words.detectable, "confirmation": words.confirmation,
-        "p_value": words.p_value, "gate_figure": gates.figure, "missed_words": tree_words.missed_words, "too_few": tree_words.too_few, "above_bound": tree_words.above_bound, "effect_words": tree.effect_words, "effect_bar": tree.bar, "drifts": tree.drifts, "edit_failures": tree.failures, "dose_chart": dose.dose_chart, "detectors": gates.detectors, "concept_of": find, "selftest_words": selftest.selftest_words, "curve_chart": selftest.curve_chart, "curve_rows": selftest.curve_rows, "curve_sizes": selftest.curve_sizes, "control_words": controls.control_words, "controls_failed": controls.controls_failed, "apply": _apply,
+        "p_value": words.p_value, "gate_figure": gates.figure, "missed_words": tree_words.missed_words, "too_few": tree_words.too_few, "above_bound": tree_words.above_bound, "effect_words": tree.effect_words, "effect_bar": tree.bar, "drifts": tree.drifts, "edit_failures": tree.failures, "dose_chart": dose.dose_chart, "detectors": gates.detectors, "concept_of": find, "selftest_words": selftest.selftest_words, "tested_words": selftest.tested_words, "curve_chart": selftest.curve_chart, "curve_rows": selftest.curve_rows, "curve_sizes": selftest.curve_sizes, "control_words": controls.control_words, "controls_failed": controls.controls_failed, "apply": _apply,
     }  # fmt: skip
     environment.globals |= {
         "marks": words.MARKS, "dagger": words.DAGGER_MEANING, "roles": words.ROLE_MEANINGS, "states": words.STATE_WORDS,

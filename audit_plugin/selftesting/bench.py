@@ -48,17 +48,18 @@ def bench_of(
     *,
     own: NDArray[np.bool_],
     model: str,
+    merged: bool = False,
 ) -> Bench:
-    """``own``: ``(n,)`` rows whose label is the class of the column.  Raises BankError when a picture has no score, ConfigError when answers have no log-odds."""
+    """``own``: ``(n,)`` rows whose label is the class of the column; ``merged``: classes are made of the model's own.  Raises BankError when a picture has no score, ConfigError when answers have no log-odds."""
     places = {sha: at for at, sha in enumerate(sorted({sha for arm in _arms(table) for sha in np.unique(arm).tolist() if sha}))}
     usable = [sha for sha in places if sha not in table.rejected]
     if lost := [sha for sha in usable if sha not in scores]:
         raise BankError(f"{len(lost)} of {len(usable)} pictures have no score of model {model!r}")
     width = len(next(iter(scores.values()))) if scores else 2
-    matrix = np.full((len(places), width), 1 / width)
+    matrix = np.full((len(places), width), 1 / width)  # of pictures that were refused
     for sha in usable:
         matrix[places[sha]] = scores[sha]
-    told = answers(matrix, column, model=model)
+    told = answers(matrix, column, model=model, merged=merged)
     short = _renamed(table, places)
     log_odds, base = told.log_odds, _numbers(short.baseline)
     levels = {name: int(np.abs(table.prevalence(name) - 0.5).argmin()) for name in concepts}

@@ -11,23 +11,31 @@ from audit_plugin.statistics.intervals import clopper_pearson
 _FINDINGS = frozenset({Part.IMPORTANCE, Part.FLIPS, Part.NODE})
 
 
-def concept_test(concept: Concept, level: int, outcomes: Iterable[Outcome], parts: Collection[Part]) -> ConceptSelfTest:
+def concept_test(
+    concept: Concept, level: int, outcomes: Iterable[Outcome], parts: Collection[Part], *, accusable: bool = True
+) -> ConceptSelfTest:
     """What the outcomes say of one concept; ``parts`` are those that the audits had."""
     own = [one for one in outcomes if one.cell.concept in {"", concept.name}]
     by_size: dict[float, list[Outcome]] = {}
     for one in own:
         by_size.setdefault(one.cell.size, []).append(one)
     wanted = [part for part in Part if part in parts]
-    none = by_size.get(0.0, [])
+    none = [one for one in by_size.get(0.0, []) if not one.broken]
     return ConceptSelfTest(
         concept=concept.name,
         role=concept.role,
         level=concept.levels[level],
         curves=tuple(
-            detection_curve(part, {size: _hits(some, concept.name, part) for size, some in by_size.items()}) for part in wanted
+            detection_curve(
+                part,
+                {size: _hits(some, concept.name, part) for size, some in by_size.items()},
+                broken={size: sum(one.broken for one in some) for size, some in by_size.items()},
+            )
+            for part in wanted
         ),
         false_findings=sum(_hits(none, concept.name, Part.ANY)),
         runs=len(none),
+        accusable=accusable,
     )
 
 
@@ -36,10 +44,18 @@ def any_finding(outcome: Outcome) -> bool:
     return any(_FINDINGS & set(parts) for parts in outcome.found.values())
 
 
-def detection_curve(part: Part, hits: Mapping[float, Sequence[bool]]) -> DetectionCurve:
-    """Size -> whether each run made the finding."""
+def detection_curve(
+    part: Part, hits: Mapping[float, Sequence[bool]], *, broken: Mapping[float, int] | None = None
+) -> DetectionCurve:
+    """Size -> whether each run made the finding, and how many of them did not work."""
     points = tuple(
-        Detection(size=size, found=sum(hits[size]), runs=len(hits[size]), rate=_rate(sum(hits[size]), len(hits[size])))
+        Detection(
+            size=size,
+            found=sum(hits[size]),
+            runs=len(hits[size]),
+            rate=_rate(sum(hits[size]), len(hits[size])),
+            broken=(broken or {}).get(size, 0),
+        )
         for size in sorted(hits)
     )
     return DetectionCurve(part=part, points=points, size80=size_found(points, 0.80), size95=size_found(points, 0.95))

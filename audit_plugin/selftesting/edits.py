@@ -40,6 +40,8 @@ class EditBench:
     classes_of: Mapping[str, str]
     labels: tuple[str, ...]
     class_name: str
+    exclusive: bool
+    """Whether the classes share one probability."""
     options: DiffexOptions
     nodes: Mapping[str, Mapping[str, float]]
     """Concept -> path of a node of it that was edited -> +1 where its attribute is the level that shifts the answers, -1 where it is the opposite, 0
@@ -108,7 +110,7 @@ class _Planted:
             return replace(like, cell=cell, before=(), after=())
         noise = self.bench.noise.get(like.operator, np.zeros(1))
         column = self.bench.labels.index(self.bench.class_name)
-        own = Answers(scores=np.array([before]), column=column, exclusive=abs(sum(before) - 1) < 1e-3)
+        own = Answers(scores=np.array([before]), column=column, exclusive=self.bench.exclusive)
         size, seen = self.size_of[cell.nodes[0]], _seen(like)
         base = own.log_odds
         pictures = np.array([0, 0])
@@ -129,6 +131,7 @@ def edit_bench(
     levels: Mapping[str, tuple[str, int, float]],
     options: DiffexOptions,
     model: str,
+    merged: bool = False,
 ) -> EditBench:
     """From an audit's atomic rows (``row_file``) and the answers by sha256.  Raises ConfigError for answers whose log-odds cannot be told.
 
@@ -139,7 +142,8 @@ def edit_bench(
     scored = [row for row in rows.values() if row.scored]
     column = list(labels).index(class_name)
     both = np.array([side for row in scored for side in (row.before, row.after)])
-    log_odds = answers(both, column, model=model).log_odds.reshape(-1, 2) if scored else np.zeros((0, 2))
+    told = answers(both, column, model=model, merged=merged) if scored else None
+    log_odds = np.zeros((0, 2)) if told is None else told.log_odds.reshape(-1, 2)
     noise = dict[str, list[float]]()
     for row, (before, after) in zip(scored, log_odds.tolist(), strict=True):
         if row.cell.placebo and row.valid:
@@ -158,6 +162,7 @@ def edit_bench(
         classes_of=classes_of,
         labels=tuple(labels),
         class_name=class_name,
+        exclusive=told is not None and told.exclusive,
         options=_bare(options),
         nodes={name: found for name, about in levels.items() if (found := _nodes(tree, name, about, made))},
         nulls={(row.cell.image, row.operator): row.before for row in scored},

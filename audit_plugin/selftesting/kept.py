@@ -94,13 +94,17 @@ def known_selftest(bank: Path, model: str, version: str, label: str) -> SelfTest
 
 
 def holds(told: SelfTest | None, result: AuditResult) -> bool:
-    """Whether a self-test speaks of this audit: same model version, bank and policy."""
+    """Whether a self-test speaks of this audit: same model version, bank, detector, policy, rows with labels and units, and way to judge."""
     origin = result.provenance
-    return told is not None and (told.target, told.label, told.bank_digest, told.policy_digest) == (
+    if told is None or not told.judged_digest:
+        return False
+    return (told.target, told.label, told.bank_digest, told.detector, told.policy_digest, told.judged_digest) == (
         target_of(result),
         result.label,
         origin.bank_digest,
+        origin.detector,
         origin.policy_digest,
+        origin.judged_digest,
     )
 
 

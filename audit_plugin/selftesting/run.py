@@ -12,8 +12,10 @@ from audit_plugin.core.protocols import Progress
 from audit_plugin.core.selftest_results import Part, SelfTest
 from audit_plugin.core.values import Concept, Role
 from audit_plugin.findings.policy import LEAST_IMAGES, Threshold
+from audit_plugin.findings.semantic import covers_path
 from audit_plugin.selftesting.curve import any_finding, concept_test
 from audit_plugin.selftesting.edits import EditBench
+from audit_plugin.selftesting.judged import judged_digest
 from audit_plugin.selftesting.kept import KeptOutcomes
 from audit_plugin.selftesting.planted import Cell, Outcome, PlantedAudits
 from audit_plugin.selftesting.wrapper import EPSILON
@@ -97,12 +99,12 @@ def _outcome(cell: Cell) -> Outcome:
 def concluded(audits: PlantedAudits, wanted: Wanted, outcomes: Sequence[Outcome], *, class_name: str) -> SelfTest:
     """What all outcomes together say."""
     audited, bench = audits.audited, audits.bench
-    none = [one for one in outcomes if not one.cell.concept]
-    bounded = bounds_flips(audits)
+    none = [one for one in outcomes if not one.cell.concept and not one.broken]
+    parts = {one.name: _parts_of(audits, one) for one in bench.table.concepts if one.name in wanted.concepts}
     tested = tuple(
-        concept_test(concept, bench.levels[concept.name], outcomes, _parts_of(audits, concept.name, bounded))
+        concept_test(concept, bench.levels[concept.name], outcomes, parts[concept.name], accusable=Part.ANY in parts[concept.name])
         for concept in bench.table.concepts
-        if concept.name in wanted.concepts
+        if concept.name in parts
     )
     origin = audited.provenance
     return SelfTest(
@@ -124,22 +126,38 @@ def concluded(audits: PlantedAudits, wanted: Wanted, outcomes: Sequence[Outcome]
         runs=len(outcomes),
         epsilon=EPSILON,
         clipped=round(bench.answers.clipped, 4),
-        notes=tuple(_notes(audits, bounded)),
+        notes=tuple(_notes(audits, parts)),
         seconds=round(sum(one.seconds for one in outcomes), 1),
         finished_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        judged_digest=judged_digest(
+            bench.table.rows,
+            bench.table.concepts,
+            label=audited.label,
+            positive=audits.positive,
+            audit=origin.seed,
+            options=audits.options,
+        ),
     )
 
 
-def _parts_of(audits: PlantedAudits, concept: str, bounded: Mapping[str, bool]) -> tuple[Part, ...]:
-    """What this audit could find it by."""
-    by_node = audits.edits is not None and concept in audits.edits.nodes
-    return (
-        Part.IMPORTANCE,
-        *([Part.FLIPS] if bounded[concept] else []),
-        *([Part.NODE] if by_node else []),
-        Part.ANY,
-        *([] if bounded[concept] else [Part.SEEN]),
+def _parts_of(audits: PlantedAudits, concept: Concept) -> tuple[Part, ...]:
+    """What this audit could find it by under the policy; not :attr:`Part.ANY` where that is nothing."""
+    by_importance = any(one.metric == "importance" and one.covers(concept.name, concept.role) for one in audits.policy.thresholds)
+    by_flips = bounds_flips(audits)[concept.name]
+    found = (
+        *([Part.IMPORTANCE] if by_importance else []),
+        *([Part.FLIPS] if by_flips else []),
+        *([Part.NODE] if bounds_nodes(audits, concept.name) else []),
     )
+    return (*found, *([Part.ANY] if found else []), *([] if by_flips else [Part.SEEN]))
+
+
+def bounds_nodes(audits: PlantedAudits, concept: str) -> bool:
+    """Whether the policy bounds a node of the concept that was edited."""
+    if audits.edits is None or concept not in audits.edits.nodes:
+        return False
+    nodes = [node for node in audits.edits.tree.editable if node.path in audits.edits.nodes[concept]]
+    return any(covers_path(one, node.path, node.kind) for one in audits.policy.thresholds for node in nodes)
 
 
 def bounds_flips(audits: PlantedAudits) -> Mapping[str, bool]:
@@ -152,7 +170,7 @@ def bounds_flips(audits: PlantedAudits) -> Mapping[str, bool]:
     return {one.name: any(able(one, bound) for bound in audits.policy.thresholds) for one in audits.bench.table.concepts}
 
 
-def _notes(audits: PlantedAudits, bounded: Mapping[str, bool]) -> Iterator[str]:
+def _notes(audits: PlantedAudits, parts: Mapping[str, Sequence[Part]]) -> Iterator[str]:
     """What the reader has to know of the figures."""
     bench = audits.bench
     if share := bench.answers.clipped:
@@ -164,10 +182,11 @@ def _notes(audits: PlantedAudits, bounded: Mapping[str, bool]) -> Iterator[str]:
         yield "there are no placebo pictures, so flips without effect change nothing at all, which is better than any generator does"
     if audits.policy.over_time == "spending":
         yield "every run is judged as the first audit of a version; later ones are held to stricter intervals (`over_time: spending`) and find less"
-    by_node: Mapping[str, object] = {} if audits.edits is None else audits.edits.nodes
     if audits.edits is not None:
         yield from _few_images(audits.edits)
-    free = [name for name in bench.shows if not bounded[name] and name not in by_node]
+    if never := [name for name, some in parts.items() if Part.ANY not in some]:
+        yield f"no threshold of the policy could ever accuse {', '.join(never)}, so no effect of it is found, however large it is"
+    free = [name for name, some in parts.items() if Part.ANY in some and not {Part.FLIPS, Part.NODE} & set(some)]
     if free:
         yield (
             f"no threshold of the policy bounds the decisions that flips of {', '.join(free)} change: an effect that goes along with no label moves "

@@ -30,7 +30,8 @@ class Answers:
     column: int
     """Of the class that is shifted."""
     exclusive: bool
-    """Whether the classes share one probability (softmax), so that the others make room; else each has its own (sigmoid)."""
+    """Whether the classes share one probability (softmax), so that the others make room; else each has its own (sigmoid).  Of merged classes some
+    of it may be with those that belong to none."""
 
     @property
     def log_odds(self) -> Array:
@@ -48,7 +49,8 @@ class Answers:
     def _sides(self) -> tuple[Array, Array]:
         """Of the class and of all others; what the others say together is exact where 1 - p is not."""
         p = self.scores[:, self.column]
-        return p, np.delete(self.scores, self.column, 1).sum(1) if self.exclusive else 1 - p
+        others = np.delete(self.scores, self.column, 1).sum(1)
+        return p, np.where(np.abs(p + others - 1) <= _SUM, others, 1 - p) if self.exclusive else 1 - p
 
     def at(self, pictures: NDArray[np.int64], log_odds: Array) -> Array:
         """``(m, k)`` answers to some pictures with these ``(m,)`` log-odds of the class in place of their own; ratios among the others stay."""
@@ -62,8 +64,8 @@ class Answers:
         return np.asarray(new)
 
 
-def answers(scores: Array, column: int, *, model: str) -> Answers:
-    """What the wrapper works on.  Raises ConfigError for answers whose log-odds cannot be told."""
+def answers(scores: Array, column: int, *, model: str, merged: bool = False) -> Answers:
+    """What the wrapper works on; of ``merged`` classes some of the model's own may be left out.  Raises ConfigError for answers whose log-odds cannot be told."""
     if scores.size and (scores.min() < -1e-5 or scores.max() > 1 + 1e-5):
         raise ConfigError(
             f"model {model!r} answers with numbers outside [0, 1]; set its `activation` to softmax or sigmoid, then audit it"
@@ -71,4 +73,5 @@ def answers(scores: Array, column: int, *, model: str) -> Answers:
     if np.isin(scores, (0.0, 1.0)).all():
         raise ConfigError(f"model {model!r} answers with classes, without scores: no effect in log-odds can be put into them")
     clean = np.clip(scores, 0.0, 1.0)
-    return Answers(scores=clean, column=column, exclusive=bool((np.abs(clean.sum(1) - 1) <= _SUM).all()))
+    over = clean.sum(1) - 1
+    return Answers(scores=clean, column=column, exclusive=bool((over <= _SUM).all() and (merged or (over >= -_SUM).all())))

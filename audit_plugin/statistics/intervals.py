@@ -118,15 +118,18 @@ def paired_difference(only_a: int, only_b: int, n: int, *, level: float = 0.95) 
     return normal(difference, math.sqrt(max(0.0, variance)), level=level)
 
 
-def tango(only_a: int, only_b: int, n: int, *, level: float = 0.95) -> Interval:
+def tango(only_a: int, only_b: int, n: int, *, level: float = 0.95, design: float = 1.0) -> Interval:
     """Score interval for p_a − p_b on the same n rows (Tango 1998), from the two discordant counts.
+
+    ``design`` is the design effect of rows that are no independent units: how many times the variance of the difference is that of as many
+    independent rows.  It widens the score's variance, as if there were n/design rows with the same shares.
 
     >>> interval = tango(1, 7, 21)
     >>> [round(v, 3) for v in (interval.low, interval.high)]
     [-0.517, -0.026]
     """
     _check_pairs(only_a, only_b, n)
-    z, difference = z_value(level), (only_a - only_b) / n
+    z, difference = z_value(level) * math.sqrt(design), (only_a - only_b) / n
     low = -1.0 if only_b == n else _root(lambda d: _tango_score(only_a, only_b, n, d) - z, -1.0, difference)
     high = 1.0 if only_a == n else _root(lambda d: _tango_score(only_a, only_b, n, d) + z, difference, 1.0)
     return Interval(difference, low, high)

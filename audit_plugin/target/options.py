@@ -113,8 +113,9 @@ class TargetOptions:
     classes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
     """Audited class -> the model's own classes that it is made of, each by index or label (``bear: [294, 295]``); own classes that are not named
     count for nothing.  The model's own classes are audited when empty."""
-    merge: Literal["mean", "sum"] = "mean"
-    """What an audited class of ``classes`` gets of its own classes' scores."""
+    merge: Literal["mean", "sum"] = "sum"
+    """What an audited class of ``classes`` gets of its own classes' scores: probabilities of exclusive classes add up.  ``mean`` is for comparing
+    several, and never reaches a threshold."""
     preprocess: PreprocessOptions = field(default_factory=PreprocessOptions)
     """How a picture becomes the input tensor."""
     max_batch: int | None = None
@@ -146,12 +147,22 @@ class TargetOptions:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"`labels` of model {self.model!r} name a class twice: {list(self.labels)}")
         _check_classes(self.classes, self.model)
+        if len(self.classes) == 2:
+            self.check_threshold()
         if min(self.concurrency, 1 if self.max_batch is None else self.max_batch) < 1:
             raise ValueError("`concurrency` and `max_batch` must be at least 1")
         if self.deadline_seconds <= 0 or self.retries < 0:
             raise ValueError("`deadline_seconds` must be positive and `retries` not negative")
         if (self.restricted_key is None) != (self.restricted_key_file is None):
             raise ValueError("`restricted_key` and `restricted_key_file` belong together")
+
+    def check_threshold(self) -> None:
+        """Raise ValueError where one class is decided by a threshold that its scores cannot reach."""
+        if self.merge == "mean" and any(len(parts) > 1 for parts in self.classes.values()):
+            raise ValueError(
+                f"`merge: mean` of model {self.model!r}: two classes, or one that is `positive`, are decided by a threshold, which means of several "
+                "probabilities never reach; take `merge: sum`"
+            )
 
 
 def _check_classes(classes: Mapping[str, tuple[int | str, ...]], model: str) -> None:

@@ -62,14 +62,14 @@ def picture_of(made: PicturedGenerator, probe) -> str:
 
 
 def test_every_probe_is_a_picture_of_its_values(rows):
-    """A baseline, and a placebo, is the row's own picture, a replicate another one of the same values; a flip shows the asked values."""
+    """A baseline is the row's own picture, a placebo and a replicate another one of the same values; a flip shows the asked values."""
     made = generator(rows)
     for probe in planned(made, rows).probes:
         name = picture_of(made, probe)
         tone, kind = probe.values
         assert name.split("-")[1:] == [TONES[tone], KINDS[kind]]
         assert (name == probe.row) == (
-            probe.arm in {Arm.BASELINE, Arm.PLACEBO} or (name == probe.row and probe.arm is not Arm.REPLICATE)
+            probe.arm is Arm.BASELINE or (name == probe.row and probe.arm not in {Arm.PLACEBO, Arm.REPLICATE})
         )
     assert made.evaluations_per_image == 0
 
@@ -79,8 +79,19 @@ def test_pictures_come_from_the_rows_own_unit_where_that_is_asked(rows):
     made = generator(rows, same_unit=True)
     probes = planned(made, rows).probes
     assert all(picture_of(made, probe).split("-")[0] == probe.row.split("-")[0] for probe in probes)
+    assert {picture_of(made, probe) == probe.row for probe in probes if probe.arm is Arm.PLACEBO} == {True}  # exact pairs
     loose = generator(rows)
     assert any(picture_of(loose, probe).split("-")[0] != probe.row.split("-")[0] for probe in planned(loose, rows).probes)
+
+
+def test_of_several_pictures_that_show_a_combination_each_answers_for_some_rows(rows):
+    """By seed, so that no one picture stands for its combination."""
+    made, asked = generator(rows), dict[str, set[str]]()
+    more = [replace(row, id=f"{row.id}-{at}") for row in rows for at in range(6)]
+    made = replace(made, asking={seed("a", row.id): row for row in more})
+    for number in made.asking:
+        asked.setdefault("dark, bowl", set()).add(made._pick("dark, bowl", number).id)
+    assert asked["dark, bowl"] == {"north-dark-bowl", "south-dark-bowl"}
 
 
 def test_pictures_are_the_files_own_and_not_marked_as_generated(rows):
@@ -109,7 +120,7 @@ def test_sampled_levels_and_groups_do_without_what_no_picture_shows():
     long = tuple(Concept(name=name, levels=LONG, phrases=tuple(f"{name} {level}" for level in LONG)) for name in ("x", "y"))
     many = ConceptSet(concepts=(*long, Concept(name="z", levels=("no", "yes"), phrases=("plain", "striped"))), groups=(("x", "z"),))
     unequal = [Row(id=f"{i}{j}{k}", values=(i, j, k), image="") for i in range(6) for j in range(6) for k in range(2) if i != j]
-    made = pictured_generator(unequal, many, unequal, audit="a", options=PicturesOptions(), replicates=1, identity="")
+    made = pictured_generator(unequal, many, unequal, audit="a", options=PicturesOptions(same_unit=True), replicates=1, identity="")
     whole = planned(made, unequal, many)
     made.check(whole)
     assert all(probe.values[0] != probe.values[1] for probe in whole.probes)
@@ -119,6 +130,24 @@ def test_sampled_levels_and_groups_do_without_what_no_picture_shows():
     assert any(without)
     assert _Joint(plan=whole, drawn={}).changed("x+z")[without].all()  # not counted as if their donor had changed nothing
     assert any(a.values[0] == a.values[1] for a in plan(unequal, many, generator="g", audit="a").probes)
+
+
+def test_what_another_picture_does_must_be_known(rows):
+    """A row without a second picture of its values has no placebo; where most have none, the audit says so before it is made."""
+    again = replace(rows[0], id="listed again")
+    most = [row for row in rows if row.id != "south-light-mug"]
+    made = generator([*most, again], most)
+    whole = planned(made, most)
+    made.check(whole)
+    placebos = {probe.row: picture_of(made, probe) for probe in whole.probes if probe.arm is Arm.PLACEBO}
+    assert placebos.keys() == {row.id for row in most} - {"north-light-mug"}
+    assert all(shown not in {name, "listed again"} for name, shown in placebos.items())
+    alone = rows[:4]
+    with pytest.raises(GeneratorError, match=r"4 of 4 rows are the only picture of their combination, .*same_unit: true"):
+        generator(alone).check(planned(generator(alone), alone))
+    few = plan(rows, CONCEPTS, generator="g", audit="a", options=PlanOptions(placebo_rows=0), drawable=generator(rows).shows)
+    with pytest.raises(GeneratorError, match=r"no row has a placebo, .*placebo_rows"):
+        generator(rows).check(few)
 
 
 def test_the_fingerprint_follows_the_table_and_the_options(rows):
@@ -173,6 +202,14 @@ def test_a_configuration_builds_its_bank_from_pictures(tmp_path, rows):
     assert again.price().draw == 0
 
 
+def test_audited_rows_must_be_among_what_is_looked_up(tmp_path, rows):
+    path, written = tmp_path / "audit.yaml", document(tmp_path, rows)
+    written["generator"]["pictures"]["where"] = {"maker": "south"}
+    path.write_text(yaml.safe_dump(written))
+    with pytest.raises(ConfigError, match=r"where leaves out \d+ of the audited rows, e.g. .*: widen it"):
+        _ = Installation(load(path, {}), lambda *_: None).pictured
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -182,6 +219,14 @@ def test_a_configuration_builds_its_bank_from_pictures(tmp_path, rows):
         ({"explain": {}}, r"explain: `generator.pictures` looks pictures up"),
         ({"diffex": {"operator": "none"}}, "detector.table: edited pictures are in no table"),
         ({"generator": {"path": "p"}}, "detector.table: only pictures of the table"),
+        ({"detector": {"table": True, "train": {"where": {"maker": "west"}}}}, "give one of the two"),
+        (
+            {
+                "source": {"images": "i", "table": "t.csv", "label_columns": ["kind"]},
+                "generator": {"pictures": {"same_unit": True}},
+            },
+            "as `source.unit_column`",
+        ),
     ],
 )
 def test_what_pictures_cannot_do_is_said_by_the_configuration(tmp_path, rows, change, said):

@@ -214,7 +214,8 @@ def tell_stroke(report: Report, result: AuditResult, truth: Mapping[str, Mapping
         {
             "concept": concept.concept, "verdict": concept.verdict.value, "importance": concept.importance.value,
             "low": concept.importance.low, "high": concept.importance.high, "margin": concept.margin,
-            "flip rate": concept.flip_rate.value, "findings": sum(one.concept == concept.concept for one in result.findings),
+            "flip rate": concept.flip_rate.value, "excess": concept.flip_rate_excess.value, "excess low": concept.flip_rate_excess.low,
+            "excess high": concept.flip_rate_excess.high, "findings": sum(one.concept == concept.concept for one in result.findings),
         }
         for concept in result.concepts
     ]  # fmt: skip

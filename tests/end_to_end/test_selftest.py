@@ -70,6 +70,12 @@ def test_what_cannot_be_asked_is_one_line(copy, arguments, code, why):
     assert why in answer.err.splitlines()[-1]
 
 
+def test_another_way_to_judge_than_the_last_audits_is_no_test_of_it(copy):
+    copy.change(analysis={"margin": 0.1})
+    answer = copy.run(*ASKED)
+    assert (answer.code, "`positive`, metric, margin or gates than now; `audit-plugin run` it first" in answer.err) == (2, True)
+
+
 def test_without_an_audit_of_it_or_a_server_there_is_none(copy):
     (copy.folder / "audit.sqlite").unlink()
     answer = copy.run(*ASKED)

@@ -1,12 +1,13 @@
 """What becomes a finding, what confirms it, and what never may."""
 
 import datetime as dt
+import json
 from dataclasses import replace
 
 import pytest
 
 from audit_plugin.core.estimate import Estimate
-from audit_plugin.core.results import GateStatus, RunState, Verdict
+from audit_plugin.core.results import GateStatus, RunState, Verdict, from_json, to_json
 from audit_plugin.core.values import Role
 from audit_plugin.findings.findings import conclude, fairness_metric, find
 from audit_plugin.findings.history import LifeCycle, PastRun, life_cycle
@@ -116,6 +117,29 @@ def test_a_failed_edit_accuses_nobody(name, subject):
     """Leaking, ignored, rare or unseen: the gap may not be the concept's doing."""
     failed = gate(name, GateStatus.FAIL, subject)
     assert find(result(concepts=(), fairness=(gap(),), gates=(failed,)), POLICY) == ()
+
+
+@pytest.mark.parametrize("metric", ["importance", "flip_rate_excess"])
+def test_what_nothing_can_separate_is_not_blamed(metric):
+    """The decision changes with the concept and with what it coincides with: neither importance nor flips nor the gap of edited pictures."""
+    rule = replace(POLICY.thresholds[0], name="own", metric=metric, roles=(Role.PROTECTED,))
+    policy = Policy(name="p", thresholds=(rule, *POLICY.thresholds))
+    skin = concept("skin", Role.PROTECTED)
+    assert {one.kind for one in find(result(concepts=(skin,), fairness=(gap(),)), policy)} == {"reliance", "fairness"}
+    assert find(result(concepts=(replace(skin, inseparable=("the label",)),), fairness=(gap(),)), policy) == ()
+
+
+def test_what_real_pictures_show_needs_no_separation():
+    rule = replace(POLICY.thresholds[3], figures=("statistical_parity_difference",), families=("observational",))
+    seen = gap(0.3, figure="statistical_parity_difference", family="observational")
+    found = result(concepts=(concept("skin", Role.PROTECTED, inseparable=("the label",)),), fairness=(seen,))
+    assert [one.kind for one in find(found, Policy(name="p", thresholds=(rule,)))] == ["fairness"]
+
+
+def test_results_from_before_inseparability_was_recorded_are_read():
+    written = json.loads(to_json(result()))
+    assert [one.pop("inseparable") for one in written["concepts"]] == [[], []]
+    assert from_json(json.dumps(written)) == result()
 
 
 def test_figures_for_reading_are_not_held_against_a_bound():

@@ -7,8 +7,11 @@ import pytest
 
 from audit_plugin.core.results import GateStatus, Verdict
 from audit_plugin.core.values import Role
+from audit_plugin.findings.findings import find
+from audit_plugin.findings.policy import Policy, default_policy
 from audit_plugin.methods.depict import DepictOptions, audit
 from audit_plugin.methods.depict.coinciding import coincide
+from tests.findings.examples import result
 from tests.methods.world import Generator, binary, build, linear, score
 
 QUICK = DepictOptions(resamples=100, adjusted_resamples=10)
@@ -94,3 +97,43 @@ def test_coinciding_is_mutual():
     assert not coincide(crop, site)
     assert coincide(crop, 2 - crop)
     assert not coincide(crop, np.zeros_like(crop))
+    assert not coincide(site, crop)
+
+
+@pytest.mark.parametrize(("n", "first", "second"), [(2000, 16, 16), (5000, 30, 30), (3000, 30, 26)])
+def test_two_rare_things_that_never_meet_do_not_coincide(n, first, second):
+    """Nearly all rows hold neither, and say nothing."""
+    rows = np.arange(n)
+    assert not coincide((rows < first).astype(int), (rows >= n - second).astype(int))
+
+
+def test_a_rare_mark_on_many_of_the_rare_cases_is_still_told():
+    """A ruler in 30 of 3 000 rows, 24 of them among the 30 positive ones."""
+    rows = np.arange(3000)
+    ruler, label = (rows < 30).astype(int), ((rows >= 6) & (rows < 36)).astype(int)
+    assert (ruler & label).sum() == 24
+    assert not coincide(ruler, label)
+
+
+@pytest.mark.parametrize(("exceptions", "same"), [(12, True), (20, True), (22, False)])
+def test_one_row_in_twenty_of_a_level_is_enough_to_tell(exceptions, same):
+    """400 rows: 97, 95 and 94.5 % of each level follow."""
+    first, second = levels(400, exceptions)
+    assert coincide(first, second) is coincide(second, first) is same
+
+
+@pytest.mark.parametrize("exceptions", [0, 12])
+def test_a_site_that_classes_come_from_raises_no_finding(exceptions):
+    """Not by reliance, nor by flips, nor by what the same pictures are decided; what the real photographs show is told all the same."""
+    label, site = levels(400, exceptions)
+    report = audited((replace(SITE, role=Role.PROTECTED),), site[:, None], linear((4,)), lambda *_: label.astype(float))
+    assert report.concept("site").importance.low > 0.3
+    assert report.concept("site").inseparable == ("the label",)
+    told = result(concepts=report.concepts, gates=report.gates, fairness=report.fairness, state=report.state)
+    usual = default_policy().thresholds
+    flips = replace(usual[0], name="flips", metric="flip_rate_excess", roles=(Role.PROTECTED,), threshold=0.05)
+    seen = replace(usual[3], name="seen", figures=("statistical_parity_difference",), families=("observational",))
+    assert find(told, Policy(name="p", thresholds=(flips, *usual))) == ()
+    assert [one.rule for one in find(told, Policy(name="p", thresholds=(flips, seen, *usual)))] == ["seen"]
+    separable = replace(told, concepts=tuple(replace(one, inseparable=()) for one in told.concepts))
+    assert {one.kind for one in find(separable, Policy(name="p", thresholds=(flips, *usual)))} == {"reliance", "fairness"}

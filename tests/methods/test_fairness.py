@@ -91,6 +91,30 @@ def test_every_pair_of_levels_is_compared():
     assert pairs == [("young", "middle"), ("young", "old"), ("middle", "old")]
 
 
+def test_gaps_of_rows_that_share_a_unit_are_bounded_by_units():
+    """Every picture stands in five rows: the gaps are those of the pictures, and their limits too."""
+    world = build(60, np.random.default_rng(3), linear((1, 1)), concepts=PAIR)
+    table, wide = world.table, np.repeat(np.arange(60), 5)
+    rows = [replace(table.rows[at], id=f"{at}-{copy}", unit=f"{at}") for at in range(60) for copy in range(5)]
+    copied = replace(
+        table,
+        rows=tuple(rows),
+        baseline=table.baseline[wide],
+        flips={name: shas[:, wide] for name, shas in table.flips.items()},
+        placebo=table.placebo[wide],
+        real=table.real[wide],
+    )
+    both = [
+        audit(each, score(world, linear((1, 1))), label="task", classes=("neg", "pos"), seed="s", options=QUICK).fairness
+        for each in (table, copied)
+    ]
+    once, repeated = (figure(found, "counterfactual_parity_gap").estimate for found in both)
+    assert (repeated.low, repeated.high) == pytest.approx((once.low, once.high))
+    sides = [figure(found, "counterfactual_odds_gap") for found in both]
+    assert sides[0].estimate.value == pytest.approx(sides[1].estimate.value)
+    assert sides[1].estimate.low <= sides[1].estimate.value <= sides[1].estimate.high
+
+
 def test_worst_group_is_named():
     found = figures((2, 1), n=300)
     worst = figure(found, "worst_group_accuracy")

@@ -94,6 +94,14 @@ def test_no_finding_comes_with_the_smallest_detectable_effect(page):
     )
 
 
+def test_a_reliance_without_a_finding_says_why(gallery):
+    """Too few rows for the policy, say: the table says "relies, and must not", and the first page must not call that nothing."""
+    plain = factory.clean(gallery)
+    shown = factory.concept("background", 0.3, 0.05, Verdict.RELIES, role=Role.NUISANCE)
+    text = Page(render([dataclasses.replace(plain, concepts=(shown, *plain.concepts[1:]))], gallery)).text
+    assert "It relies on background, and must not: the policy makes no finding of that" in text
+
+
 def test_nothing_is_fetched_and_nothing_runs(page):
     """No scripts, no remote assets, no inline styles; the policy allows the one pinned style sheet and data images."""
     assert not list(page.all("script"))
@@ -121,6 +129,9 @@ def test_pictures_that_were_looked_up_are_not_called_synthetic(two, gallery):
     assert "synthetic" not in page.text.lower()
     assert "looked up and not generated" in page.text
     assert "pictures of the table that differ in one concept at a time" in page.text
+    line = "gates G1 to G6 hold the table against itself and are no evidence"
+    assert line in Page(render([own], gallery)).text
+    assert line not in Page(render([two[0]], gallery)).text
 
 
 def test_shared_pictures_are_shown_once_with_both_answers(page):

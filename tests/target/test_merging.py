@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from audit_plugin.config import AuditedModel
 from audit_plugin.core.errors import ConfigError, GradientError
 from audit_plugin.target.guidance import GradientOptions, Rung
 from audit_plugin.target.merging import merging
@@ -52,6 +53,18 @@ def test_options_are_checked_before_anybody_is_asked(classes, said):
         TargetOptions(model="m", classes=classes)
 
 
+def test_classes_that_a_threshold_decides_are_summed():
+    """Means over hundreds of classes never reach one half, whatever the model says; several classes may be compared by their means."""
+    two = {"animal": (0, 1, 2), "thing": (3,)}
+    assert TargetOptions(model="m", classes=two).merge == "sum"
+    with pytest.raises(ValueError, match=r"`merge: mean` of model 'm': two classes, .* take `merge: sum`"):
+        TargetOptions(model="m", classes=two, merge="mean")
+    several = TargetOptions(model="m", classes={**two, "else": (4,)}, merge="mean")
+    assert AuditedModel(target=several, label="kind").positive is None
+    with pytest.raises(ValueError, match="one that is `positive`"):
+        AuditedModel(target=several, label="kind", positive="animal")
+
+
 def test_a_served_model_answers_the_audited_classes():
     """Classes by index need no labels; other classes, or another way to merge, are another target to the cache of scores."""
     with FakeServer().running() as server:
@@ -63,7 +76,7 @@ def test_a_served_model_answers_the_audited_classes():
             assert two.info.labels == ("B", "A")
             np.testing.assert_allclose(two.predict(IMAGES), scores[:, ::-1])
             ids = {whole.id, two.info.id}
-        for other in (replace(swapped, merge="sum"), replace(swapped, classes={"B": (0,), "A": (1,)})):
+        for other in (replace(swapped, merge="mean"), replace(swapped, classes={"B": (0,), "A": (1,)})):
             with TritonClassifier.connect(other) as three:
                 ids.add(three.info.id)
     assert len(ids) == 4

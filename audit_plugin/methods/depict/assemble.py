@@ -30,6 +30,8 @@ class FlipArrays:
     concept: Concept
     own: Ints
     """``(n,)`` the row's own level."""
+    pictures: Ints
+    """``(n, K)`` number of the picture that is shown: the same one wherever it is shown."""
     scores: Array
     """``(n, K, k)``; the own level holds the baseline; NaN where no usable picture is."""
     factor: Array
@@ -185,6 +187,7 @@ class _Reader:
         scores[is_own] = baseline
         return FlipArrays(
             concept=concept,
+            pictures=np.unique(shas, return_inverse=True)[1].reshape(shas.shape).astype(np.int64),
             own=own,
             scores=scores,
             factor=factor,

@@ -11,8 +11,8 @@ from audit_plugin.methods.depict.assemble import Ints
 from audit_plugin.methods.depict.study import Study
 
 LABEL = "the label"
-SHARE = 0.99
-"""Share of rows in which one follows from the other, both ways, from which on two things coincide."""
+SHARE = 0.95
+"""Share of the rows of every single level in which the other follows from it, both ways, from which on two things coincide."""
 
 
 def coinciding(study: Study, name: str) -> tuple[str, ...]:
@@ -32,7 +32,9 @@ def coinciding(study: Study, name: str) -> tuple[str, ...]:
 
 
 def coincide(first: Ints, second: Ints) -> bool:
-    """Whether each follows from the other in :data:`SHARE` of the rows.
+    """Whether every level of one has a level of the other to itself, and both ways :data:`SHARE` of every level's rows follow it.
+
+    Levels count one by one: two rare things share all the rows in which neither is, and do not coincide for that.
 
     >>> coincide(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0])), coincide(np.array([0, 0, 1, 1]), np.array([1, 1, 1, 0]))
     (True, False)
@@ -41,7 +43,12 @@ def coincide(first: Ints, second: Ints) -> bool:
         return False
     counts = np.zeros((int(first.max()) + 1, int(second.max()) + 1))
     np.add.at(counts, (first, second), 1)
-    return bool(min(counts.max(0).sum(), counts.max(1).sum()) >= SHARE * len(first))
+    counts = counts[counts.any(1)][:, counts.any(0)]
+    to, back = counts.argmax(1), counts.argmax(0)
+    if len(to) != len(back) or not np.array_equal(back[to], np.arange(len(to))):
+        return False
+    shares = np.concatenate([counts.max(1) / counts.sum(1), counts.max(0) / counts.sum(0)])
+    return bool((shares >= SHARE).all())
 
 
 def inseparable(names: tuple[str, ...]) -> str:

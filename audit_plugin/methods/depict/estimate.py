@@ -35,8 +35,8 @@ class Conduct:
     weak: bool = False
     leaks: tuple[str, ...] = ()
     only_conditional: bool = False
-    inseparable: bool = False
-    """It coincides with something that it could be mistaken for: no reliance may be said."""
+    inseparable: tuple[str, ...] = ()
+    """What it coincides with and could be mistaken for: no reliance may be said."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -85,7 +85,7 @@ def _conduct(study: Study, gates: GateReport, members: Sequence[str]) -> Conduct
         weak=weak,
         leaks=leaks,
         only_conditional=len(members) == 1 and gates.status("G7", members[0]) is GateStatus.FAIL,
-        inseparable=bool(same),
+        inseparable=tuple(dict.fromkeys(other for others in same.values() for other in others)),
         notes=tuple(notes),
     )
 
@@ -157,6 +157,7 @@ def _result(
         decided_by=None if deciding is figures.wide else from_interval(deciding),
         validity=conduct.validity,
         notes=(*conduct.notes, *figures.notes, *said),
+        inseparable=conduct.inseparable,
     )
 
 

@@ -65,6 +65,13 @@ def _any_beyond(name: str, gaps: Sequence[Interval]) -> _Concern:
     return replace(each, margin=None, settled=any(each.met(gap) for gap in gaps))
 
 
+def _largest(found: Interval, gaps: Sequence[Interval]) -> Interval:
+    """The largest of several gaps in size: as far from 0 as one of them surely is, since noise alone lifts the largest of its resamples."""
+    low = max(max(gap.low, -gap.high, 0.0) for gap in gaps)
+    high = max(max(gap.high, -gap.low) for gap in gaps)
+    return Interval(found.value, min(low, found.value), max(high, found.value))
+
+
 def _gaps(yes: Mask, groups: Ints, sides: Sequence[Mask]) -> Sequence[Interval]:
     """Difference of favourable rates of every two groups within each of the sides, simultaneous at 95 %."""
     pairs = [(side, a, b) for side in sides for a, b in combinations(np.unique(groups).tolist(), 2)]
@@ -115,11 +122,16 @@ class _Figures:
         symmetric = f"both directions equally common: p = {directed.p_symmetric:.3g} (exact McNemar)"
         yield show("flips_to_favourable", directed.to_favourable, _NONE, symmetric)
         yield show("flips_to_unfavourable", directed.to_unfavourable, _NONE, symmetric)
-        yield show("counterfactual_parity_gap", parity_gap(first, second), _beyond("parity_gap"))
+        units, pictures = study.arrays.units[rows], flip.pictures[rows][:, [a, b]]
+        yield show("counterfactual_parity_gap", parity_gap(first, second, units, pictures=pictures), _beyond("parity_gap"))
         right = study.arrays.labels[rows] == 1
-        odds = odds_gap(first, second, right, study.weights[:, rows])
-        gaps = [parity_gap(first[side], second[side], level=0.975) for side in (right, ~right) if side.any()]
-        yield show("counterfactual_odds_gap", odds, _any_beyond("odds_gap", gaps))
+        odds = odds_gap(first, second, right, study.weights[:, rows], units)
+        gaps = [
+            parity_gap(first[side], second[side], units[side], pictures=pictures[side], level=0.975)
+            for side in (right, ~right)
+            if side.any()
+        ]
+        yield show("counterfactual_odds_gap", _largest(odds, gaps), _any_beyond("odds_gap", gaps))
 
     def _excess(self, rows: Mask, flipped: Mask, levels: tuple[int, int]) -> Iterator[FairnessFigure]:
         study, placebo = self.study, self.study.arrays.placebo
