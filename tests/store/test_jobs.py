@@ -176,8 +176,12 @@ def test_a_lease_is_kept_until_it_is_lost(store, clock):
         with pytest.raises(StoreError, match="audit is held by a; wait"), store.leases.held("audit", "b", lost=print):
             pass
         assert not lost.wait(0.2)
-        clock.pass_by(60)
-        assert store.leases.take("audit", "b", seconds=60)
+        taken = False
+        for _ in range(50):  # its keeper may prolong it between the two
+            clock.pass_by(60)
+            if taken := store.leases.take("audit", "b", seconds=60):
+                break
+        assert taken
         assert lost.wait(5)
     assert store.leases.holder("audit") == "b"
 
