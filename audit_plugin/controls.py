@@ -25,7 +25,7 @@ from audit_plugin.core.values import Concept, Role
 from audit_plugin.findings.findings import conclude
 from audit_plugin.findings.policy import Policy, Threshold
 from audit_plugin.findings.semantic import covers_node, untrustworthy
-from audit_plugin.methods.depict import DepictOptions, audit
+from audit_plugin.methods.depict import DepictOptions, DepictReport, audit
 from audit_plugin.methods.depict.controls import CLASSES, LABEL, control_task, readable
 
 Again = Callable[[str, str], DiffexResult]
@@ -187,24 +187,29 @@ class _Bench:
             )
         except AuditError as error:
             return str(error)
-        alike = replace(
-            self.audited,
-            state=report.state,
-            classes=report.classes,
-            n_rows=report.n_rows,
-            headline=report.headline,
-            concepts=report.concepts,
-            groups=report.groups,
-            gates=report.gates,
-            fairness=report.fairness,
-            pairs=(),
-            truth={},
-            diffex=None,
-            shortcuts=(),
-            counterfactuals=None,
-            discovery=None,
-        )
-        return conclude(alike, self.policy)
+        return conclude(judged_like(self.audited, report), self.policy)
+
+
+def judged_like(audited: AuditResult, report: DepictReport, told: DiffexResult | None = None) -> AuditResult:
+    """What the report, and a tree where there is one, say of a classifier of known dependence, as a result of the audit that lent its pictures."""
+    return replace(
+        audited,
+        state=report.state,
+        classes=report.classes,
+        n_rows=report.n_rows,
+        headline=report.headline,
+        concepts=report.concepts,
+        groups=report.groups,
+        gates=report.gates,
+        fairness=report.fairness,
+        findings=(),
+        pairs=(),
+        truth={},
+        diffex=told,
+        shortcuts=(),
+        counterfactuals=None,
+        discovery=None,
+    )
 
 
 def _blind(concept: Concept, gates: Sequence[Gate]) -> bool:

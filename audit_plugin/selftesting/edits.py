@@ -20,7 +20,8 @@ from audit_plugin.core.diffex_results import DiffexResult
 from audit_plugin.core.edits import Direction, EditCell, EditRow, Split
 from audit_plugin.core.seeds import seed as seed_of
 from audit_plugin.core.tree import ConceptTree
-from audit_plugin.methods.diffex import CombineOptions, DiffexOptions, run_diffex
+from audit_plugin.methods.diffex import DiffexOptions, run_diffex
+from audit_plugin.methods.diffex.controls import bare
 from audit_plugin.selftesting.wrapper import Answers, answers
 
 _APART = "|"
@@ -163,7 +164,7 @@ def edit_bench(
         labels=tuple(labels),
         class_name=class_name,
         exclusive=told is not None and told.exclusive,
-        options=_bare(options),
+        options=bare(options),
         nodes={name: found for name, about in levels.items() if (found := _nodes(tree, name, about, made))},
         nulls={(row.cell.image, row.operator): row.before for row in scored},
         made={path: tuple(some) for path, some in made.items()},
@@ -181,22 +182,6 @@ def _nodes(tree: ConceptTree, concept: str, about: tuple[str, int, float], made:
     level, count, sign = about
     found = [node for node in tree.editable if node.params.get("concept") == concept and node.path in made]
     return {node.path: sign if node.params.get("level") == level else -sign if count == 2 else 0.0 for node in found}
-
-
-def _bare(options: DiffexOptions) -> DiffexOptions:
-    """As the tree's controls are judged: fewer resamples, and nothing that goes beyond single nodes."""
-    estimate = options.estimate
-    return replace(
-        options,
-        seeds=1,
-        seed_pilot=0,
-        combine=CombineOptions(terms=0),
-        estimate=replace(estimate, draws=min(estimate.draws, 500), flips=min(estimate.flips, 999)),
-        sample_eliminated=0.0,
-        dose_nodes=0,
-        hit_nodes=0,
-        agreement_images=0,
-    )
 
 
 def _read(table: bytes, scores: Mapping[str, NDArray[np.float64]], class_name: str) -> Iterator[tuple[EditRow, bool]]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audit_plugin.bank.table import BankTable
-from audit_plugin.controls import ADJUSTED_RESAMPLES, RESAMPLES
+from audit_plugin.controls import ADJUSTED_RESAMPLES, RESAMPLES, judged_like
 from audit_plugin.core.diffex_results import DiffexResult
 from audit_plugin.core.errors import BankError, TableError
 from audit_plugin.core.results import AuditResult, Finding
@@ -104,24 +104,7 @@ class PlantedAudits:
             )
         except (TableError, BankError):  # e.g. rows of one class alone: an audit of them would find nothing either
             return None
-        alike = replace(
-            self.audited,
-            state=report.state,
-            classes=report.classes,
-            n_rows=report.n_rows,
-            headline=report.headline,
-            concepts=report.concepts,
-            groups=report.groups,
-            gates=report.gates,
-            fairness=report.fairness,
-            findings=(),
-            pairs=(),
-            diffex=self._told_by_edits(cell, severed),
-            shortcuts=(),
-            counterfactuals=None,
-            discovery=None,
-        )
-        return conclude(alike, self.policy)
+        return conclude(judged_like(self.audited, report, self._told_by_edits(cell, severed)), self.policy)
 
     def _told_by_edits(self, cell: Cell, severed: Sequence[str]) -> DiffexResult | None:
         if self.edits is None or not any(name in self.edits.nodes for name in severed):

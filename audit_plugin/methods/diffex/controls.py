@@ -93,8 +93,13 @@ def control_effects(
         classes=len(labels),
         kind=options.score,
     )
+    return run_diffex(arms, tree, images, [class_name], labels=labels, classes_of=classes_of, options=bare(options), seed=seed)
+
+
+def bare(options: DiffexOptions) -> DiffexOptions:
+    """With fewer resamples, and without what goes beyond single nodes: how known classifiers are judged beside an audit."""
     estimate = options.estimate
-    bare = replace(
+    return replace(
         options,
         seeds=1,
         seed_pilot=0,
@@ -105,7 +110,6 @@ def control_effects(
         hit_nodes=0,
         agreement_images=0,
     )
-    return run_diffex(arms, tree, images, [class_name], labels=labels, classes_of=classes_of, options=bare, seed=seed)
 
 
 def _not_made(cell: EditCell) -> EditRow:
