@@ -129,6 +129,7 @@ def test_pictures_that_were_looked_up_are_not_called_synthetic(two, gallery):
     assert "synthetic" not in page.text.lower()
     assert "looked up and not generated" in page.text
     assert "pictures of the table that differ in one concept at a time" in page.text
+    assert "same seed" not in page.text.lower()
     line = "gates G1 to G6 hold the table against itself and are no evidence"
     assert line in Page(render([own], gallery)).text
     assert line not in Page(render([two[0]], gallery)).text

@@ -2,28 +2,30 @@
 
 Classifiers of known making in several worlds, each with a generator trained for it, are served by a real Triton and audited by every
 method of the project, by the parts that the commands run; other approaches see the same classifiers and pictures.  Truth is measured with
-the renderer.  Trained networks, pictures and scores are kept in .cache, so that a run that was killed goes on.
+the renderer.  Trained networks, pictures, scores and what came out of each world are kept in .cache: a run that was killed goes on, and
+worlds that were run side by side (``--world``) are tabled together by a run over all of them with the same code.
 """
 
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from audit_plugin.core.seeds import digest
+from engines.directory import directory_digest
 from tests.bench.planted_suite import others
-from tests.bench.planted_suite.costs import Spent, of_approaches, of_product
+from tests.bench.planted_suite.costs import of_approaches, of_product
 from tests.bench.planted_suite.generators import detector, generator
-from tests.bench.planted_suite.judge import Claim, Judged, by_edits, by_flips, by_permutation, by_words, judged, together
+from tests.bench.planted_suite.judge import Claim, by_edits, by_flips, by_permutation, by_words, judged, together
+from tests.bench.planted_suite.outcome import Outcome, code, kept
 from tests.bench.planted_suite.planted import Planted, Predict, network_of, predictor, shipped, suite
 from tests.bench.planted_suite.site import AUDIT, Audited, Site, Size, audited
 from tests.bench.planted_suite.tables import fill
 from tests.bench.planted_suite.truth import ConceptTruth, Rows, rows_of, truths
 from tests.bench.planted_suite.worlds import World, all_worlds
-from tests.bench.report import CACHE, Report, parser, publish
+from tests.bench.report import CACHE, Cell, Report, parser, publish
 from tests.bench.scenes_bank import Say
 
 NAME = "planted_suite"
@@ -42,44 +44,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
         mode="quick" if options.quick else "full",
         seeds={"rows, labels, noise": AUDIT},
     )
-    size, found, started = QUICK if options.quick else FULL, list[Judged](), time.monotonic()
-    spent: dict[str, list[Spent]] = {}
-    for world in all_worlds():
-        if options.world and world.name not in options.world:
-            continue
-        told = _world(world, size, report, spent)
-        found += told
-        _say(f"{world.name}: {len(told)} claims judged")
-    if not found:
-        sys.exit(
-            f"no world of {', '.join(options.world or ())} can be made here; there are {', '.join(w.name for w in all_worlds())}"
-        )
-    report.figures["minutes"] = (time.monotonic() - started) / 60
-    fill(report, found, spent)
+    size = QUICK if options.quick else FULL
+    asked = [world for world in all_worlds() if not options.world or world.name in options.world]
+    if not asked:
+        sys.exit(f"no world {', '.join(options.world)} can be made here; there are {', '.join(w.name for w in all_worlds())}")
+    outcomes = {world.name: _world(world, size) for world in asked}
+    fill(report, outcomes)
     publish(report, options)
 
 
-def _world(world: World, size: Size, report: Report, spent: dict[str, list[Spent]]) -> list[Judged]:
+def _world(world: World, size: Size) -> Outcome:
     """Everything about one world."""
     folder = CACHE / NAME / world.name
     folder.mkdir(parents=True, exist_ok=True)
     networks = {planted: network_of(world, planted, folder / "networks") for planted in (*shipped(world), *suite(world))}
-    models = {planted: predictor(path) for planted, path in networks.items()}
-    known = measured(world, models, folder)
-    rows = rows_of(world, size.rows, AUDIT)
     site = Site(
-        world=world, networks=networks, rows=rows, size=size, folder=folder / f"site-{size.rows}",
+        world=world, networks=networks, rows=rows_of(world, size.rows, AUDIT), size=size, folder=folder / f"site-{size.rows}",
         generator=generator(world, folder, Say()), detector=detector(world, folder),
     )  # fmt: skip
-    _say(f"{world.name}: {len(networks)} classifiers, audited by a real server")
+    key = digest(world.fingerprint, repr(size), directory_digest(site.generator), code())[:12]
+    outcome = kept(folder / f"outcome-{key}.json", lambda: _run(site, folder))
+    _say(f"{world.name}: {len(outcome.judged)} claims judged, {outcome.minutes:.0f} minutes")
+    return outcome
+
+
+def _run(site: Site, folder: Path) -> Outcome:
+    """Truth, the product's audits, and the other approaches."""
+    world, rows = site.world, site.rows
+    models = {planted: predictor(path) for planted, path in site.networks.items()}
+    known = measured(world, models, folder)
+    _say(f"{world.name}: {len(models)} classifiers, audited by a real server")
     told = audited(site, Say())
-    report.notes += [f"- {world.name}, refused: {problem}" for problem in told.problems]
-    report.tables.setdefault("costs", []).extend(_costs(world, told))
-    for name, costs in (of_product(told) | of_approaches(world, size.rows)).items():
-        spent.setdefault(name, []).extend(costs)
-    claims = of_the_product(world, told, known)
-    claims += of_others(world, rows, models, networks)
-    return judged(world, claims, known)
+    claims = of_the_product(world, told, known) + of_others(world, rows, models, site.networks)
+    return Outcome(
+        judged=tuple(judged(world, claims, known)),
+        costs=tuple(_costs(world, told)),
+        spent={name: tuple(some) for name, some in (of_product(told) | of_approaches(world, len(rows))).items()},
+        notes=tuple(f"- {world.name}, refused: {problem}" for problem in told.problems),
+    )
 
 
 def measured(world: World, models: Mapping[Planted, Predict], folder: Path) -> dict[tuple[str, str], dict[str, ConceptTruth]]:
@@ -132,7 +134,7 @@ def torch_of(path: Path) -> Any:
     return OnnxModule(path, "probabilities").eval()
 
 
-def _costs(world: World, told: Audited) -> list[dict[str, str | int | float | bool | None]]:
+def _costs(world: World, told: Audited) -> list[dict[str, Cell]]:
     """What each part of the audits took."""
     return [
         {

@@ -5,17 +5,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from audit_plugin.core.counterfactual_results import LEAST_FLIPS, AttributeGap
 from audit_plugin.core.diffex_results import EffectState
 from audit_plugin.core.discovery_results import Discovery
 from audit_plugin.core.estimate import Estimate
 from audit_plugin.core.results import AuditResult, Verdict
+from audit_plugin.findings.counterfactuals import directions
 from tests.bench.planted_suite.truth import ConceptTruth
 from tests.bench.planted_suite.worlds import World
 
 LOG_ODDS = 0.25
 """By which an edit must move log-odds, with its whole interval, before we call it a reliance; the policy's own bound of spuriousness."""
 IMPORTANCE, SHARE = 0.02, 0.2
-"""The audit's margin of importance; the policy's bound of gaps of correlation, and of shares of pictures that a word turns."""
+"""The audit's margin of importance; the policy's bound of correlations of flips, and of shares of pictures that a word turns."""
 Truths = Mapping[tuple[str, str], Mapping[str, ConceptTruth]]
 """(Classifier, task) -> concept -> truth."""
 
@@ -122,18 +124,29 @@ def by_words(world: World, found: Discovery, truths: Truths) -> list[Claim]:
 
 
 def by_flips(world: World, result: AuditResult) -> list[Claim]:
-    """Counterfactuals: attributes that change along with flipped decisions, more than in the data."""
+    """Counterfactuals: concepts that surely change along with flips of the decision, to a correlation beyond :data:`SHARE`.
+
+    Whether they do so more than the data tie them to the class, which is what alerts, does not say whether the classifier relies on them.
+    """
     told, task = result.counterfactuals, task_of(result)
     if told is None or task[1] not in {"label", told.positive}:
         return []
+    enough = told.turning >= LEAST_FLIPS
     claims = _strongest(
         _claim(
-            "counterfactuals", world, task, gap.concept, found=gap.gap.low > SHARE, strength=abs(gap.gap.value), evidence=gap.gap.low / SHARE
+            "counterfactuals", world, task, way.concept, found=enough and _surely(way) > SHARE, strength=abs(way.r),
+            evidence=_surely(way) / SHARE if enough else 0.0,
         )
         for gap in told.gaps
         if gap.concept
+        for way in directions(gap)
     )  # fmt: skip
     return _of_all("counterfactuals", world, task, {claim.concept: claim for claim in claims})
+
+
+def _surely(way: AttributeGap) -> float:
+    """The least correlation of the attribute's change with the decision's; it is at least as close to its limit as the gap to its own."""
+    return way.r - (way.gap.value - way.gap.low)
 
 
 def _claim(

@@ -20,6 +20,7 @@ from audit_plugin.demo.server import TritonServer
 from audit_plugin.discovery_loop import DiscoveryLoop
 from audit_plugin.sources.images import encode_png
 from audit_plugin.wiring import Installation, open_store
+from tests.bench.planted_suite.generators import GUIDANCE
 from tests.bench.planted_suite.planted import Planted
 from tests.bench.planted_suite.truth import Rows, labels_of
 from tests.bench.planted_suite.worlds import World
@@ -124,7 +125,8 @@ class Site:
                 for one in self.world.listed
             ],
             "placebo_words": list(self.world.placebo_words),
-            "generator": {"path": str(self.generator)} | ({"solver": 4} if (self.generator / "solvers.json").is_file() else {}),
+            "generator": {"path": str(self.generator)}
+            | ({"solver": 4} if (self.generator / "solvers.json").is_file() else {"guidance": GUIDANCE}),
             "detector": {"path": str(self.detector)},
             "bank": {"path": "bank"},
             "analysis": {"resamples": self.size.resamples},

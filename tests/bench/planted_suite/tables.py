@@ -6,19 +6,27 @@ import numpy as np
 
 from tests.bench.planted_suite.costs import Spent, columns
 from tests.bench.planted_suite.judge import Judged, Tally, tally
+from tests.bench.planted_suite.outcome import Outcome
 from tests.bench.report import Cell, Report
 
 AUDIT = "audit"
 
 
-def fill(report: Report, found: Sequence[Judged], spent: Mapping[str, list[Spent]]) -> None:
-    """Rows, figures and notes of the report."""
+def fill(report: Report, outcomes: Mapping[str, Outcome]) -> None:
+    """Rows, figures and notes of the report, from what came out of each world."""
+    found = [one for outcome in outcomes.values() for one in outcome.judged]
+    spent: dict[str, list[Spent]] = {}
+    for outcome in outcomes.values():
+        for name, costs in outcome.spent.items():
+            spent.setdefault(name, []).extend(costs)
     by = {name: [one for one in found if one.claim.approach == name] for name in dict.fromkeys(one.claim.approach for one in found)}
     tallies = {name: tally(name, some) for name, some in by.items()}
     report.rows += [_row(tallies[name], by[name], by[AUDIT]) | columns(spent, name) for name in by]
     report.figures |= _figures(tallies[AUDIT], tallies["DEPICT"], by)
+    report.figures["minutes"] = sum(outcome.minutes for outcome in outcomes.values())
     report.tables["classifiers"] = _classifiers(by)
-    report.notes += NOTES
+    report.tables["costs"] = [line for outcome in outcomes.values() for line in outcome.costs]
+    report.notes += [*(note for outcome in outcomes.values() for note in outcome.notes), *NOTES]
 
 
 def _figures(audit: Tally, depict: Tally, by: Mapping[str, Sequence[Judged]]) -> dict[str, float]:
