@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 from audit_plugin.demo.truth import ASSETS, onnx_path
-from tests.bench.planted_suite import glyphs, others
+from tests.bench.planted_suite import glyphs, others, outcome
 from tests.bench.planted_suite.__main__ import of_others
 from tests.bench.planted_suite.costs import Spent
 from tests.bench.planted_suite.judge import Claim, Judged, tally, together
-from tests.bench.planted_suite.outcome import Outcome, kept
+from tests.bench.planted_suite.outcome import AUDITED, CLAIMED, Outcome, kept
 from tests.bench.planted_suite.planted import CORE, Planted, Rule, predictor, shipped, suite
-from tests.bench.planted_suite.site import Site, Size
+from tests.bench.planted_suite.site import Audited, Site, Size
 from tests.bench.planted_suite.tables import _at_rate, fill
 from tests.bench.planted_suite.truth import ConceptTruth, rows_of, truths
 from tests.bench.planted_suite.worlds import World, all_worlds, of_glyphs, scenes
 from tests.bench.report import Report
+from tests.bench.service_load import broad
 
 SCENES = scenes()
 STRONG = ConceptTruth(importance=0.3, importance_se=0.01, flip_rate=0.4, shift=4.0)
@@ -141,24 +142,38 @@ def test_best_threshold_is_paid_for_by_idle_concepts() -> None:
     assert _at_rate(found, 0.5, strong=True) == 1.0
 
 
-def test_outcome_of_a_world_is_kept_and_tabled(tmp_path: Path) -> None:
+def test_what_was_said_of_a_world_is_kept_and_tabled(tmp_path: Path) -> None:
     reliance, idle = _judged(STRONG, 0.31, found=True, concept="a"), _judged(IDLE, 0.0, found=False, concept="b")
-    mine = [replace(one, claim=replace(one.claim, approach=name)) for one in (reliance, idle) for name in ("audit", "DEPICT")]
-    theirs = [
-        replace(one, claim=replace(one.claim, approach="integrated gradients", estimate=None, strength=float("nan")))
-        for one in (reliance, idle)
-    ]
-    made = Outcome(judged=(*mine, *theirs), spent={"audit": (Spent(queries=3, made=2),)}, notes=("- w, refused: x",))
-    first = kept(tmp_path / "one.json", lambda: made)
+    said = tuple(
+        replace(one.claim, approach=name) for name in ("audit", "DEPICT", "integrated gradients") for one in (reliance, idle)
+    )
+    first = kept(tmp_path / "one.json", CLAIMED, lambda: said)
     assert first.minutes > 0
-    assert np.isnan(first.judged[-1].claim.strength)
-    assert first.judged[:4] == made.judged[:4]
-    assert kept(tmp_path / "one.json", lambda: pytest.fail("made again")).judged[:4] == made.judged[:4]
+    assert first.value == said
+    assert kept(tmp_path / "one.json", CLAIMED, lambda: pytest.fail("made again")) == first
+    audits = Audited(results=(broad(2, 1),), discoveries=(), problems=("x",), files=(tmp_path,))
+    assert kept(tmp_path / "audits.json", AUDITED, lambda: audits).value == audits
+    found = Outcome(
+        judged=tuple(Judged(claim=one, truth=STRONG if one.concept == "a" else IDLE, unlisted=False) for one in first.value),
+        spent={"audit": [Spent(queries=3, made=2)]},
+        minutes=2.0,
+    )
     report = Report(name="one", question="?")
-    fill(report, {"w": first, "v": first})
+    fill(report, {"w": found, "v": found})
     assert report.figures["recall_strong"] == 1.0
-    assert report.figures["minutes"] == pytest.approx(2 * first.minutes)
+    assert report.figures["minutes"] == 4.0
     assert report.rows[0]["queries a task"] == 3
+
+
+def test_kept_audits_are_not_those_of_other_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.py").write_text("one = 1")
+    (tmp_path / "b.py").write_text("two = 2")
+    monkeypatch.setattr(outcome, "ROOT", tmp_path)
+    before = outcome.code(("folder", "b.py"))
+    assert outcome.code(("folder", "b.py")) == before
+    (tmp_path / "folder" / "a.py").write_text("one = 2")
+    assert outcome.code(("folder", "b.py")) != before
 
 
 def test_regions_are_where_a_concept_is(digits: World) -> None:

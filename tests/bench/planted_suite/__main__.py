@@ -2,8 +2,8 @@
 
 Classifiers of known making in several worlds, each with a generator trained for it, are served by a real Triton and audited by every
 method of the project, by the parts that the commands run; other approaches see the same classifiers and pictures.  Truth is measured with
-the renderer.  Trained networks, pictures, scores and what came out of each world are kept in .cache: a run that was killed goes on, and
-worlds that were run side by side (``--world``) are tabled together by a run over all of them with the same code.
+the renderer.  Trained networks, pictures, scores and what was said of each world are kept in .cache: a run that was killed goes on, and
+worlds that were run side by side (``--world``) are judged together by a run over all of them with the same code.
 """
 
 import json
@@ -19,7 +19,7 @@ from tests.bench.planted_suite import others
 from tests.bench.planted_suite.costs import of_approaches, of_product
 from tests.bench.planted_suite.generators import detector, generator
 from tests.bench.planted_suite.judge import Claim, by_edits, by_flips, by_permutation, by_words, judged, together
-from tests.bench.planted_suite.outcome import Outcome, code, kept
+from tests.bench.planted_suite.outcome import AUDITED, CLAIMED, OTHERS, PRODUCT, Outcome, code, kept
 from tests.bench.planted_suite.planted import Planted, Predict, network_of, predictor, shipped, suite
 from tests.bench.planted_suite.site import AUDIT, Audited, Site, Size, audited
 from tests.bench.planted_suite.tables import fill
@@ -62,25 +62,31 @@ def _world(world: World, size: Size) -> Outcome:
         world=world, networks=networks, rows=rows_of(world, size.rows, AUDIT), size=size, folder=folder / f"site-{size.rows}",
         generator=generator(world, folder, Say()), detector=detector(world, folder),
     )  # fmt: skip
-    key = digest(world.fingerprint, repr(size), directory_digest(site.generator), code())[:12]
-    outcome = kept(folder / f"outcome-{key}.json", lambda: _run(site, folder))
+    outcome = _outcome(site, folder)
     _say(f"{world.name}: {len(outcome.judged)} claims judged, {outcome.minutes:.0f} minutes")
     return outcome
 
 
-def _run(site: Site, folder: Path) -> Outcome:
+def _outcome(site: Site, folder: Path) -> Outcome:
     """Truth, the product's audits, and the other approaches."""
     world, rows = site.world, site.rows
     models = {planted: predictor(path) for planted, path in site.networks.items()}
     known = measured(world, models, folder)
+    key = digest(world.fingerprint, repr(site.size), directory_digest(site.generator), *sorted(one.name for one in site.networks))[
+        :12
+    ]
     _say(f"{world.name}: {len(models)} classifiers, audited by a real server")
-    told = audited(site, Say())
-    claims = of_the_product(world, told, known) + of_others(world, rows, models, site.networks)
+    told = kept(folder / f"audited-{key}-{code(PRODUCT)[:8]}.json", AUDITED, lambda: audited(site, Say()))
+    _say(f"{world.name}: the other approaches")
+    theirs = kept(
+        folder / f"others-{key}-{code(OTHERS)[:8]}.json", CLAIMED, lambda: tuple(of_others(world, rows, models, site.networks))
+    )
     return Outcome(
-        judged=tuple(judged(world, claims, known)),
-        costs=tuple(_costs(world, told)),
-        spent={name: tuple(some) for name, some in (of_product(told) | of_approaches(world, len(rows))).items()},
-        notes=tuple(f"- {world.name}, refused: {problem}" for problem in told.problems),
+        judged=tuple(judged(world, [*of_the_product(world, told.value, known), *theirs.value], known)),
+        costs=tuple(_costs(world, told.value)),
+        spent=of_product(told.value) | of_approaches(world, len(rows)),
+        notes=tuple(f"- {world.name}, refused: {problem}" for problem in told.value.problems),
+        minutes=told.minutes + theirs.minutes,
     )
 
 
