@@ -6,26 +6,26 @@ the renderer.  Trained networks, pictures, scores and what was said of each worl
 worlds that were run side by side (``--world``) are judged together by a run over all of them with the same code.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from audit_plugin.core.seeds import digest
+from audit_plugin.demo.kit import WHEEL
 from engines.directory import directory_digest
 from tests.bench.planted_suite import others
 from tests.bench.planted_suite.costs import of_approaches, of_product
-from tests.bench.planted_suite.generators import detector, generator
-from tests.bench.planted_suite.judge import Claim, by_edits, by_flips, by_permutation, by_words, judged, together
-from tests.bench.planted_suite.outcome import AUDITED, CLAIMED, OTHERS, PRODUCT, Outcome, code, kept
+from tests.bench.planted_suite.generators import RECIPE, detector, generator
+from tests.bench.planted_suite.judge import Claim, by_edits, by_flips, by_permutation, by_words, complete, judged, task_of, together
+from tests.bench.planted_suite.outcome import AUDITED, CLAIMED, KNOWN, OTHERS, PRODUCT, TRUTH, Outcome, code, contents, kept
 from tests.bench.planted_suite.planted import Planted, Predict, network_of, predictor, shipped, suite
 from tests.bench.planted_suite.site import AUDIT, Audited, Site, Size, audited
 from tests.bench.planted_suite.tables import fill
-from tests.bench.planted_suite.truth import ConceptTruth, Rows, rows_of, truths
+from tests.bench.planted_suite.truth import ConceptTruth, Known, Rows, rows_of, truths
 from tests.bench.planted_suite.worlds import World, all_worlds
-from tests.bench.report import CACHE, Cell, Report, parser, publish
+from tests.bench.report import CACHE, Cell, Report, parser, publish, this_machine
 from tests.bench.scenes_bank import Say
 
 NAME = "planted_suite"
@@ -38,23 +38,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made = parser(__doc__)
     made.add_argument("--world", action="append", help="only this world; may be given again")
     options = made.parse_args(arguments)
-    report = Report(
-        name=NAME,
-        question="Who finds what classifiers of known making rely on, at what cost, with how many false findings?",
-        mode="quick" if options.quick else "full",
-        seeds={"rows, labels, noise": AUDIT},
-    )
-    size = QUICK if options.quick else FULL
     asked = [world for world in all_worlds() if not options.world or world.name in options.world]
     if not asked:
         sys.exit(f"no world {', '.join(options.world)} can be made here; there are {', '.join(w.name for w in all_worlds())}")
-    outcomes = {world.name: _world(world, size) for world in asked}
-    fill(report, outcomes)
+    report = Report(
+        name=NAME,
+        question="Who finds what classifiers of known making rely on, at what cost, with how many false findings?",
+        mode=" ".join(["quick" if options.quick else "full", *(f"--world {name}" for name in options.world or ())]),
+        seeds={"rows, labels, noise": AUDIT, "truth": "truth", "generators": str(RECIPE.seed)},
+        machine=this_machine() | {name: version(name) for name in ("captum", "scikit-learn", "scipy")} | {"nvidia-pytriton": WHEEL},
+    )
+    fill(report, {world.name: _outcome(world, QUICK if options.quick else FULL) for world in asked})
     publish(report, options)
 
 
-def _world(world: World, size: Size) -> Outcome:
-    """Everything about one world."""
+def _outcome(world: World, size: Size) -> Outcome:
+    """Truth, the product's audits, and the other approaches."""
     folder = CACHE / NAME / world.name
     folder.mkdir(parents=True, exist_ok=True)
     networks = {planted: network_of(world, planted, folder / "networks") for planted in (*shipped(world), *suite(world))}
@@ -62,51 +61,47 @@ def _world(world: World, size: Size) -> Outcome:
         world=world, networks=networks, rows=rows_of(world, size.rows, AUDIT), size=size, folder=folder / f"site-{size.rows}",
         generator=generator(world, folder, Say()), detector=detector(world, folder),
     )  # fmt: skip
-    outcome = _outcome(site, folder)
-    _say(f"{world.name}: {len(outcome.judged)} claims judged, {outcome.minutes:.0f} minutes")
-    return outcome
-
-
-def _outcome(site: Site, folder: Path) -> Outcome:
-    """Truth, the product's audits, and the other approaches."""
-    world, rows = site.world, site.rows
-    models = {planted: predictor(path) for planted, path in site.networks.items()}
-    known = measured(world, models, folder)
-    key = digest(world.fingerprint, repr(site.size), directory_digest(site.generator), *sorted(one.name for one in site.networks))[
-        :12
-    ]
+    models = {planted: predictor(path) for planted, path in networks.items()}
+    trained = digest(world.fingerprint, contents(networks.values()))
+    known = measured(world, models, folder / f"truth-{digest(trained, str(TRUTH_ROWS), code(TRUTH))[:12]}.json")
     _say(f"{world.name}: {len(models)} classifiers, audited by a real server")
-    told = kept(folder / f"audited-{key}-{code(PRODUCT)[:8]}.json", AUDITED, lambda: audited(site, Say()))
+    audit = digest(trained, repr(size), directory_digest(site.generator), contents([site.detector]), code(PRODUCT))
+    told = kept(folder / f"audited-{audit[:12]}.json", AUDITED, lambda: audited(site, Say()))
     _say(f"{world.name}: the other approaches")
-    theirs = kept(
-        folder / f"others-{key}-{code(OTHERS)[:8]}.json", CLAIMED, lambda: tuple(of_others(world, rows, models, site.networks))
-    )
+    other = digest(trained, repr(size), code(OTHERS))
+    theirs = kept(folder / f"others-{other[:12]}.json", CLAIMED, lambda: tuple(of_others(world, site.rows, models, networks)))
+    claims = [*of_the_product(world, told.value, known), *theirs.value]
+    _say(f"{world.name}: {len(claims)} claims, {told.minutes + theirs.minutes:.0f} minutes")
     return Outcome(
-        judged=tuple(judged(world, [*of_the_product(world, told.value, known), *theirs.value], known)),
+        judged=tuple(judged(world, claims, known)),
         costs=tuple(_costs(world, told.value)),
-        spent=of_product(told.value) | of_approaches(world, len(rows)),
+        spent=of_product(told.value, len(site.rows)) | of_approaches(world, len(site.rows)),
         notes=tuple(f"- {world.name}, refused: {problem}" for problem in told.value.problems),
         minutes=told.minutes + theirs.minutes,
+        machine=told.machine,
     )
 
 
-def measured(world: World, models: Mapping[Planted, Predict], folder: Path) -> dict[tuple[str, str], dict[str, ConceptTruth]]:
+def measured(world: World, models: Mapping[Planted, Predict], path: Path) -> dict[tuple[str, str], dict[str, ConceptTruth]]:
     """Truths, read back where the same networks were measured before."""
-    key = digest(world.fingerprint, str(TRUTH_ROWS), *sorted(planted.name for planted in models))[:12]
-    kept = folder / f"truth-{key}.json"
-    if not kept.is_file():
-        found = truths(world, models, TRUTH_ROWS)
-        document = [[*which, {name: asdict(one) for name, one in by.items()}] for which, by in found.items()]
-        kept.write_text(json.dumps(document, indent=1), encoding="utf-8")
-    document = json.loads(kept.read_text(encoding="utf-8"))
-    return {(name, task): {concept: ConceptTruth(**one) for concept, one in by.items()} for name, task, by in document}
+    told = kept(
+        path,
+        KNOWN,
+        lambda: tuple(
+            Known(classifier=classifier, task=task, concepts=concepts)
+            for (classifier, task), concepts in truths(world, models, TRUTH_ROWS).items()
+        ),
+    )
+    return {(one.classifier, one.task): one.concepts for one in told.value}
 
 
 def of_the_product(world: World, told: Audited, known: Mapping[tuple[str, str], Any]) -> list[Claim]:
     """By each method, and by an audit in all."""
-    claims = [claim for result in told.results for by in (by_permutation, by_edits, by_flips) for claim in by(world, result)]
+    claims = [claim for result in told.results for by in (by_permutation, by_edits) for claim in by(world, result)]
+    claims += [claim for one in told.flipped for claim in by_flips(world, one.method, one.result)]
     claims += [claim for one in told.discoveries for claim in by_words(world, one, known)]
-    return [*claims, *together(claims)]
+    whole = complete(world, claims, known)
+    return [*whole, *together(whole)]
 
 
 def of_others(
@@ -141,15 +136,14 @@ def torch_of(path: Path) -> Any:
 
 
 def _costs(world: World, told: Audited) -> list[dict[str, Cell]]:
-    """What each part of the audits took."""
+    """What the parts of each classifier's audit took."""
     return [
         {
             "world": world.name,
             "classifier": result.model,
-            "task": result.label.partition(".")[2] or "label",
+            "task": task_of(result)[1],
             "state": result.state.value,
             "queries": result.provenance.classifier_queries,
-            "network evaluations": result.provenance.unet_evaluations,
             **{f"{name} s": round(value, 1) for name, value in result.provenance.seconds.items()},
         }
         for result in told.results

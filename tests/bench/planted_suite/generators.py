@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from audit_plugin.core.protocols import Progress
+from audit_plugin.core.seeds import digest
 from audit_plugin.core.seeds import seed as seed_of
 from audit_plugin.demo.truth import ASSETS
 from audit_plugin.perception.task import TrainingOptions
@@ -46,9 +47,9 @@ def generator(world: World, folder: Path, progress: Progress) -> Path:
     """The directory of the world's generator; trained, or gone on with, where it is not there yet."""
     if world.name == "scenes":
         return ASSETS / "generator"
-    out = folder / f"generator-{world.fingerprint[:12]}"
+    recipe = replace(RECIPE, diffusion_steps=STEPS.get(world.name, RECIPE.diffusion_steps))
+    out = folder / f"generator-{digest(world.fingerprint, repr(recipe))[:12]}"
     if not (out / "model_index.json").is_file():
-        recipe = replace(RECIPE, diffusion_steps=STEPS.get(world.name, RECIPE.diffusion_steps))
         train_pipeline(captioned(world, PICTURES), recipe, out, work=folder / "generator.work", report=progress)
     return out
 
@@ -66,7 +67,7 @@ def detector(world: World, folder: Path) -> Path:
     """The independent judge of the world's listed concepts; trained where it is not there yet."""
     if world.name == "scenes":
         return ASSETS / "detector" / "scenes.onnx"
-    out = folder / f"detector-{world.fingerprint[:12]}.onnx"
+    out = folder / f"detector-{digest(world.fingerprint, repr(DETECTOR))[:12]}.onnx"
     if not out.is_file():
         rng = np.random.default_rng(seed_of("planted suite", f"detector {world.name}"))
         values = np.stack([rng.integers(len(one.levels), size=PICTURES // 2) for one in world.concepts], 1)

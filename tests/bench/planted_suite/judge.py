@@ -15,9 +15,12 @@ from tests.bench.planted_suite.truth import ConceptTruth
 from tests.bench.planted_suite.worlds import World
 
 LOG_ODDS = 0.25
-"""By which an edit must move log-odds, with its whole interval, before we call it a reliance; the policy's own bound of spuriousness."""
+"""By which an edit must move log-odds, with its whole interval, before we call it a reliance."""
 IMPORTANCE, SHARE = 0.02, 0.2
-"""The audit's margin of importance; the policy's bound of correlations of flips, and of shares of pictures that a word turns."""
+"""The audit's own margin of importance; what correlations of flips, and shares of pictures that a word turns, must exceed."""
+FLIPS = {"polyak": "counterfactuals (Polyak steps)", "fastdime": "FastDiME", "dime": "DiME", "dvce": "DVCE"}
+"""Method -> what it is called here."""
+DISCOVERY = "DiffExplainer"
 Truths = Mapping[tuple[str, str], Mapping[str, ConceptTruth]]
 """(Classifier, task) -> concept -> truth."""
 
@@ -73,6 +76,7 @@ def by_permutation(world: World, result: AuditResult) -> list[Claim]:
             evidence=one.importance.low / IMPORTANCE, of=one.importance,
         )
         for one in result.concepts
+        if one.verdict is not Verdict.NOT_ASSESSABLE
     }  # fmt: skip
     return _of_all("DEPICT", world, task_of(result), claims)
 
@@ -113,35 +117,35 @@ def by_words(world: World, found: Discovery, truths: Truths) -> list[Claim]:
         task = (found.model, subject.name if (found.model, subject.name) in truths else "label")
         told = _strongest(
             _claim(
-                "DiffExplainer", world, task, one.name, found=word.causes, strength=word.effect.value, evidence=word.effect.low / SHARE
+                DISCOVERY, world, task, one.name, found=word.causes, strength=word.effect.value, evidence=word.effect.low / SHARE
             )
             for one in world.concepts
             for word in subject.words
             if any(phrase and phrase.strip() == word.word.strip() for phrase in one.phrases)
         )  # fmt: skip
-        claims += _of_all("DiffExplainer", world, task, {claim.concept: claim for claim in told})
+        claims += _of_all(DISCOVERY, world, task, {claim.concept: claim for claim in told})
     return _strongest(claims)
 
 
-def by_flips(world: World, result: AuditResult) -> list[Claim]:
-    """Counterfactuals: concepts that surely change along with flips of the decision, to a correlation beyond :data:`SHARE`.
+def by_flips(world: World, method: str, result: AuditResult) -> list[Claim]:
+    """Counterfactuals of one method: concepts that surely change along with flips of the decision, to a correlation beyond :data:`SHARE`.
 
     Whether they do so more than the data tie them to the class, which is what alerts, does not say whether the classifier relies on them.
     """
-    told, task = result.counterfactuals, task_of(result)
-    if told is None or task[1] not in {"label", told.positive}:
+    told, task, name = result.counterfactuals, task_of(result), FLIPS[method]
+    if told is None:
         return []
     enough = told.turning >= LEAST_FLIPS
     claims = _strongest(
         _claim(
-            "counterfactuals", world, task, way.concept, found=enough and _surely(way) > SHARE, strength=abs(way.r),
+            name, world, task, way.concept, found=enough and _surely(way) > SHARE, strength=abs(way.r),
             evidence=_surely(way) / SHARE if enough else 0.0,
         )
         for gap in told.gaps
         if gap.concept
         for way in directions(gap)
     )  # fmt: skip
-    return _of_all("counterfactuals", world, task, {claim.concept: claim for claim in claims})
+    return _of_all(name, world, task, {claim.concept: claim for claim in claims})
 
 
 def _surely(way: AttributeGap) -> float:
@@ -183,11 +187,22 @@ def _strongest(claims: Iterable[Claim]) -> list[Claim]:
     return list(best.values())
 
 
+def complete(world: World, claims: Sequence[Claim], tasks: Iterable[tuple[str, str]]) -> list[Claim]:
+    """The same for every task of the world: of what an approach did not look at, or was refused, it found nothing."""
+    known = {(one.approach, one.classifier, one.task) for one in claims}
+    return [*claims] + [
+        claim
+        for name in dict.fromkeys(one.approach for one in claims)
+        for task in tasks
+        if (name, *task) not in known
+        for claim in _of_all(name, world, task, {})
+    ]
+
+
 def together(claims: Sequence[Claim], name: str = "audit") -> list[Claim]:
     """What an audit says in all: a concept that any of its methods finds, ranked by the evidence of the most certain of them."""
     return [
-        replace(claim, approach=name, strength=max(0.0, claim.evidence), estimate=None, low=None, high=None)
-        for claim in _strongest(claims)
+        replace(claim, approach=name, strength=claim.evidence, estimate=None, low=None, high=None) for claim in _strongest(claims)
     ]
 
 
@@ -213,10 +228,15 @@ class Tally:
     accused: int
     """Idle concepts that it claims."""
     idle: int
-    spearman: float
-    """Rank correlation of its strengths with true importances, mean over tasks with at least one reliance."""
+    between_said: int
+    """Claims of concepts that are neither reliance nor idle."""
+    between: int
+    ranks: float
+    """Rank correlation (Somers' D) of its strengths with true importances, mean over tasks with at least one reliance."""
     covered: float | None
     """Share of its 95 % intervals that hold the truth; None without intervals."""
+    covered_reliances: float | None
+    """The same of reliances alone."""
 
 
 def tally(approach: str, found: Sequence[Judged]) -> Tally:
@@ -227,9 +247,11 @@ def tally(approach: str, found: Sequence[Judged]) -> Tally:
         "weak": [one for one in listed if one.truth.weak],
         "unlisted": [one for one in found if one.unlisted and (one.truth.strong or one.truth.weak)],
         "idle": [one for one in found if one.truth.idle],
+        "between": [one for one in listed if not (one.truth.strong or one.truth.weak or one.truth.idle)],
     }
     hits = {name: sum(one.claim.found for one in some) for name, some in cells.items()}
-    covered = [one.covered for one in listed if one.covered is not None]
+    covered = [one for one in listed if one.covered is not None]
+    reliances = [one for one in covered if one.truth.strong or one.truth.weak]
     return Tally(
         approach=approach,
         strong_found=hits["strong"],
@@ -240,14 +262,20 @@ def tally(approach: str, found: Sequence[Judged]) -> Tally:
         unlisted=len(cells["unlisted"]),
         accused=hits["idle"],
         idle=len(cells["idle"]),
-        spearman=_ranks(listed),
-        covered=float(np.mean(covered)) if covered else None,
+        between_said=hits["between"],
+        between=len(cells["between"]),
+        ranks=_ranks(listed),
+        covered=_mean([bool(one.covered) for one in covered]),
+        covered_reliances=_mean([bool(one.covered) for one in reliances]),
     )
 
 
-def _ranks(found: Sequence[Judged]) -> float:
-    from scipy.stats import spearmanr
+def _mean(shares: Sequence[bool]) -> float | None:
+    return float(np.mean(shares)) if shares else None
 
+
+def _ranks(found: Sequence[Judged]) -> float:
+    """Over pairs of concepts of a task whose truths differ, within 0.01 of zero all alike: right less wrong order, ties count nothing."""
     by_task: dict[tuple[str, str], list[Judged]] = {}
     for one in found:
         by_task.setdefault((one.claim.classifier, one.claim.task), []).append(one)
@@ -255,6 +283,7 @@ def _ranks(found: Sequence[Judged]) -> float:
     for some in by_task.values():
         truth = np.array([0.0 if abs(one.truth.importance) < 0.01 else one.truth.importance for one in some])
         said = np.array([one.claim.strength for one in some])
-        if np.ptp(truth) > 0:
-            correlations.append(float(spearmanr(truth, said).statistic) if np.ptp(said) > 0 else 0.0)
+        differ = np.sign(truth[:, None] - truth[None])
+        if differ.any():
+            correlations.append(float((differ * np.sign(said[:, None] - said[None])).sum() / np.abs(differ).sum()))
     return float(np.mean(correlations)) if correlations else float("nan")

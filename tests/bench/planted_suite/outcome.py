@@ -1,8 +1,9 @@
 """What was said of one world, kept on disk: worlds may be run one at a time or side by side, and are judged and tabled together."""
 
+import hashlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -12,24 +13,28 @@ from audit_plugin.core.seeds import digest
 from tests.bench.planted_suite.costs import Spent
 from tests.bench.planted_suite.judge import Claim, Judged
 from tests.bench.planted_suite.site import Audited
-from tests.bench.report import Cell
+from tests.bench.planted_suite.truth import Known
+from tests.bench.report import Cell, this_machine
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[3]
-PRODUCT = ("audit_plugin", "engines", "tests/bench/planted_suite/site.py")
-OTHERS = (*PRODUCT, "tests/bench/planted_suite/others.py", "tests/bench/planted_suite/truth.py")
+_HERE = "tests/bench/planted_suite"
+TRUTH = ("audit_plugin/statistics", f"{_HERE}/truth.py", f"{_HERE}/planted.py")
+PRODUCT = ("audit_plugin", "engines", f"{_HERE}/site.py")
+OTHERS = (*TRUTH, "audit_plugin/methods/depict", f"{_HERE}/others.py")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timed(Generic[T]):
-    """Something and how long it took."""
+    """Something, how long it took, and on what."""
 
     value: T
     minutes: float
-    """Wall clock."""
+    """Wall clock of the process that ended it; what one that was killed had kept before is not counted."""
+    machine: dict[str, str] = field(default_factory=this_machine)
 
 
-AUDITED, CLAIMED = TypeAdapter(Timed[Audited]), TypeAdapter(Timed[tuple[Claim, ...]])
+AUDITED, CLAIMED, KNOWN = TypeAdapter(Timed[Audited]), TypeAdapter(Timed[tuple[Claim, ...]]), TypeAdapter(Timed[tuple[Known, ...]])
 
 
 def kept(path: Path, form: TypeAdapter[Timed[T]], make: Callable[[], T]) -> Timed[T]:
@@ -49,6 +54,11 @@ def code(parts: tuple[str, ...]) -> str:
     return digest(*(text for file in files for text in (file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8"))))
 
 
+def contents(files: Iterable[Path]) -> str:
+    """Changes with what is in any of them."""
+    return digest(*(hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """Claims, held against the truth, and what they took."""
@@ -61,3 +71,5 @@ class Outcome:
     notes: tuple[str, ...] = ()
     minutes: float = 0.0
     """Wall clock, without the training of networks and generators."""
+    machine: Mapping[str, str] = field(default_factory=this_machine)
+    """Of the audits."""

@@ -126,6 +126,15 @@ def _of_glyphs(world: World) -> tuple[Planted, ...]:
                 "reddish": Rule(weights={"ground": {"red": 4.0, "*": -4.0}}),
             },
         ),
+        Planted(
+            name="texture_and_patch_weak",
+            reliance="two weak",
+            rules={
+                "positive": Rule(
+                    weights={CORE: _core(world, 1.5), "texture": {"striped": 0.6, "*": -0.6}, "patch": _times(patch, 0.6)}
+                )
+            },
+        ),
     )
     return _numbered(world, made)
 
@@ -153,6 +162,19 @@ def _of_scenes(world: World) -> tuple[Planted, ...]:
                 "large": Rule(
                     weights={"size": {"large": 2.0, "small": -2.0}, "background": {"sand": 1.5, "water": 1.5, "*": -1.5}}
                 ),
+            },
+        ),
+        Planted(
+            name="ruler_and_lighting_weak",
+            reliance="two weak",
+            rules={
+                "positive": Rule(
+                    weights={
+                        CORE: _core(world, 1.5),
+                        "ruler": _times(present, 0.6),
+                        "lighting": {"dim": 0.6, "bright": -0.6},
+                    }
+                )
             },
         ),
     )

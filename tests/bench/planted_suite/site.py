@@ -19,6 +19,7 @@ from audit_plugin.demo.repository import write_model
 from audit_plugin.demo.server import TritonServer
 from audit_plugin.discovery_loop import DiscoveryLoop
 from audit_plugin.sources.images import encode_png
+from audit_plugin.store.store import Store
 from audit_plugin.wiring import Installation, open_store
 from tests.bench.planted_suite.generators import GUIDANCE
 from tests.bench.planted_suite.planted import Planted
@@ -27,6 +28,8 @@ from tests.bench.planted_suite.worlds import World
 
 ROOT = Path(__file__).parents[3]
 AUDIT = "planted suite"
+CLASSES, ANSWERS, LABELS = "classes", "answers", "labels"
+"""Several classes; yes or no; several independent outputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,9 @@ class Size:
     images: int = 24
     """Of each class, that the concept tree is asked on."""
     flips: int = 24
-    """Images of each classifier that counterfactuals are made of, a few more than what changes along is judged on; 0: none."""
+    """Images of each task that counterfactuals are made of by each method, a few more than what changes along is judged on."""
+    methods: tuple[str, ...] = ("polyak", "fastdime", "dvce")
+    """Of counterfactuals."""
     words: bool = True
     """Whether words are searched without data."""
     resamples: int = 1_000
@@ -58,13 +63,13 @@ class Site:
     size: Size = field(default_factory=Size)
 
     @property
-    def kinds(self) -> tuple[bool, ...]:
-        """Whether scores are of independent classes: each kind is one configuration, on the same pictures."""
-        return tuple(sorted({planted.multi_label for planted in self.networks}))
+    def kinds(self) -> tuple[str, ...]:
+        """Each kind of classifier is one configuration, on the same pictures."""
+        return tuple(sorted({_kind(planted) for planted in self.networks}))
 
-    def of_kind(self, kind: bool) -> tuple[Planted, ...]:
+    def of_kind(self, kind: str) -> tuple[Planted, ...]:
         """Classifiers of one configuration."""
-        return tuple(planted for planted in self.networks if planted.multi_label is kind)
+        return tuple(planted for planted in self.networks if _kind(planted) == kind)
 
     def write(self) -> None:
         """Pictures, table and model repository."""
@@ -95,16 +100,50 @@ class Site:
                 found[f"{planted.name}.{task}"] = [task if there else other for there in labels[:, at]]
         return found
 
-    def configure(self, url: str, kind: bool) -> Loaded:
+    def configure(self, url: str, kind: str) -> Loaded:
         """The configuration of one kind of classifiers, as a user would write it."""
-        document = self._document(url, kind)
-        path = self.folder / f"audit-{'labels' if kind else 'classes'}.yaml"
+        models = [entry for planted in self.of_kind(kind) for entry in self._models(planted)]
+        return self._loaded(f"audit-{kind}", self._document(url, kind, models))
+
+    def asked_flips(self, kind: str) -> list[tuple[str, int]]:
+        """Methods of counterfactuals, each for every task that classifiers of the kind have."""
+        tasks = max(len(planted.rules) or 1 for planted in self.of_kind(kind))
+        return [(method, nth) for method in self.size.methods for nth in range(tasks)] if self.size.flips else []
+
+    def configure_flips(self, url: str, kind: str, method: str, nth: int) -> Loaded:
+        """The same for counterfactuals by one method; of classifiers with several tasks the ``nth`` one."""
+        asked = self.of_kind(kind)
+        tasks = {planted.name: self._models(planted)[nth] for planted in asked}
+        files = {
+            planted.name: {"file": str(self.networks[planted])}
+            | ({"of_class": tasks[planted.name]["positive"]} if kind == LABELS else {})
+            for planted in asked
+        }
+        explain = {
+            "method": method,
+            "images": self.size.flips,
+            "kept": 30,
+            "bisections": 0,
+            "free": 2,
+            "paths": 0,
+            "gradients": files,
+            "targets": self._targets(kind),
+        }
+        return self._loaded(f"flips-{kind}-{method}-{nth}", self._document(url, kind, list(tasks.values())) | {"explain": explain})
+
+    def _targets(self, kind: str) -> dict[str, str]:
+        """Of several classes: to and from the last one, which is what is judged; of two the other one."""
+        if kind != CLASSES:
+            return {}
+        *others, last = self.world.concepts[0].levels
+        return dict.fromkeys(others, last) | {last: others[0]}
+
+    def _loaded(self, name: str, document: dict[str, Any]) -> Loaded:
+        path = self.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
         return load(path, {})
 
-    def _document(self, url: str, kind: bool) -> dict[str, Any]:
-        asked = self.of_kind(kind)
-        flips = {} if not self.size.flips else {"explain": self._explain(asked, kind)}
+    def _document(self, url: str, kind: str, models: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         words = {} if not self.size.words else {"discover": {"mode": "scores", "options": {"pairs": 60, "verify": 60}}}
         return {
             "version": 1,
@@ -113,7 +152,7 @@ class Site:
                 "images": "pictures",
                 "table": "table.csv",
                 "image_column": "file",
-                "label_columns": [column for column in self._labels() if column.partition(".")[0] in {one.name for one in asked}],
+                "label_columns": sorted({model["label"] for model in models}),
             },
             "template": self.world.listed_template,
             "concepts": [
@@ -134,7 +173,7 @@ class Site:
             "diffex": {
                 "operator": "auto",
                 "options": {
-                    "score": "sigmoid" if kind else "probs",
+                    "score": "sigmoid" if kind == LABELS else "probs",
                     "images_per_class": self.size.images,
                     "all_images": True,
                     "placebos": ["photo"],
@@ -145,12 +184,11 @@ class Site:
                     "combine": {"size": 1},
                 },
             },
-            **flips,
             **words,
             "server": {"url": url, "load": None},
-            "models": [entry for planted in asked for entry in self._models(planted)],
-            "store": f"audit-{'labels' if kind else 'classes'}.sqlite",
-            "report": f"report-{'labels' if kind else 'classes'}",
+            "models": [dict(model) for model in models],
+            "store": f"audit-{kind}.sqlite",
+            "report": f"report-{kind}",
         }
 
     def _models(self, planted: Planted) -> list[dict[str, str]]:
@@ -158,12 +196,18 @@ class Site:
             return [{"model": planted.name, "label": f"{planted.name}.{task}", "positive": task} for task in planted.rules]
         return [{"model": planted.name, "label": planted.name} | ({"positive": "positive"} if planted.rules else {})]
 
-    def _explain(self, asked: Sequence[Planted], kind: bool) -> dict[str, Any]:
-        files = {
-            planted.name: {"file": str(self.networks[planted])} | ({"of_class": next(iter(planted.rules))} if kind else {})
-            for planted in asked
-        }
-        return {"images": self.size.flips, "kept": 30, "bisections": 0, "free": 2, "paths": 0, "gradients": files}
+
+def _kind(planted: Planted) -> str:
+    return LABELS if planted.multi_label else ANSWERS if planted.rules else CLASSES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flipped:
+    """Counterfactuals of one task."""
+
+    method: str
+    result: AuditResult
+    """Whose ``counterfactuals`` are those of the method."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,34 +215,67 @@ class Audited:
     """What the product said of one world."""
 
     results: tuple[AuditResult, ...]
+    flipped: tuple[Flipped, ...] = ()
     discoveries: tuple[Discovery, ...]
-    problems: tuple[str, ...]
+    """One for each classifier."""
+    problems: tuple[str, ...] = ()
     """What could not be asked, in the product's words."""
-    files: tuple[Path, ...]
+    files: tuple[Path, ...] = ()
     """Reports."""
+    evaluations_per_picture: int = 0
+    """Of the denoising network, guidance included."""
+    edit_evaluations: int = 0
+    """Of all edits that the bank has, whenever they were made."""
 
 
 def audited(site: Site, progress: Progress) -> Audited:
     """Serve the classifiers by a real Triton and audit them, by the parts that the commands run."""
     site.write()
-    results, words, problems, files = [], [], [], []
+    results, flips, words, problems, files = [], [], dict[str, Discovery](), [], []
     with _served(site) as server:
         for kind in site.kinds:
             loaded = site.configure(server.grpc_url, kind)
             with open_store(loaded) as store:
                 installation = Installation(loaded, progress)
                 found = [*installation.attempts(store)]
-                told = (
-                    ()
-                    if not site.size.words
-                    else tuple(DiscoveryLoop(installation, store.scores).discover(confirm=lambda _: False))
-                )
+                told = () if not site.size.words else DiscoveryLoop(installation, store.scores).discover(confirm=lambda _: False)
+                said = [*told]
                 worked = [one for one in found if isinstance(one, AuditResult)]
                 files += installation.report(worked, store) if worked else ()
+                for method, nth in site.asked_flips(kind):
+                    loaded = site.configure_flips(server.grpc_url, kind, method, nth)
+                    some, refused = _flipped(loaded, method, worked, store, progress)
+                    flips += some
+                    problems += refused
             results += worked
-            words += [one for one in told if isinstance(one, Discovery)]
-            problems += [str(one) for one in (*found, *told) if isinstance(one, AuditError)]
-    return Audited(results=tuple(results), discoveries=tuple(words), problems=tuple(problems), files=tuple(files))
+            words |= {one.model: one for one in said if isinstance(one, Discovery)}
+            problems += [str(one) for one in (*found, *said) if isinstance(one, AuditError)]
+    studio = installation.plain_studio
+    return Audited(
+        results=tuple(results),
+        flipped=tuple(flips),
+        discoveries=tuple(words.values()),
+        problems=tuple(problems),
+        files=tuple(files),
+        evaluations_per_picture=installation.generator.evaluations_per_image,
+        edit_evaluations=0 if studio.editor is None else studio.store.spent(studio.drafting.editor_name).network_rows,
+    )
+
+
+def _flipped(
+    loaded: Loaded, method: str, audits: Sequence[AuditResult], store: Store, progress: Progress
+) -> tuple[list[Flipped], list[str]]:
+    """Counterfactuals of the configured tasks, and what was refused."""
+    found, problems = list[Flipped](), list[str]()
+    installation = Installation(loaded, progress)
+    asked = {model.target.model: model.label for model in loaded.models}
+    last = {one.model: one for one in audits if asked.get(one.model) == one.label}
+    for name in last:
+        try:
+            found += [Flipped(method=method, result=one) for one in installation.explained(last, store, only=name)]
+        except AuditError as error:
+            problems.append(f"{name} by {method}: {error}")
+    return found, problems
 
 
 @contextmanager

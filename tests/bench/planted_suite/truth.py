@@ -83,6 +83,15 @@ class ConceptTruth:
         return self.importance < WEAK / 2 and self.shift < STILL
 
 
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """Truth of one task."""
+
+    classifier: str
+    task: str
+    concepts: dict[str, ConceptTruth]
+
+
 def truths(world: World, models: Mapping[Planted, Predict], n: int) -> dict[tuple[str, str], dict[str, ConceptTruth]]:
     """(Classifier, task) -> concept -> truth; all classifiers see the same pictures."""
     rows = rows_of(world, n, "truth")
