@@ -82,6 +82,8 @@ class Discovering:
     """Adds words and prompts that a gradient speaks for."""
     spans: Callable[[Callable[[Sequence[str], str], Answers]], SpanOf] | None = None
     """Given who answers about stored pictures: blends of prompts, which `discover.subspace` searches."""
+    independent: bool = False
+    """Whether several classes may hold at once, each decided at one half, though scores are used as they are."""
     mode: Mode = Mode.SCORES
     mode_said: str = ""
     spent: dict[str, int] = field(default_factory=lambda: {"rows": 0, "gradients": 0})
@@ -277,7 +279,7 @@ class Discovering:
 
     def _class_scores(self, scores: Scores) -> ClassScores:
         kind = ScoreKind.LABELS if self.target.labels_only else ScoreKind.PROBS
-        if not self.target.labels_only and self.target.contract.activation.value == "sigmoid":
+        if not self.target.labels_only and (self.independent or self.target.contract.activation.value == "sigmoid"):
             kind = ScoreKind.SIGMOID
         return class_scores(scores, kind)
 

@@ -16,6 +16,7 @@ from audit_plugin.bank.prompted import PromptStudio
 from audit_plugin.concepts.phrasing import Phrasing
 from audit_plugin.concepts.tree_io import read_tree, tree_to_yaml
 from audit_plugin.config import AuditedModel, DiscoverConfig, ExplainConfig
+from audit_plugin.core.diffex_results import ScoreKind
 from audit_plugin.core.discovery_results import Discovery, Mode, ProposedNode
 from audit_plugin.core.errors import AuditError, ConfigError, GradientError, UnknownModelError
 from audit_plugin.core.protocols import Images, Scores, ScoreTable
@@ -196,6 +197,7 @@ class DiscoveryLoop:
             segmenter=segmenter_of(asked.segmenter, classifier.wire, installation.picture_size),
             units=self._units(classifier),
             spans=None if asked.subspace is None else self._spans(studio),
+            independent=config.diffex is not None and config.diffex.options.score is ScoreKind.SIGMOID,
             progress=installation.progress,
         )
         return discovering if asked.mode == "scores" else self._by_gradient(discovering)

@@ -128,6 +128,19 @@ def test_a_model_of_a_ruler_is_told_from_a_model_of_its_thing(discovering):
     assert (ruler.network_rows, ruler.words, ruler.notes) == (3 * asked.studio.drawn[0], len(CAPTIONS.phrases), ())
 
 
+class Independent(Target):
+    """Of probabilities that do not add up: the first class holds everywhere, and more surely."""
+
+    def predict(self, images):
+        return np.stack([np.full(len(images), 0.999), 0.99 * super().predict(images)[:, 1]], 1)
+
+
+@pytest.mark.parametrize(("independent", "causes"), [(True, {"with a ruler"}), (False, set())])
+def test_classes_that_hold_at_once_are_decided_each_by_itself(discovering, independent, causes):
+    found = discovering(of_ruler, target=Independent(of_ruler), independent=independent).run()
+    assert {one.word for _, one in found.causes} == causes
+
+
 def test_labels_alone_find_it_too(discovering):
     """Without shifts of a score that nobody gives."""
     found = discovering(of_ruler, labels_only=True).run()

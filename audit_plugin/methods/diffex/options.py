@@ -18,7 +18,7 @@ class DiffexOptions:
     """What an audit asks for and how it judges."""
 
     score: ScoreKind = ScoreKind.PROBS
-    """What the class scores are."""
+    """What the class scores are; `sigmoid`: probabilities of independent classes, for `discover` too."""
     images_per_class: int = 128
     """Most images per class; half search, half estimate."""
     all_images: bool = False

@@ -18,6 +18,8 @@ LOG_ODDS = 0.25
 """By which an edit must move log-odds, with its whole interval, before we call it a reliance."""
 IMPORTANCE, SHARE = 0.02, 0.2
 """The audit's own margin of importance; what correlations of flips, and shares of pictures that a word turns, must exceed."""
+NEGLIGIBLE = IMPORTANCE / 10
+"""Error of an importance that changes nothing."""
 FLIPS = {"polyak": "counterfactuals (Polyak steps)", "fastdime": "FastDiME", "dime": "DiME", "dvce": "DVCE"}
 """Method -> what it is called here."""
 DISCOVERY = "DiffExplainer"
@@ -55,12 +57,20 @@ class Judged:
     @property
     def covered(self) -> bool | None:
         """Whether the interval, widened by the truth's own error in quadrature, holds the truth; None where there is no interval."""
+        return self._covered(0.0)
+
+    @property
+    def nearly_covered(self) -> bool | None:
+        """The same, to within :data:`NEGLIGIBLE`: intervals of idle concepts are so narrow that errors which mean nothing leave them."""
+        return self._covered(NEGLIGIBLE)
+
+    def _covered(self, tolerance: float) -> bool | None:
         claim, truth = self.claim, self.truth
         if claim.estimate is None or claim.low is None or claim.high is None:
             return None
         slack = 1.96 * truth.importance_se
         below, above = np.hypot(claim.estimate - claim.low, slack), np.hypot(claim.high - claim.estimate, slack)
-        return bool(claim.estimate - below <= truth.importance <= claim.estimate + above)
+        return bool(claim.estimate - below - tolerance <= truth.importance <= claim.estimate + above + tolerance)
 
 
 def task_of(result: AuditResult) -> tuple[str, str]:
@@ -235,8 +245,10 @@ class Tally:
     """Rank correlation (Somers' D) of its strengths with true importances, mean over tasks with at least one reliance."""
     covered: float | None
     """Share of its 95 % intervals that hold the truth; None without intervals."""
+    nearly_covered: float | None
+    """The same to within :data:`NEGLIGIBLE`."""
     covered_reliances: float | None
-    """The same of reliances alone."""
+    """Of reliances alone, without that."""
 
 
 def tally(approach: str, found: Sequence[Judged]) -> Tally:
@@ -266,6 +278,7 @@ def tally(approach: str, found: Sequence[Judged]) -> Tally:
         between=len(cells["between"]),
         ranks=_ranks(listed),
         covered=_mean([bool(one.covered) for one in covered]),
+        nearly_covered=_mean([bool(one.nearly_covered) for one in covered]),
         covered_reliances=_mean([bool(one.covered) for one in reliances]),
     )
 

@@ -43,16 +43,17 @@ def test_exported_graphs_draw_what_torch_draws(family_directory, graphs, name, s
     """Denoiser and decoder are exported, certified, and cannot be told from the modules in the picture.
 
     Stable Diffusion 2 has the network of Stable Diffusion 1, which all backends draw with elsewhere, whole; of other U-Nets one block
-    with what is peculiar to them, and of transformers one family whole.
+    with what is peculiar to them, and of transformers one family whole.  What is chosen by itself is asked of a U-Net and of a transformer; choosing has tests of its own.
     """
     directory = family_directory(name, **small)
-    plain, exported, chosen = (load(directory, backend=each, cache=graphs) for each in ("torch", "ort", "auto"))
+    plain, exported = (load(directory, backend=each, cache=graphs) for each in ("torch", "ort"))
     assert {choice.name for choice in exported.choices.values()} == {"ort"}
-    assert all(choice.reason for choice in chosen.choices.values())
-    assert plain.fingerprint == exported.fingerprint == chosen.fingerprint
     images = plain.generate(ASKED[name], SEEDS)
-    np.testing.assert_allclose(exported.generate(ASKED[name], SEEDS), images, atol=5e-5)
-    np.testing.assert_allclose(chosen.generate(ASKED[name], SEEDS), images, atol=5e-5)
+    others = [exported, *([load(directory, backend="auto", cache=graphs)] if name in {"dit", "ddpm"} else [])]
+    for other in others:
+        assert plain.fingerprint == other.fingerprint
+        assert all(choice.reason for choice in other.choices.values())
+        np.testing.assert_allclose(other.generate(ASKED[name], SEEDS), images, atol=5e-5)
 
 
 @pytest.mark.parametrize("name", ASKED)
