@@ -212,3 +212,10 @@ def test_heavy_libraries_stay_out():
     """Looking at a configuration or a store loads no engine."""
     code = "import sys, audit_plugin.cli; print({'torch', 'diffusers', 'onnxruntime', 'audit_plugin.wiring'} & sys.modules.keys())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_the_package_is_the_command() -> None:
+    from audit_plugin import __main__ as module
+    from audit_plugin.cli import main
+
+    assert module.main is main

@@ -1,6 +1,6 @@
 """Claims held against the truth: who said what of which concept, and whether it is so."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +9,7 @@ from audit_plugin.core.counterfactual_results import LEAST_FLIPS, AttributeGap
 from audit_plugin.core.diffex_results import EffectState
 from audit_plugin.core.discovery_results import Discovery
 from audit_plugin.core.estimate import Estimate
-from audit_plugin.core.results import AuditResult, Verdict
+from audit_plugin.core.results import AuditResult, RunState, Verdict
 from audit_plugin.findings.counterfactuals import directions
 from tests.bench.planted_suite.truth import ConceptTruth
 from tests.bench.planted_suite.worlds import World
@@ -53,6 +53,8 @@ class Judged:
     claim: Claim
     truth: ConceptTruth
     unlisted: bool
+    broken: bool = False
+    """Whether the audit of this task says that it is broken, and nothing about the classifier."""
 
     @property
     def covered(self) -> bool | None:
@@ -76,6 +78,11 @@ class Judged:
 def task_of(result: AuditResult) -> tuple[str, str]:
     """(Classifier, task) of a result, as truths name them."""
     return result.model, result.label.partition(".")[2] or "label"
+
+
+def broken(results: Iterable[AuditResult]) -> set[tuple[str, str]]:
+    """Tasks whose audits refuse to judge: the classifier does not treat generated pictures like real ones, most often."""
+    return {task_of(result) for result in results if result.state is RunState.INVALID_GENERATOR}
 
 
 def by_permutation(world: World, result: AuditResult) -> list[Claim]:
@@ -216,10 +223,15 @@ def together(claims: Sequence[Claim], name: str = "audit") -> list[Claim]:
     ]
 
 
-def judged(world: World, claims: Iterable[Claim], truths: Truths) -> list[Judged]:
+def judged(world: World, claims: Iterable[Claim], truths: Truths, refused: Collection[tuple[str, str]] = ()) -> list[Judged]:
     """Every claim with its truth."""
     return [
-        Judged(claim=claim, truth=truths[claim.classifier, claim.task][claim.concept], unlisted=claim.concept == world.unlisted)
+        Judged(
+            claim=claim,
+            truth=truths[claim.classifier, claim.task][claim.concept],
+            unlisted=claim.concept == world.unlisted,
+            broken=(claim.classifier, claim.task) in refused,
+        )
         for claim in claims
     ]
 

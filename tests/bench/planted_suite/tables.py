@@ -7,12 +7,15 @@ import numpy as np
 from audit_plugin.statistics.intervals import wilson
 from tests.bench.planted_suite.costs import Spent, columns
 from tests.bench.planted_suite.judge import DISCOVERY, FLIPS, NEGLIGIBLE, Judged, Tally, tally
-from tests.bench.planted_suite.others import COMPARED, LOOKED_AT, NOMINAL
+from tests.bench.planted_suite.others import COMPARED, LOOKED_AT
 from tests.bench.planted_suite.outcome import Outcome
 from tests.bench.report import Cell, Report
 
 AUDIT = "audit"
 STRONG_AT, WEAK_AT = "strong at the audit's rate of false findings", "weak at that rate"
+STRONG_AT_NONE, WEAK_AT_NONE = "strong without a false finding", "weak without one"
+RANKING = {"integrated gradients", "occlusion", "words by margin (B2T)", "DiffEx as published"}
+"""Approaches without a rule of decision."""
 
 
 def fill(report: Report, outcomes: Mapping[str, Outcome]) -> None:
@@ -25,12 +28,13 @@ def fill(report: Report, outcomes: Mapping[str, Outcome]) -> None:
     by = {name: [one for one in found if one.claim.approach == name] for name in dict.fromkeys(one.claim.approach for one in found)}
     tallies = {name: tally(name, some) for name, some in by.items()}
     rate = _share(tallies[AUDIT].accused, tallies[AUDIT].idle)
-    report.rows += [_row(tallies[name], by[name], rate) | columns(spent, name) for name in by]
+    order = sorted(by, key=lambda name: (name != AUDIT, name not in PRODUCT))
+    report.rows += [_row(tallies[name], by[name], rate) | columns(spent, name) for name in order]
     report.figures |= _figures(tallies[AUDIT], tallies["DEPICT"], by)
     report.figures["minutes"] = sum(outcome.minutes for outcome in outcomes.values())
     report.tables["classifiers"] = _classifiers(by)
     report.tables["costs"] = [line for outcome in outcomes.values() for line in outcome.costs]
-    report.notes += [*(note for outcome in outcomes.values() for note in outcome.notes), *_beaten(report.rows), *NOTES]
+    report.notes += [*(note for outcome in outcomes.values() for note in outcome.notes), *compared(report.rows), *NOTES]
     report.notes += [
         f"- {world} was audited on another machine: {', '.join(outcome.machine.values())}"
         for world, outcome in outcomes.items()
@@ -39,54 +43,79 @@ def fill(report: Report, outcomes: Mapping[str, Outcome]) -> None:
 
 
 def _figures(audit: Tally, depict: Tally, by: Mapping[str, Sequence[Judged]]) -> dict[str, float]:
+    heard = tally(AUDIT, [one for one in by[AUDIT] if not one.broken])
     return {
         "classifiers": float(len({(one.claim.world, one.claim.classifier) for one in by[AUDIT]})),
         "worlds": float(len({one.claim.world for one in by[AUDIT]})),
+        "tasks": float(_tasks(by[AUDIT])),
+        "tasks_broken": float(_tasks([one for one in by[AUDIT] if one.broken])),
+        "strong": float(audit.strong),
+        "strong_found": float(audit.strong_found),
         "recall_strong": _share(audit.strong_found, audit.strong),
         "recall_strong_low": _least(audit.strong_found, audit.strong),
+        "recall_strong_not_broken": _share(heard.strong_found, heard.strong),
+        "weak": float(audit.weak),
+        "weak_found": float(audit.weak_found),
         "recall_weak": _share(audit.weak_found, audit.weak),
         "recall_weak_low": _least(audit.weak_found, audit.weak),
         "recall_unlisted": _share(audit.unlisted_found, audit.unlisted),
         "false_findings": float(audit.accused),
         "idle": float(audit.idle),
         "false_rate": _share(audit.accused, audit.idle),
-        "nominal_rate": NOMINAL,
-        "rank_correlation": depict.ranks,
-        "coverage95": _known(depict.nearly_covered),
-        "coverage95_strict": _known(depict.covered),
-        "coverage95_reliances": _known(depict.covered_reliances),
+        "rank_correlation": audit.ranks,
+        "depict_rank_correlation": depict.ranks,
+        "depict_coverage95": _known(depict.covered),
+        "depict_coverage95_near": _known(depict.nearly_covered),
+        "depict_coverage95_reliances": _known(depict.covered_reliances),
     }
+
+
+def _tasks(found: Sequence[Judged]) -> int:
+    return len({(one.claim.world, one.claim.classifier, one.claim.task) for one in found})
 
 
 def _row(told: Tally, found: Sequence[Judged], rate: float) -> dict[str, Cell]:
+    """Approaches without a rule of decision have no counts of what they found."""
+
+    def said(hits: int, of: int) -> str:
+        return "ranks only" if told.approach in RANKING else f"{hits} of {of}"
+
     return {
         "approach": told.approach,
-        "tasks": len({(one.claim.world, one.claim.classifier, one.claim.task) for one in found}),
-        "strong found": f"{told.strong_found} of {told.strong}",
-        "weak found": f"{told.weak_found} of {told.weak}",
-        "unlisted found": f"{told.unlisted_found} of {told.unlisted}",
-        "idle accused": f"{told.accused} of {told.idle}",
-        "claimed in between": f"{told.between_said} of {told.between}",
+        "by": "audit" if told.approach in {AUDIT, *PRODUCT} else "others",
+        "tasks": _tasks(found),
+        "strong found": said(told.strong_found, told.strong),
+        "weak found": said(told.weak_found, told.weak),
+        "unlisted found": said(told.unlisted_found, told.unlisted),
+        "idle accused": said(told.accused, told.idle),
+        "claimed in between": said(told.between_said, told.between),
         STRONG_AT: _at_rate(found, rate, strong=True),
         WEAK_AT: _at_rate(found, rate, strong=False),
+        STRONG_AT_NONE: _at_rate(found, 0.0, strong=True),
+        WEAK_AT_NONE: _at_rate(found, 0.0, strong=False),
         "rank correlation": told.ranks,
-        "intervals that hold the truth": told.nearly_covered,
-        "strictly": told.covered,
-        "strictly, of reliances": told.covered_reliances,
+        "intervals that nearly hold the truth": told.nearly_covered,
+        "that hold it": told.covered,
+        "of reliances": told.covered_reliances,
     }
 
 
-def _beaten(rows: Sequence[Mapping[str, Cell]]) -> list[str]:
-    """A line for every other approach that ranks more reliances above idle concepts than the audit does."""
+def compared(rows: Sequence[Mapping[str, Cell]]) -> list[str]:
+    """For each column of equal false findings a line: which other approaches find more reliances than the audit, and which as many."""
     audit = next(row for row in rows if row["approach"] == AUDIT)
-    lines = [
-        f"- {row['approach']} finds more {kind} reliances than the audit at that rate of false findings: {theirs:.2f} against {ours:.2f}."
-        for row in rows
-        if row["approach"] not in {AUDIT, *PRODUCT}
-        for kind, column in (("strong", STRONG_AT), ("weak", WEAK_AT))
-        if isinstance(theirs := row[column], float) and isinstance(ours := audit[column], float) and theirs > ours
-    ]
-    return lines or ["- No other approach finds more strong or weak reliances than the audit at its rate of false findings."]
+    lines = []
+    for column in (STRONG_AT, WEAK_AT, STRONG_AT_NONE, WEAK_AT_NONE):
+        ours = audit[column]
+        theirs = {str(row["approach"]): row[column] for row in rows if row["by"] == "others"}
+        known = {name: value for name, value in theirs.items() if isinstance(value, float)}
+        if not isinstance(ours, float):
+            continue
+        more = [f"{name} ({value:.2f})" for name, value in known.items() if value > ours]
+        as_many = [name for name, value in known.items() if value == ours]
+        lines.append(
+            f"- {column}: the audit {ours:.2f}; more: {', '.join(more) or 'none of the others'}; as many: {', '.join(as_many) or 'none'}."
+        )
+    return lines
 
 
 def _at_rate(found: Sequence[Judged], rate: float, *, strong: bool) -> float | None:
@@ -127,12 +156,14 @@ PRODUCT = ("DEPICT", "DiffEx", *FLIPS.values(), DISCOVERY)
 NOTES = (
     (
         "- strong: true importance (fall of the AUROC under permutation) at least 0.05; weak: 0.02 to 0.05; idle: below 0.01, and less than "
-        "0.25 of log-odds on the mean. Cells between count for and against nobody, and have a column of their own."
+        "0.25 of log-odds on the mean, which is also what an edit of DiffEx must move them by. Cells between count for and against nobody, and "
+        "have a column of their own."
     ),
     (
         "- audit: found by any of the project's methods, which are not corrected for their number; it ranks by the largest lower limit, each in "
-        "units of what its method calls a finding. A method that was refused, or does not look at a concept, has not found it. Roles and "
-        "policies, by which audits alert on fewer, are left aside."
+        "units of what its method calls a finding. A method that was refused, or does not look at a concept, has not found it; of a "
+        "classifier whose audit says that it is broken (tasks_broken) only DiffExplainer, which uses no pictures of the table, is heard. "
+        "Roles and policies, by which audits alert on fewer, are left aside."
     ),
     (
         "- unlisted: a concept that the audit is not told of by its concepts, template or table. The generator can draw it, and its captions, "
@@ -140,7 +171,7 @@ NOTES = (
     ),
     (
         "- at the audit's rate: every approach is given the threshold that suits it best, knowing the truth, at no more false findings than the "
-        "audit's; approaches without a rule of their own claim nothing in the columns before."
+        "audit's, or at none. Those that only rank have no rule of their own to count by."
     ),
     (
         f"- The audit, differences of scores, associations and margins see all rows; attribution {LOOKED_AT} of them, the published procedures "
@@ -150,13 +181,14 @@ NOTES = (
     "- Counterfactuals take a minute of each task and method, so not every method is run in every world: `tasks` says of how many it was asked.",
     "- DiffExplainer tries no names of classes as words, so of a classifier whose classes are a concept's levels it cannot find that concept.",
     (
-        "- pictures made: drawn or edited by a generator, the product's once for all classifiers of a world, and so are network evaluations. "
+        "- pictures made: drawn or edited by a generator. Those of DEPICT, DiffEx and DiffExplainer are made once for all tasks of a world; what "
+        "the others are lent by the renderer would have to be drawn for each. Network evaluations likewise; trainings are not counted. "
         "Gradients of attribution count as queries; those of counterfactuals come from the classifier's own file and are not counted."
     ),
     (
         "- Rank correlation: Somers' D, right less wrong order of pairs of concepts of a task whose true importances differ. Intervals are "
-        f"DEPICT's, held against the truth with the truth's own error added in quadrature, and to within {NEGLIGIBLE}, a tenth of the margin "
-        "(coverage95), or strictly: intervals of idle concepts are narrower than what a generator's small faults change."
+        f"DEPICT's, held against the truth with the truth's own error added in quadrature, and nearly: to within {NEGLIGIBLE}, a tenth of the "
+        "margin. Intervals of idle concepts are narrower than what a generator's small faults change."
     ),
     "- minutes: wall clock; pictures that a run before had drawn are not drawn again, networks and generators were trained before.",
 )
