@@ -34,7 +34,8 @@ def fill(report: Report, outcomes: Mapping[str, Outcome]) -> None:
     report.figures["minutes"] = sum(outcome.minutes for outcome in outcomes.values())
     report.tables["classifiers"] = _classifiers(by)
     report.tables["costs"] = [line for outcome in outcomes.values() for line in outcome.costs]
-    report.notes += [*(note for outcome in outcomes.values() for note in outcome.notes), *compared(report.rows), *NOTES]
+    report.notes += [*(note for outcome in outcomes.values() for note in outcome.notes), *compared(report.rows)]
+    report.notes += [*_faults(by[AUDIT]), *NOTES]
     report.notes += [
         f"- {world} was audited on another machine: {', '.join(outcome.machine.values())}"
         for world, outcome in outcomes.items()
@@ -118,6 +119,17 @@ def compared(rows: Sequence[Mapping[str, Cell]]) -> list[str]:
     return lines
 
 
+def _faults(audit: Sequence[Judged]) -> list[str]:
+    """What the audit missed, and what it accused."""
+
+    def named(some: Sequence[Judged]) -> str:
+        return ", ".join(f"{one.claim.concept} of {one.claim.classifier}" + " (broken)" * one.broken for one in some) or "nothing"
+
+    reliances = [one for one in audit if (one.truth.strong or one.truth.weak) and not one.claim.found]
+    accused = [one for one in audit if one.truth.idle and one.claim.found]
+    return [f"- The audit missed {named(reliances)}; it accused wrongly {named(accused)}."]
+
+
 def _at_rate(found: Sequence[Judged], rate: float, *, strong: bool) -> float | None:
     """Share of reliances that rank above all but ``rate`` of the idle concepts: the best threshold that one could choose knowing the truth."""
     idle = np.sort([one.claim.strength for one in found if one.truth.idle])[::-1]
@@ -142,6 +154,7 @@ def _classifiers(by: Mapping[str, Sequence[Judged]]) -> list[dict[str, Cell]]:
             {
                 "classifier": classifier,
                 "task": task,
+                "audit": "broken" if any(one.broken for one in mine[AUDIT]) else "",
                 "relies on (true importance)": ", ".join(
                     f"{one.claim.concept} {one.truth.importance:.2f}" for one in truth if one.truth.importance >= 0.02
                 ),
@@ -175,8 +188,9 @@ NOTES = (
     ),
     (
         f"- The audit, differences of scores, associations and margins see all rows; attribution {LOOKED_AT} of them, the published procedures "
-        f"{COMPARED}. Others are lent the renderer where they need changed pictures, and the true words of every picture where they need words; "
-        "the audit has the trained generator and its detector."
+        f"{COMPARED}. Others are lent the renderer where they need changed pictures, and the true words of every picture where they need words: a "
+        "perfect generator, which nobody has, and which keeps even what nobody listed. The audit has the trained generator and its detector; "
+        "where that does not draw what a classifier relies on, its audit is broken, says so, and misses what the renderer shows."
     ),
     "- Counterfactuals take a minute of each task and method, so not every method is run in every world: `tasks` says of how many it was asked.",
     "- DiffExplainer tries no names of classes as words, so of a classifier whose classes are a concept's levels it cannot find that concept.",
