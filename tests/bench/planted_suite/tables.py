@@ -193,6 +193,10 @@ NOTES = (
         "where that does not draw what a classifier relies on, its audit is broken, says so, and misses what the renderer shows."
     ),
     "- Counterfactuals take a minute of each task and method, so not every method is run in every world: `tasks` says of how many it was asked.",
+    (
+        "- Of DiffEx's tree only nodes about a concept of the world are judged. It also changes light, sharpness, dust and the like, to which small "
+        "networks do react; nobody knows the truth of that here."
+    ),
     "- DiffExplainer tries no names of classes as words, so of a classifier whose classes are a concept's levels it cannot find that concept.",
     (
         "- pictures made: drawn or edited by a generator. Those of DEPICT, DiffEx and DiffExplainer are made once for all tasks of a world; what "
