@@ -58,10 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = made.parse_args(arguments)
     there = {world.name: world for world in all_worlds()}
     if missing := [name for name in options.world or () if name not in there]:
-        sys.exit(
-            f"no world {', '.join(missing)} can be made here; there are {', '.join(there)}, and mnist and garments where AUDIT_PLUGIN_DATA "
-            "names a folder with mnist/ and fashion-mnist-900/"
-        )
+        absent = ", ".join(name for name in WORLDS if name not in there)
+        needs = f"; {absent}: set AUDIT_PLUGIN_DATA to a folder with mnist/ and fashion-mnist-900/" if absent else ""
+        sys.exit(f"no world {', '.join(missing)} can be made here; there are {', '.join(there)}{needs}")
     asked = [there[name] for name in options.world or there]
     report = Report(
         name=NAME,
