@@ -179,7 +179,7 @@ NOTES = (
         "Roles and policies, by which audits alert on fewer, are left aside."
     ),
     (
-        "- unlisted: a concept that the audit is not told of by its concepts, template or table. The generator can draw it, and its captions, "
+        "- unlisted: a concept that neither the audit's concepts nor its template name, and whose column of the table it does not read. The generator can draw it, and its captions, "
         "which DiffExplainer takes words from, name it; of DiffEx the default tree has a dark border."
     ),
     (
@@ -208,7 +208,7 @@ NOTES = (
         f"DEPICT's, held against the truth with the truth's own error added in quadrature, and nearly: to within {NEGLIGIBLE}, a tenth of the "
         "margin. Intervals of idle concepts are narrower than what a generator's small faults change."
     ),
-    "- minutes: wall clock; pictures that a run before had drawn are not drawn again, networks and generators were trained before.",
+    "- minutes: wall clock of each world, added up, whether they were run one after the other or side by side; pictures that a run before had drawn are not drawn again, networks and generators were trained before.",
 )
 
 
