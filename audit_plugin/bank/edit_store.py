@@ -121,7 +121,7 @@ class EditStore:
     @property
     def named(self) -> list[str]:
         """sha256 of every picture that a recipe names."""
-        if not self._file.exists():
+        if not self._there():
             return []
         with storage(str(self._file)), closing(self._connected()) as db:
             return [sha for (sha,) in db.execute("SELECT DISTINCT sha256 FROM edits WHERE sha256 != '' ORDER BY sha256")]
@@ -162,7 +162,7 @@ class EditStore:
 
     def made_of(self, original: str) -> set[str]:
         """sha256 of every picture made of an image file; with an empty name, of those of which that is not known."""
-        if not self._file.exists():
+        if not self._there():
             return set()
         with storage(str(self._file)), closing(self._connected()) as db:
             found = db.execute("SELECT sha256, facts FROM edits WHERE sha256 != ''").fetchall()
@@ -172,7 +172,7 @@ class EditStore:
 
     def origins(self, sha256: str) -> frozenset[str]:
         """sha256 of the image files that a picture was made of; empty where it is none of these pictures."""
-        if not self._file.exists():
+        if not self._there():
             return frozenset()
         with storage(str(self._file)), closing(self._connected()) as db:
             found = db.execute("SELECT sha256, facts FROM edits WHERE sha256 = ?", [sha256]).fetchall()
@@ -186,7 +186,7 @@ class EditStore:
         every = sorted(shas)
         if files_first:
             self._remove(every)
-        if self._file.exists():
+        if self._there():
             with self._transaction() as db:
                 db.executemany(_ERASE, [(sha,) for sha in every])
                 db.executemany("DELETE FROM readings WHERE sha256 = ?", [(sha,) for sha in every])
@@ -262,7 +262,7 @@ class EditStore:
 
     def _chosen(self, query: str, keys: Iterable[str], *first: str) -> Iterator[tuple[str, ...]]:
         every = sorted(set(keys))
-        if not self._file.exists():
+        if not self._there():
             return
         with storage(str(self._file)), closing(self._connected()) as db:
             for start in range(0, len(every), _MANY):
@@ -278,16 +278,16 @@ class EditStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with storage(str(self._file)):
-            whole = self._file.exists() and self._whole()
-        if not whole:
+        if not self._there():
             self._complete()
         with storage(str(self._file)), closing(self._connected()) as db, db:
             yield db
 
-    def _whole(self) -> bool:
-        """Whether the tables are there: a file without them is being made by another thread or process."""
-        with closing(self._connected()) as db:
+    def _there(self) -> bool:
+        """Whether the tables are there: a file without them is being made by another thread or process, and holds nothing yet."""
+        if not self._file.exists():
+            return False
+        with storage(str(self._file)), closing(self._connected()) as db:
             found = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         return found >= {"edits", "readings", "spent"}
 

@@ -120,6 +120,16 @@ def test_several_threads_write_at_once(tmp_path):
     assert len(edit_store(tmp_path).known(wanted)) == 50
 
 
+def test_a_table_that_is_being_made_holds_nothing_yet(tmp_path):
+    """As another thread sees it between the file and its tables: nothing is known, nothing is damaged, and writing completes it."""
+    store = edit_store(tmp_path)
+    tmp_path.joinpath(FILE).touch()
+    assert (store.known(["a"]), store.named, store.made_of("o"), store.origins("s")) == ({}, [], set(), frozenset())
+    store.erase(["s"], files_first=True)
+    store.add({"a": EDIT})
+    assert store.known(["a"]) == {"a": EDIT}
+
+
 def _fill(store):
     with store._transaction() as db:
         db.execute("PRAGMA max_page_count = 1")
