@@ -7,19 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from audit_plugin.core.results import RunState
 from audit_plugin.demo.truth import ASSETS, onnx_path
 from tests.bench.planted_suite import glyphs, others, outcome
-from tests.bench.planted_suite.__main__ import of_others
+from tests.bench.planted_suite.__main__ import of_others, silent
 from tests.bench.planted_suite.costs import Spent
 from tests.bench.planted_suite.judge import Claim, Judged, tally, together
 from tests.bench.planted_suite.outcome import AUDITED, CLAIMED, Outcome, kept
 from tests.bench.planted_suite.planted import CORE, Planted, Rule, predictor, shipped, suite
-from tests.bench.planted_suite.site import Audited, Site, Size
+from tests.bench.planted_suite.site import Audited, Site, Size, named_again
 from tests.bench.planted_suite.tables import _at_rate, fill
 from tests.bench.planted_suite.truth import ConceptTruth, rows_of, truths
 from tests.bench.planted_suite.worlds import World, all_worlds, of_glyphs, scenes
 from tests.bench.report import Report
 from tests.bench.service_load import broad
+from tests.findings.found import discovery, idle, subject, word
 
 SCENES = scenes()
 STRONG = ConceptTruth(importance=0.3, importance_se=0.01, flip_rate=0.4, shift=4.0)
@@ -108,6 +110,40 @@ def test_site_is_a_configuration_that_loads(tmp_path: Path) -> None:
         assert len(list(csv.DictReader(file))) == 12
 
 
+def test_what_discovery_names_is_listed_in_the_second_audit(tmp_path: Path) -> None:
+    planted = {one.name: one for one in shipped(SCENES)}
+    names = ("snowman_and_lighting", "shape_clean")
+    site = Site(
+        world=SCENES, networks={planted[name]: onnx_path(name) for name in names}, rows=rows_of(SCENES, 12, "slice"),
+        size=Size(rows=12), folder=tmp_path, generator=ASSETS / "generator", detector=ASSETS / "detector" / "scenes.onnx",
+    )  # fmt: skip
+    site.write()
+    kind = next(kind for kind in site.kinds if planted[names[0]] in site.of_kind(kind))
+    loaded = site.configure_again("127.0.0.1:9", kind, {names[0]})
+    assert [model.target.model for model in loaded.models] == [names[0]]
+    assert SCENES.unlisted in {one.name for one in loaded.document.concept_set.concepts}
+    assert Path(loaded.config.store).name != Path(site.configure("127.0.0.1:9", kind).config.store).name
+    assert SCENES.says("beside a snowman") == {SCENES.unlisted}
+
+
+def test_only_broken_audits_of_which_discovery_tells_why_are_made_again() -> None:
+    broken = replace(broad(1, 1), model="ham", state=RunState.INVALID_GENERATOR)
+    found = discovery(subject(word("beside a snowman")))
+    assert named_again(SCENES, [broken], [found]) == {"ham"}
+    assert named_again(SCENES, [replace(broken, state=RunState.SUCCEEDED)], [found]) == set()
+    for other in (word("beside a ruler"), idle("beside a snowman")):
+        assert named_again(SCENES, [broken], [discovery(subject(other))]) == set()
+
+
+def test_a_second_audit_speaks_where_the_first_was_broken() -> None:
+    works = replace(broad(1, 1), model="a", label="a")
+    broken = replace(works, state=RunState.INVALID_GENERATOR)
+    assert silent(Audited(results=(works,), discoveries=())) == set()
+    assert silent(Audited(results=(broken,), discoveries=())) == {("a", "label")}
+    assert silent(Audited(results=(broken,), again=(works,), discoveries=())) == set()
+    assert silent(Audited(results=(broken,), again=(broken,), discoveries=())) == {("a", "label")}
+
+
 def _judged(truth: ConceptTruth, strength: float, *, found: bool, concept: str, unlisted: bool = False) -> Judged:
     claim = Claim(
         approach="one", world="w", classifier="c", task="label", concept=concept, found=found, strength=strength, estimate=strength,
@@ -162,6 +198,12 @@ def test_what_was_said_of_a_world_is_kept_and_tabled(tmp_path: Path) -> None:
     fill(report, {"w": found, "v": found})
     assert report.figures["recall_strong"] == 1.0
     assert report.figures["minutes"] == 4.0
+    assert report.figures["recall_strong_first_audits"] == 1.0
+    second = replace(found, judged=tuple(replace(one, again=True) for one in found.judged))
+    fill(report, {"w": found, "v": second})
+    assert report.figures["recall_strong"] == 1.0
+    assert report.figures["recall_strong_first_audits"] == 0.5
+    assert report.tables["classifiers"][-1]["audit"] == "broken, then not"
     assert report.rows[0]["queries a task"] == 3
 
 

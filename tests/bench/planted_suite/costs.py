@@ -23,10 +23,10 @@ class Spent:
 
 
 def of_product(told: Audited, rows: int) -> dict[str, list[Spent]]:
-    """From what results tell; edits and pictures of the bank count in full for every task that they are shown to."""
+    """From what results tell, means over audits; edits and pictures of the bank count in full for every task that they are shown to."""
     found = dict[str, list[Spent]]()
-    trees = [result.diffex for result in told.results if result.diffex is not None]
-    for result in told.results:
+    trees = [result.diffex for result in (*told.results, *told.again) if result.diffex is not None]
+    for result in (*told.results, *told.again):
         drawn = result.provenance.images
         found.setdefault("DEPICT", []).append(
             Spent(queries=rows + drawn, made=drawn, evaluations=drawn * told.evaluations_per_picture)

@@ -64,14 +64,13 @@ def captioned(world: World, n: int) -> CaptionedImages:
 
 
 def detector(world: World, folder: Path) -> Path:
-    """The independent judge of the world's listed concepts; trained where it is not there yet."""
+    """The independent judge of all concepts of the world, of which an audit asks for those that it lists; trained where it is not there yet."""
     if world.name == "scenes":
         return ASSETS / "detector" / "scenes.onnx"
-    out = folder / f"detector-{digest(world.fingerprint, repr(DETECTOR))[:12]}.onnx"
+    out = folder / f"detector-{digest(world.fingerprint, repr(DETECTOR), *world.names)[:12]}.onnx"
     if not out.is_file():
         rng = np.random.default_rng(seed_of("planted suite", f"detector {world.name}"))
         values = np.stack([rng.integers(len(one.levels), size=PICTURES // 2) for one in world.concepts], 1)
         pixels = world.learnt_from(rng.integers(0, 2**62, size=len(values)).tolist(), values)
-        told = values[:, [world.index(one.name) for one in world.listed]]
-        train_detectors(to_float(pixels), told, world.listed, out, seed=11, options=DETECTOR)
+        train_detectors(to_float(pixels), values, world.concepts, out, seed=11, options=DETECTOR)
     return out

@@ -54,7 +54,9 @@ class Judged:
     truth: ConceptTruth
     unlisted: bool
     broken: bool = False
-    """Whether the audit of this task says that it is broken, and nothing about the classifier."""
+    """Whether the audit of this task says that it is broken, and nothing about the classifier; the second one too, where there was one."""
+    again: bool = False
+    """Whether the first audit said so, and a second one, with what discovery found named, spoke."""
 
     @property
     def covered(self) -> bool | None:
@@ -138,7 +140,7 @@ def by_words(world: World, found: Discovery, truths: Truths) -> list[Claim]:
             )
             for one in world.concepts
             for word in subject.words
-            if any(phrase and phrase.strip() == word.word.strip() for phrase in one.phrases)
+            if one.name in world.says(word.word)
         )  # fmt: skip
         claims += _of_all(DISCOVERY, world, task, {claim.concept: claim for claim in told})
     return _strongest(claims)
@@ -223,7 +225,13 @@ def together(claims: Sequence[Claim], name: str = "audit") -> list[Claim]:
     ]
 
 
-def judged(world: World, claims: Iterable[Claim], truths: Truths, refused: Collection[tuple[str, str]] = ()) -> list[Judged]:
+def judged(
+    world: World,
+    claims: Iterable[Claim],
+    truths: Truths,
+    refused: Collection[tuple[str, str]] = (),
+    again: Collection[tuple[str, str]] = (),
+) -> list[Judged]:
     """Every claim with its truth."""
     return [
         Judged(
@@ -231,6 +239,7 @@ def judged(world: World, claims: Iterable[Claim], truths: Truths, refused: Colle
             truth=truths[claim.classifier, claim.task][claim.concept],
             unlisted=claim.concept == world.unlisted,
             broken=(claim.classifier, claim.task) in refused,
+            again=(claim.classifier, claim.task) in again,
         )
         for claim in claims
     ]

@@ -1,7 +1,7 @@
 """A world as its users would bring it: labelled pictures, a table, models on a real Triton, a generator, one configuration; and its audit."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,8 @@ from audit_plugin.config import Loaded, load
 from audit_plugin.core.discovery_results import Discovery
 from audit_plugin.core.errors import AuditError
 from audit_plugin.core.protocols import Progress
-from audit_plugin.core.results import AuditResult
+from audit_plugin.core.results import AuditResult, RunState
+from audit_plugin.core.values import Concept
 from audit_plugin.demo.kit import ensure_kit
 from audit_plugin.demo.repository import write_model
 from audit_plugin.demo.server import TritonServer
@@ -105,6 +106,18 @@ class Site:
         models = [entry for planted in self.of_kind(kind) for entry in self._models(planted)]
         return self._loaded(f"audit-{kind}", self._document(url, kind, models))
 
+    def configure_again(self, url: str, kind: str, names: Collection[str]) -> Loaded:
+        """The same for some classifiers, after the user has named what discovery found: nothing is unlisted any more."""
+        models = [entry for planted in self.of_kind(kind) if planted.name in names for entry in self._models(planted)]
+        document = self._document(url, kind, models) | {
+            "template": self.world.template,
+            "concepts": _described(self.world.concepts),
+            "store": f"audit-{kind}-again.sqlite",
+            "report": f"report-{kind}-again",
+        }
+        document.pop("discover", None)
+        return self._loaded(f"audit-{kind}-again", document)
+
     def asked_flips(self, kind: str) -> list[tuple[str, int]]:
         """Methods of counterfactuals, each for every task that classifiers of the kind have."""
         tasks = max(len(planted.rules) or 1 for planted in self.of_kind(kind))
@@ -155,14 +168,7 @@ class Site:
                 "label_columns": sorted({model["label"] for model in models}),
             },
             "template": self.world.listed_template,
-            "concepts": [
-                {
-                    "name": one.name,
-                    "role": one.role.value,
-                    "levels": dict(zip(one.levels, one.phrases, strict=True)),
-                }
-                for one in self.world.listed
-            ],
+            "concepts": _described(self.world.listed),
             "placebo_words": list(self.world.placebo_words),
             "generator": {"path": str(self.generator)}
             | ({"solver": 4} if (self.generator / "solvers.json").is_file() else {"guidance": GUIDANCE}),
@@ -197,6 +203,12 @@ class Site:
         return [{"model": planted.name, "label": planted.name} | ({"positive": "positive"} if planted.rules else {})]
 
 
+def _described(concepts: Sequence[Concept]) -> list[dict[str, Any]]:
+    return [
+        {"name": one.name, "role": one.role.value, "levels": dict(zip(one.levels, one.phrases, strict=True))} for one in concepts
+    ]
+
+
 def _kind(planted: Planted) -> str:
     return LABELS if planted.multi_label else ANSWERS if planted.rules else CLASSES
 
@@ -215,6 +227,8 @@ class Audited:
     """What the product said of one world."""
 
     results: tuple[AuditResult, ...]
+    again: tuple[AuditResult, ...] = ()
+    """Second audits of classifiers whose first said that it is broken, with what discovery found named."""
     flipped: tuple[Flipped, ...] = ()
     discoveries: tuple[Discovery, ...]
     """One for each classifier."""
@@ -231,7 +245,7 @@ class Audited:
 def audited(site: Site, progress: Progress) -> Audited:
     """Serve the classifiers by a real Triton and audit them, by the parts that the commands run."""
     site.write()
-    results, flips, words, problems, files = [], [], dict[str, Discovery](), [], []
+    results, again, flips, words, problems, files = [], [], [], dict[str, Discovery](), [], []
     with _served(site) as server:
         for kind in site.kinds:
             loaded = site.configure(server.grpc_url, kind)
@@ -247,12 +261,21 @@ def audited(site: Site, progress: Progress) -> Audited:
                     some, refused = _flipped(loaded, method, worked, store, progress)
                     flips += some
                     problems += refused
+                named = named_again(site.world, worked, [one for one in said if isinstance(one, Discovery)])
+            if named:
+                second = Installation(site.configure_again(server.grpc_url, kind, named), progress)
+                with open_store(second.loaded) as store:
+                    tried = [*second.attempts(store)]
+                    again += [one for one in tried if isinstance(one, AuditResult)]
+                    files += second.report([one for one in tried if isinstance(one, AuditResult)], store)
+                    found += [one for one in tried if isinstance(one, AuditError)]
             results += worked
             words |= {one.model: one for one in said if isinstance(one, Discovery)}
             problems += [str(one) for one in (*found, *said) if isinstance(one, AuditError)]
     studio = installation.plain_studio
     return Audited(
         results=tuple(results),
+        again=tuple(again),
         flipped=tuple(flips),
         discoveries=tuple(words.values()),
         problems=tuple(problems),
@@ -260,6 +283,16 @@ def audited(site: Site, progress: Progress) -> Audited:
         evaluations_per_picture=installation.generator.evaluations_per_image,
         edit_evaluations=0 if studio.editor is None else studio.store.spent(studio.drafting.editor_name).network_rows,
     )
+
+
+def named_again(world: World, audits: Sequence[AuditResult], discoveries: Sequence[Discovery]) -> set[str]:
+    """Classifiers whose audit is broken, and whose discovery names what nobody listed: a user would list it and audit again."""
+    broken = {one.model for one in audits if one.state is RunState.INVALID_GENERATOR}
+    return {
+        one.model
+        for one in discoveries
+        if one.model in broken and any(world.unlisted in world.says(word.word) for _, word in one.causes)
+    }
 
 
 def _flipped(

@@ -45,16 +45,19 @@ def fill(report: Report, outcomes: Mapping[str, Outcome]) -> None:
 
 def _figures(audit: Tally, depict: Tally, by: Mapping[str, Sequence[Judged]]) -> dict[str, float]:
     heard = tally(AUDIT, [one for one in by[AUDIT] if not one.broken])
+    first = tally(AUDIT, [one for one in by[AUDIT] if not one.again])
     return {
         "classifiers": float(len({(one.claim.world, one.claim.classifier) for one in by[AUDIT]})),
         "worlds": float(len({one.claim.world for one in by[AUDIT]})),
         "tasks": float(_tasks(by[AUDIT])),
+        "tasks_broken_at_first": float(_tasks([one for one in by[AUDIT] if one.broken or one.again])),
         "tasks_broken": float(_tasks([one for one in by[AUDIT] if one.broken])),
         "strong": float(audit.strong),
         "strong_found": float(audit.strong_found),
         "recall_strong": _share(audit.strong_found, audit.strong),
         "recall_strong_low": _least(audit.strong_found, audit.strong),
         "recall_strong_not_broken": _share(heard.strong_found, heard.strong),
+        "recall_strong_first_audits": _share(first.strong_found, audit.strong),
         "weak": float(audit.weak),
         "weak_found": float(audit.weak_found),
         "recall_weak": _share(audit.weak_found, audit.weak),
@@ -154,7 +157,7 @@ def _classifiers(by: Mapping[str, Sequence[Judged]]) -> list[dict[str, Cell]]:
             {
                 "classifier": classifier,
                 "task": task,
-                "audit": "broken" if any(one.broken for one in mine[AUDIT]) else "",
+                "audit": _state(mine[AUDIT]),
                 "relies on (true importance)": ", ".join(
                     f"{one.claim.concept} {one.truth.importance:.2f}" for one in truth if one.truth.importance >= 0.02
                 ),
@@ -163,6 +166,10 @@ def _classifiers(by: Mapping[str, Sequence[Judged]]) -> list[dict[str, Cell]]:
             }
         )
     return lines
+
+
+def _state(found: Sequence[Judged]) -> str:
+    return "broken" if any(one.broken for one in found) else "broken, then not" if any(one.again for one in found) else ""
 
 
 PRODUCT = ("DEPICT", "DiffEx", *FLIPS.values(), DISCOVERY)
@@ -175,11 +182,16 @@ NOTES = (
     (
         "- audit: found by any of the project's methods, which are not corrected for their number; it ranks by the largest lower limit, each in "
         "units of what its method calls a finding. A method that was refused, or does not look at a concept, has not found it; of a "
-        "classifier whose audit says that it is broken (tasks_broken) only DiffExplainer, which uses no pictures of the table, is heard. "
+        "classifier whose audit says that it is broken only DiffExplainer, which uses no pictures of the table, is heard (tasks_broken). "
         "Roles and policies, by which audits alert on fewer, are left aside."
     ),
     (
-        "- unlisted: a concept that neither the audit's concepts nor its template name, and whose column of the table it does not read. The generator can draw it, and its captions, "
+        "- broken, then not: where the first audit is broken (tasks_broken_at_first), and a word that DiffExplainer found names a concept of the "
+        "table that nobody listed, the concept is listed and the classifier audited once more, as a user would. That second audit is what counts "
+        "here, without counterfactuals; recall_strong_first_audits counts all such reliances as missed."
+    ),
+    (
+        "- unlisted: a concept that neither the first audit's concepts nor its template name, and whose column of the table it does not read. The generator can draw it, and its captions, "
         "which DiffExplainer takes words from, name it; of DiffEx the default tree has a dark border."
     ),
     (

@@ -56,6 +56,12 @@ class World:
         """Column of the concept."""
         return self.names.index(concept)
 
+    def says(self, word: str) -> frozenset[str]:
+        """Concepts that captions express by this word."""
+        return frozenset(
+            one.name for one in self.concepts if any(phrase and phrase.strip() == word.strip() for phrase in one.phrases)
+        )
+
     def levels(self, concept: str) -> tuple[str, ...]:
         """Its levels."""
         return self.concepts[self.index(concept)].levels
