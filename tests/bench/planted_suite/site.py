@@ -112,6 +112,7 @@ class Site:
         document = self._document(url, kind, models) | {
             "template": self.world.template,
             "concepts": _described(self.world.concepts),
+            "bank": {"path": "bank-again"},
             "store": f"audit-{kind}-again.sqlite",
             "report": f"report-{kind}-again",
         }
