@@ -76,6 +76,20 @@ def test_a_placebo_that_moves_the_metric_breaks_the_audit():
     assert report.headline.startswith("Audit broken")
 
 
+def test_a_broken_audit_says_what_to_do():
+    """Faint concepts speak against the generator; else the model may rely on what is in real pictures alone."""
+    scorer = linear(WEIGHTS)
+    faint = run(build(200, np.random.default_rng(0), scorer, generator=Generator(fades=0.6)), scorer)
+    assert "The generator does not draw c0" in faint.headline
+    world = build(200, np.random.default_rng(0), scorer)
+    idle = np.random.default_rng(1).permutation(200)
+    scores = score(world, scorer)
+    scores |= {f"base-{row}": scores[f"base-{idle[row]}"] for row in range(200)}
+    report = audit(world.table, scores, label="task", classes=("neg", "pos"), seed="s", options=QUICK)
+    assert report.state is RunState.INVALID_GENERATOR
+    assert "`audit-plugin discover`" in report.headline
+
+
 def test_few_rows_of_a_level_are_not_assessable():
     scorer = linear(WEIGHTS[:2])
     values = np.random.default_rng(6).integers(0, 2, (150, 2))

@@ -151,7 +151,7 @@ def _headline(gates: GateReport, concepts: Sequence[ConceptResult], state: RunSt
     if state is RunState.INSUFFICIENT_DATA:
         return f"Not assessable: none of the {len(concepts)} concepts has enough rows and a good enough detector."
     if state is RunState.INVALID_GENERATOR:
-        return f"Audit broken: {gates.invalid}; nothing is said about the model."
+        return f"Audit broken: {gates.invalid}; nothing is said about the model. {gates.remedy}".rstrip()
     relied = sorted((result for result in concepts if result.verdict is Verdict.RELIES), key=_alerting_first)
     others = _others(concepts)
     if relied:

@@ -106,6 +106,19 @@ class GateReport:
             return f"a caption change that must not matter moves the metric by up to {self.noise_floor:.3f} (G6)"
         return ""
 
+    @property
+    def remedy(self) -> str:
+        """What to do where G1 failed, else empty: G2 tells a generator that draws badly from captions that leave something out."""
+        if self.status("G1") is not GateStatus.FAIL:
+            return ""
+        faint = [gate.subject for gate in self.gates if gate.name == "G2" and gate.status is GateStatus.FAIL]
+        if faint:
+            return f"The generator does not draw {', '.join(faint)} well enough (G2): use a better one."
+        return (
+            "No concept is drawn badly (G2), so the model may rely on what no concept names: `audit-plugin discover` finds words for it; "
+            "list that as a concept, and audit again."
+        )
+
     def leaks(self, concept: str) -> tuple[str, ...]:
         """Concepts that flips of this one change as well: G4 failed for them."""
         found = [gate for gate in self.gates if gate.name == "G4" and gate.status is GateStatus.FAIL]
