@@ -386,10 +386,11 @@ def _over_time(f: Mapping[str, float]) -> tuple[str, str, str]:
 def _suite(f: Mapping[str, float]) -> tuple[str, str, str]:
     return (
         f"{f['classifiers']:.0f} classifiers of known making in {f['worlds']:.0f} worlds of scenes, digits and garments, beside seven other approaches",
-        f"{f['minutes']:.0f} minutes, generators trained and some pictures drawn before",
+        f"{f['minutes']:.0f} minutes, networks and generators trained before",
         (
             f"{f['strong_found']:.0f} of {f['strong']:.0f} strong reliances and {f['weak_found']:.0f} of {f['weak']:.0f} weak ones; "
-            f"{f['tasks_broken']:.0f} of {f['tasks']:.0f} tasks refused; {f['false_findings']:.0f} of {f['idle']:.0f} idle concepts accused; "
+            f"{f['tasks_broken_at_first']:.0f} of {f['tasks']:.0f} tasks refused at first, {f['tasks_broken']:.0f} after what discovery named was listed; "
+            f"{f['false_findings']:.0f} of {f['idle']:.0f} idle concepts accused; "
             f"{f['depict_coverage95']:.0%} of the 95 % intervals hold the truth, {f['depict_coverage95_near']:.0%} to a tenth of the margin"
         ),
     )
