@@ -109,7 +109,9 @@ def test_the_table_of_a_later_run_is_not_shown_as_this_ones(tmp_path):
         node_edits(explained(), tmp_path)
 
 
-@pytest.mark.parametrize("content", [None, b"no table", gzip.compress(b"a,b\n1,2\n")])
+@pytest.mark.parametrize(
+    "content", [None, b"no table", gzip.compress(b"a,b\n1,2\n", mtime=0)], ids=["none", "no table", "of others"]
+)
 def test_what_is_gone_or_damaged_is_told_and_the_named_edits_are_shown(tmp_path, content):
     if content is not None:
         (tmp_path / "rows.csv.gz").write_bytes(content)
