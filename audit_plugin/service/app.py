@@ -4,9 +4,9 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -30,6 +30,8 @@ from audit_plugin.service.worker import Worker
 from audit_plugin.service_options import ServeOptions
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_WAKE_SECONDS = 1.0
+"""How late a signal's handler may run at worst."""
 _CLOSE_SECONDS = 3.0
 """How long answers under way may take when the service ends; live streams are cut."""
 
@@ -59,13 +61,20 @@ def serve(
     before = {number: signal.signal(number, lambda given, _: asked.put(given)) for number in _SIGNALS}
     try:
         with running(backend, options, log=log):
-            while asked.get() == signal.SIGHUP:
+            while _next(asked) == signal.SIGHUP:
                 if reload():
                     return True
             return False
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _next(asked: SimpleQueue[int]) -> int:
+    """The next signal.  One that comes just before the main thread falls asleep does not wake it, so it never sleeps for long."""
+    while True:
+        with suppress(Empty):
+            return asked.get(timeout=_WAKE_SECONDS)
 
 
 @contextmanager
