@@ -6,6 +6,7 @@ import pytest
 from audit_plugin.core.results import GateStatus, RunState, Verdict
 from audit_plugin.core.values import Concept
 from audit_plugin.methods.depict import DepictOptions, GateOptions, audit
+from audit_plugin.methods.depict.gates import GateReport
 from tests.methods.world import CONCEPTS, Generator, build, linear, reject, score
 
 WEIGHTS = (3, 2, 1, 0.5, 0, 0)
@@ -87,7 +88,18 @@ def test_a_broken_audit_says_what_to_do():
     scores |= {f"base-{row}": scores[f"base-{idle[row]}"] for row in range(200)}
     report = audit(world.table, scores, label="task", classes=("neg", "pos"), seed="s", options=QUICK)
     assert report.state is RunState.INVALID_GENERATOR
-    assert "`audit-plugin discover`" in report.headline
+    assert (
+        "No concept is drawn badly (G2), so the model may rely on what no concept names: `audit-plugin discover`" in report.headline
+    )
+    unread = tuple(replace(one, status=NOT_RUN) if one.name == "G2" else one for one in report.gates)
+    assert remedy_of(unread).startswith("Nothing shows whether concepts are drawn well (G2)")
+    many = tuple(replace(one, status=FAIL) if one.name == "G2" else one for one in report.gates)
+    assert "c0, c1, c2 and 3 more" in remedy_of(many)
+
+
+def remedy_of(gates):
+    nothing = {"compliance": {}, "leakage": {}, "support": {}, "coinciding": {}, "placebo": None}
+    return GateReport(gates=gates, noise_floor=0.0, margin=0.02, **nothing).remedy
 
 
 def test_few_rows_of_a_level_are_not_assessable():

@@ -111,12 +111,19 @@ class GateReport:
         """What to do where G1 failed, else empty: G2 tells a generator that draws badly from captions that leave something out."""
         if self.status("G1") is not GateStatus.FAIL:
             return ""
-        faint = [gate.subject for gate in self.gates if gate.name == "G2" and gate.status is GateStatus.FAIL]
+        drawn = {gate.subject: gate.status for gate in self.gates if gate.name == "G2"}
+        faint = [name for name, status in drawn.items() if status is GateStatus.FAIL]
         if faint:
-            return f"The generator does not draw {', '.join(faint)} well enough (G2): use a better one."
+            more = f" and {len(faint) - 3} more" if len(faint) > 3 else ""
+            return f"The generator does not draw {', '.join(faint[:3])}{more} well enough (G2): use a better one."
+        why = (
+            "Nothing shows whether concepts are drawn well (G2); if they are, "
+            if GateStatus.NOT_RUN in drawn.values()
+            else "No concept is drawn badly (G2), so "
+        )
         return (
-            "No concept is drawn badly (G2), so the model may rely on what no concept names: `audit-plugin discover` finds words for it; "
-            "list that as a concept, and audit again."
+            f"{why}the model may rely on what no concept names: `audit-plugin discover` finds words for it; list that as a concept, and "
+            "audit again."
         )
 
     def leaks(self, concept: str) -> tuple[str, ...]:

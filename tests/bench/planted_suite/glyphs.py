@@ -125,11 +125,7 @@ def sklearn_digits() -> Glyphs:
 
 
 def mnist() -> Glyphs:
-    """Five to nine of the MNIST test set, 28x28, 180 of each, which is what scikit-learn has.
-
-    With all of them, twelve thousand pictures and five thousand steps teach the miniature generator hardly any digit (two in five are read
-    right), and audits of what relies on digits rightly end as broken.
-    """
+    """Five to nine of the MNIST test set, 28x28, 180 of each as of scikit-learn's: a short training does not learn all handwriting in it."""
     raw, labels = (
         gzip.decompress((DATA / "mnist" / f"t10k-{name}-ubyte.gz").read_bytes()) for name in ("images-idx3", "labels-idx1")
     )

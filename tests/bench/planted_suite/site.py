@@ -267,9 +267,10 @@ def audited(site: Site, progress: Progress) -> Audited:
                 second = Installation(site.configure_again(server.grpc_url, kind, named), progress)
                 with open_store(second.loaded) as store:
                     tried = [*second.attempts(store)]
-                    again += [one for one in tried if isinstance(one, AuditResult)]
-                    files += second.report([one for one in tried if isinstance(one, AuditResult)], store)
-                    found += [one for one in tried if isinstance(one, AuditError)]
+                    spoke = [one for one in tried if isinstance(one, AuditResult)]
+                    files += second.report(spoke, store) if spoke else ()
+                again += spoke
+                found += [one for one in tried if isinstance(one, AuditError)]
             results += worked
             words |= {one.model: one for one in said if isinstance(one, Discovery)}
             problems += [str(one) for one in (*found, *said) if isinstance(one, AuditError)]
