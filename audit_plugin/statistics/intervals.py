@@ -19,6 +19,17 @@ class Interval:
         """Whether both limits lie strictly within ±margin."""
         return -margin < self.low and self.high < margin
 
+    def widened(self, by: float) -> "Interval":
+        """Both limits further from the value, by an independent error whose own limit is ``by`` >= 0: added in quadrature.
+
+        >>> Interval(0.1, 0.07, 0.13).widened(0.04)
+        Interval(value=0.1, low=0.05, high=0.15000000000000002)
+        """
+        if not by >= 0:
+            raise ValueError(f"an interval is widened by a number >= 0, got {by}")
+        down, up = max(0.0, self.value - self.low), max(0.0, self.high - self.value)  # percentile limits may exclude the value
+        return Interval(self.value, self.value - math.hypot(down, by), self.value + math.hypot(up, by))
+
     def __neg__(self) -> "Interval":
         return Interval(-self.value, -self.high, -self.low)
 

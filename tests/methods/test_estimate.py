@@ -285,3 +285,38 @@ def test_what_moves_the_metric_is_never_called_negligible():
     assert result.importance.low > 0.1
     assert abs(result.conditional.value) < result.margin
     assert result.verdict is Verdict.INCONCLUSIVE
+
+
+def test_an_interval_of_the_auroc_allows_for_rows_that_were_not_drawn():
+    """No score depends on the second concept: the bootstrap's interval has no width, ours is what Clopper and Pearson allow of 100 rows."""
+    scorer = linear((2, 0))
+    world = build(100, np.random.default_rng(37), scorer, concepts=CONCEPTS[:2])
+    result = run(world, scorer).concept("c1")
+    rare = min(result.levels.values())
+    assert result.n_discordant == 0
+    assert result.importance.value == 0
+    assert -result.importance.low == pytest.approx(result.importance.high)
+    assert result.importance.high == pytest.approx((1 - rare) * (1 - 0.025 ** (1 / 100)))
+    assert result.conditional == result.importance
+    assert result.verdict is Verdict.NEGLIGIBLE
+    few = build(60, np.random.default_rng(38), scorer, concepts=CONCEPTS[:2])
+    assert run(few, scorer).concept("c1").verdict is Verdict.INCONCLUSIVE
+
+
+def test_intervals_of_the_auroc_cover_what_few_rows_show():
+    """In one row of 150 the label is the second concept's: of 200 rows a quarter of the samples has none, and a bootstrap is sure of zero."""
+
+    def scorer(shown, noise):
+        return 0.01 + 0.98 * np.where(shown[:, 2] == 1, shown[:, 1], shown[:, 0]) + 0.001 * noise
+
+    def drawn(n):
+        values = rng.integers(2, size=(n, 3))
+        values[:, 2] = rng.random(n) < 1 / 150
+        return build(n, rng, scorer, concepts=CONCEPTS[:3], values=values)
+
+    rng = np.random.default_rng(39)
+    truth = permuted_drops(drawn(60_000), scorer, 1, 5, rng).mean()
+    found = [run(drawn(200), scorer, TINY).concept("c1").importance for _ in range(80)]
+    assert truth > 0.002
+    assert np.mean([one.value == 0 for one in found]) > 0.15
+    assert np.mean([one.low <= truth <= one.high for one in found]) >= 0.93

@@ -138,7 +138,7 @@ def _result(
         removed=None if figures.removed is None else estimate(figures.removed),
         added=None if figures.added is None else estimate(figures.added),
         prevalence_free=estimate(figures.prevalence_free) or Estimate(value=0.0, low=-1.0, high=1.0),
-        conditional=None if figures.conditional is None else estimate(figures.conditional),
+        conditional=_conditional(figures),
         compliance=None if kappa is None else estimate(kappa),
         compliance_scaled=None if scaled is None else from_interval(scaled),
         leak_adjusted=None if figures.adjusted is None else estimate(figures.adjusted),
@@ -161,6 +161,12 @@ def _result(
     )
 
 
+def _conditional(figures: Figures) -> Estimate | None:
+    """With its interval; None where there is none, or it is not defined."""
+    known = figures.conditional is not None and estimate(figures.conditional) is not None
+    return from_interval(figures.limits(figures.conditional)[0]) if figures.conditional is not None and known else None
+
+
 def _judged(gates: GateReport, figures: Figures, conduct: Conduct, p_holm: float) -> tuple[Word, Interval, tuple[str, ...]]:
     """The verdict (6.3), the interval that it rests on, and what must be said about how it came about.
 
@@ -174,7 +180,7 @@ def _judged(gates: GateReport, figures: Figures, conduct: Conduct, p_holm: float
         if apart:
             notes.append("importance depends on unusual combinations: the conditional one decides")
         if apart or conduct.only_conditional:
-            wide, narrow = figures.conditional.interval(), figures.conditional.interval(0.90)
+            wide, narrow = figures.limits(figures.conditional)
         if figures.excluded:
             notes.append(f"{figures.excluded} flips off support are left out of the conditional importance")
     word = verdict(wide, narrow, margin=margin, adjusted_p=p_holm, assessable=conduct.assessable, valid=conduct.valid)

@@ -60,7 +60,14 @@ class Figures:
     flip_rate: Bootstrap
     flip_rate_excess: Bootstrap
     score_shift: Bootstrap
+    unseen: tuple[float, float] = (0.0, 0.0)
+    """What rows unlike all those drawn might add, 95 % and 90 % limit; see :func:`_unseen`."""
     notes: tuple[str, ...] = ()
+
+    def limits(self, of: Bootstrap) -> tuple[Interval, Interval]:
+        """95 % and 90 % interval of an importance on these rows."""
+        wide, narrow = self.unseen
+        return of.interval().widened(wide), of.interval(0.90).widened(narrow)
 
 
 def drops(
@@ -139,6 +146,7 @@ def concept_figures(study: Study, supported: OffSupport, flip: FlipArrays, parts
         contributions,
         study.arrays.units[rows],
         bound=bound,
+        turned=float(1 - table.shares[table.shares > 0].min()),
         exact=exact_se is not None,
     )
 
@@ -148,8 +156,10 @@ def _plain(study: Study, table: FlipTable, *, full: bool) -> bool:
     return study.metric.loss is not None and table.levels == 2 and full
 
 
-def _with_inference(figures: Figures, study: Study, x: Array, units: Ints, *, bound: float, exact: bool) -> Figures:
-    """Test, interval and minimal detectable effect from row contributions x (6.1, 6.2, 6.6)."""
+def _with_inference(figures: Figures, study: Study, x: Array, units: Ints, *, bound: float, turned: float, exact: bool) -> Figures:
+    """Test, interval and minimal detectable effect from row contributions x within ±bound (6.1, 6.2, 6.6); a permutation changes a
+    row with a probability of ``turned`` at most.
+    """
     tested = sign_flip(x, study.rng(f"signs {figures.name}"), units=units)
     changed = int((x != 0).sum())
     wide, narrow, notes = figures.wide, figures.narrow, list(figures.notes)
@@ -159,10 +169,15 @@ def _with_inference(figures: Figures, study: Study, x: Array, units: Ints, *, bo
         notes.append(f"only {changed} rows changed: exact test and Clopper-Pearson interval")
     elif exact:
         wide, narrow = normal(figures.importance.value, figures.se), normal(figures.importance.value, figures.se, level=0.90)
-    elif changed < FEW_DISCORDANT:
-        notes.append(
-            f"only {changed} rows changed: exact test, and a bootstrap interval that rests on them" if changed else "no row changed"
-        )
+    elif not additive:
+        figures = replace(figures, unseen=_unseen(units, turned))
+        wide, narrow = figures.limits(figures.importance)
+        if changed < FEW_DISCORDANT:
+            notes.append(
+                f"only {changed} rows changed: exact test, and an interval that rests on them and on what so few rows cannot show"
+                if changed
+                else "no row changed"
+            )
     # Miettinen's mean q²d² for a mean loss; the standard error for rank metrics; the rows that might yet change when none did.
     unseen = np.sqrt(clopper_pearson(0, len(x)).high / len(x)) * bound
     se = np.sqrt(mean_square(x) / len(x)) if additive else figures.se
@@ -175,6 +190,18 @@ def _with_inference(figures: Figures, study: Study, x: Array, units: Ints, *, bo
         mde=minimal_detectable_effect(float(se if changed else unseen)),
         notes=tuple(notes),
     )
+
+
+def _unseen(units: Ints, turned: float) -> tuple[float, float]:
+    """95 % and 90 % limit of what units unlike all those drawn might add to the importance by a rank metric.
+
+    A bootstrap knows of the rows that it has alone: where no flip changed the order of scores its interval has no width, as if the next row
+    could not change it either.  Such rows are at most the share that Clopper and Pearson allow where none was seen, and turning the
+    decision of a share of the rows costs about that share of the AUROC (a row whose decision is turned comes to lie amid the other
+    class); ``turned`` is the part of the permutations that change such a row.
+    """
+    count = len(np.unique(units))
+    return clopper_pearson(0, count).high * turned, clopper_pearson(0, count, level=0.90).high * turned
 
 
 def _conditional(
@@ -321,5 +348,6 @@ def group_figures(study: Study, name: str, group: GroupArrays) -> Figures:
         group_contributions(joint, study.row_metric),
         arrays.units[rows],
         bound=study.row_metric.loss_range,
+        turned=levels["changed"],
         exact=False,
     )
