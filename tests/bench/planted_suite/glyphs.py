@@ -125,14 +125,17 @@ def sklearn_digits() -> Glyphs:
 
 
 def mnist() -> Glyphs:
-    """Five to nine of the MNIST test set, 28x28, 180 of each as of scikit-learn's: a short training does not learn all handwriting in it."""
+    """Five of the MNIST test set's digits, those of the plainest outlines, halved to 10x10; 100 of each, those nearest to their mean.
+
+    Of all handwriting in 28x28 a short training draws three digits of five wrong, and audits with such a generator are broken, as they say.
+    """
     raw, labels = (
         gzip.decompress((DATA / "mnist" / f"t10k-{name}-ubyte.gz").read_bytes()) for name in ("images-idx3", "labels-idx1")
     )
-    pictures = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 28, 28)
-    return _chosen(
-        "MNIST test set", pictures, np.frombuffer(labels, np.uint8, offset=8), dict(enumerate(_DIGITS[5:], start=5)), most=180
-    )
+    boxes = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 28, 28)[:, 4:24, 4:24]  # which the digits were fitted into
+    pictures = boxes.reshape(-1, 10, 2, 10, 2).mean((2, 4)).round().astype(np.uint8)
+    names = {number: _DIGITS[number] for number in (0, 1, 4, 6, 7)}
+    return _chosen("MNIST test set, halved", pictures, np.frombuffer(labels, np.uint8, offset=8), names, most=100)
 
 
 def garments() -> Glyphs:
@@ -144,5 +147,11 @@ def garments() -> Glyphs:
 def _chosen(
     source: str, pictures: NDArray[np.uint8], labels: NDArray[np.integer], names: Mapping[int, str], most: int | None = None
 ) -> Glyphs:
-    parts = tuple(np.ascontiguousarray(pictures[labels == number][:most]) for number in names)
+    parts = tuple(_typical(np.ascontiguousarray(pictures[labels == number]), most) for number in names)
     return Glyphs(names=tuple(names.values()), pictures=parts, source=source)
+
+
+def _typical(pictures: NDArray[np.uint8], most: int | None) -> NDArray[np.uint8]:
+    """Those nearest to their mean, in their order."""
+    apart = ((pictures - pictures.mean(0)) ** 2).sum((1, 2))
+    return pictures[np.sort(np.argsort(apart, kind="stable")[:most])]
