@@ -13,7 +13,7 @@ from audit_plugin.comparing.judging import Judged, measured
 from audit_plugin.comparing.pairing import PairedStudies
 from audit_plugin.core.results import AuditResult, ConceptResult
 from audit_plugin.methods.depict.assemble import Array, FlipArrays
-from audit_plugin.methods.depict.figures import drops, reactions
+from audit_plugin.methods.depict.figures import drops, most_turned, reactions, unseen
 from audit_plugin.methods.depict.gates import skill
 from audit_plugin.methods.depict.study import Study, known, minus, ratios
 from audit_plugin.statistics.bootstrap import Bootstrap, bootstrap
@@ -94,11 +94,17 @@ def _factor(flip: FlipArrays) -> Array:
 def _with_few(
     pair: PairedStudies, change: Bootstrap, rows: Array, flip: FlipArrays, *, old: float, new: float, margin: float
 ) -> Judged:
-    """A bootstrap over a handful of changed rows is too narrow: for a mean loss, exact intervals of their shares take its place."""
+    """A bootstrap over a handful of changed rows is too narrow: for a mean loss, exact intervals of their shares take its place; by a rank
+    metric the interval allows for rows unlike those drawn, to which one of the two versions reacts.
+    """
     n, moved = int(flip.usable.sum()), int((rows != 0).sum())
-    if pair.identical or moved >= FEW_DISCORDANT or pair.new.metric.loss is None:
-        few = "" if pair.identical or moved >= FEW_DISCORDANT else f"only {moved} rows differ: the interval rests on them"
-        return measured(change, old=old, new=new, margin=margin, n=n, notes=(few,) if few else ())
+    few = (f"only {moved} rows differ: the interval rests on them",) if moved < FEW_DISCORDANT and not pair.identical else ()
+    if pair.new.metric.loss is None and not pair.identical:
+        allowed = unseen(pair.new, flip.usable, most_turned(pair.new.table(flip).shares))
+        limits = change.interval().widened(allowed[0]), change.interval(0.90).widened(allowed[1])
+        return measured(change, old=old, new=new, margin=margin, n=n, notes=few, limits=limits)
+    if not few:
+        return measured(change, old=old, new=new, margin=margin, n=n)
     bound = 2 * contribution_bound(pair.new.table(flip), pair.new.row_metric) * max(1.0, float(_factor(flip).max()))
     wide, narrow = (sparse_interval(rows, bound=bound, level=level) for level in (0.95, 0.90))
     value = new - old

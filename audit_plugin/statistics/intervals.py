@@ -27,6 +27,8 @@ class Interval:
         """
         if not by >= 0:
             raise ValueError(f"an interval is widened by a number >= 0, got {by}")
+        if by == 0 or not math.isfinite(self.low + self.high):  # nothing to add, or to add to
+            return self
         down, up = max(0.0, self.value - self.low), max(0.0, self.high - self.value)  # percentile limits may exclude the value
         return Interval(self.value, self.value - math.hypot(down, by), self.value + math.hypot(up, by))
 

@@ -127,10 +127,11 @@ def test_what_discovery_names_is_listed_in_the_second_audit(tmp_path: Path) -> N
 
 
 def test_only_broken_audits_of_which_discovery_tells_why_are_made_again() -> None:
-    broken = replace(broad(1, 1), model="ham", state=RunState.INVALID_GENERATOR)
+    broken = replace(broad(1, 1), model="ham", state=RunState.INVALID_GENERATOR, headline="broken: ask audit-plugin discover")
     found = discovery(subject(word("beside a snowman")))
     assert named_again(SCENES, [broken], [found]) == {"ham"}
     assert named_again(SCENES, [replace(broken, state=RunState.SUCCEEDED)], [found]) == set()
+    assert named_again(SCENES, [replace(broken, headline="broken: use a better generator")], [found]) == set()
     for other in (word("beside a ruler"), idle("beside a snowman")):
         assert named_again(SCENES, [broken], [discovery(subject(other))]) == set()
 
@@ -142,6 +143,9 @@ def test_a_second_audit_speaks_where_the_first_was_broken() -> None:
     assert silent(Audited(results=(broken,), discoveries=())) == {("a", "label")}
     assert silent(Audited(results=(broken,), again=(works,), discoveries=())) == set()
     assert silent(Audited(results=(broken,), again=(broken,), discoveries=())) == {("a", "label")}
+    other = replace(works, label="a.other")  # spoke at first, and is what counts of this task
+    again = (works, replace(other, state=RunState.INVALID_GENERATOR))
+    assert silent(Audited(results=(broken, other), again=again, discoveries=())) == set()
 
 
 def _judged(truth: ConceptTruth, strength: float, *, found: bool, concept: str, unlisted: bool = False) -> Judged:

@@ -73,6 +73,15 @@ def test_the_same_model_twice_is_unchanged():
     assert "Both gave the same answer to every picture." in comparison.notes
 
 
+def test_versions_that_order_all_pictures_alike_differ_by_what_other_rows_might_show():
+    """Other numbers, the same order: the difference is zero on these rows, with an interval that is not."""
+    again = version(2.0, seed=1)
+    table, scores, (old, new) = two(version(2.0, seed=1), lambda shown, eps: 0.9 * again(shown, eps))
+    judged = row(compare(old, new, table, scores, FEW), "importance")
+    assert judged.difference.value == 0
+    assert judged.difference.low < 0 < judged.difference.high
+
+
 @pytest.mark.parametrize("metric", ["auroc", "brier"])
 def test_a_paired_interval_is_narrower_than_an_unpaired_one_on_the_same_data(metric):
     """Both versions share what is hard about a row; the unpaired one is made of each version's own bootstrap."""

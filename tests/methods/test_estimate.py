@@ -288,35 +288,62 @@ def test_what_moves_the_metric_is_never_called_negligible():
 
 
 def test_an_interval_of_the_auroc_allows_for_rows_that_were_not_drawn():
-    """No score depends on the second concept: the bootstrap's interval has no width, ours is what Clopper and Pearson allow of 100 rows."""
+    """No score depends on the second concept: a bootstrap's interval has no width, ours is what the rows of a class allow."""
     scorer = linear((2, 0))
     world = build(100, np.random.default_rng(37), scorer, concepts=CONCEPTS[:2])
     result = run(world, scorer).concept("c1")
-    rare = min(result.levels.values())
+    fewest = min(np.bincount(world.labels))
+    half = 0.5 * (1 - min(result.levels.values())) * (1 - 0.025 ** (1 / fewest))
     assert result.n_discordant == 0
     assert result.importance.value == 0
-    assert -result.importance.low == pytest.approx(result.importance.high)
-    assert result.importance.high == pytest.approx((1 - rare) * (1 - 0.025 ** (1 / 100)))
+    assert (result.importance.low, result.importance.high) == pytest.approx((-half, half))
     assert result.conditional == result.importance
+    assert result.mde80 > result.importance.high
     assert result.verdict is Verdict.NEGLIGIBLE
-    few = build(60, np.random.default_rng(38), scorer, concepts=CONCEPTS[:2])
-    assert run(few, scorer).concept("c1").verdict is Verdict.INCONCLUSIVE
+    few = run(build(60, np.random.default_rng(38), scorer, concepts=CONCEPTS[:2]), scorer).concept("c1")
+    assert few.verdict is Verdict.INCONCLUSIVE
+    assert "cannot be declared negligible: the rarest class has too few rows (units)" in few.notes
 
 
-def test_intervals_of_the_auroc_cover_what_few_rows_show():
-    """In one row of 150 the label is the second concept's: of 200 rows a quarter of the samples has none, and a bootstrap is sure of zero."""
+def test_units_count_and_not_their_rows():
+    """Two hundred rows of forty patients say as much of other patients as forty rows."""
+    scorer = linear((2, 0))
+    world = build(200, np.random.default_rng(40), scorer, concepts=CONCEPTS[:2])
+    rows = tuple(replace(row, unit=f"patient {at // 5}") for at, row in enumerate(world.table.rows))
+    alone = run(world, scorer).concept("c1")
+    shared = run(replace(world, table=replace(world.table, rows=rows)), scorer).concept("c1")
+    assert shared.importance.value == alone.importance.value == 0
+    assert shared.importance.high > 2 * alone.importance.high
+    assert shared.mde80 > shared.importance.high
 
-    def scorer(shown, noise):
-        return 0.01 + 0.98 * np.where(shown[:, 2] == 1, shown[:, 1], shown[:, 0]) + 0.001 * noise
+
+@pytest.mark.parametrize(("positives", "hidden"), [(0.5, 0.015), (0.1, 0.08)])
+def test_intervals_of_the_auroc_cover_what_few_rows_show(positives, hidden):
+    """A few positives of a kind lose their place without the second concept: a fifth of the samples has none, and a bootstrap is sure of zero."""
+    rng = np.random.default_rng(41)
 
     def drawn(n):
         values = rng.integers(2, size=(n, 3))
-        values[:, 2] = rng.random(n) < 1 / 150
-        return build(n, rng, scorer, concepts=CONCEPTS[:3], values=values)
+        values[:, 0] = rng.random(n) < positives
+        values[:, 2] = (values[:, 0] == 1) & (rng.random(n) < hidden)
+        values[values[:, 2] == 1, 1] = 1
+        return build(n, rng, lambda shown, _: shown[:, 0].astype(float), concepts=CONCEPTS[:3], values=values)
 
-    rng = np.random.default_rng(39)
-    truth = permuted_drops(drawn(60_000), scorer, 1, 5, rng).mean()
-    found = [run(drawn(200), scorer, TINY).concept("c1").importance for _ in range(80)]
-    assert truth > 0.002
-    assert np.mean([one.value == 0 for one in found]) > 0.15
-    assert np.mean([one.low <= truth <= one.high for one in found]) >= 0.93
+    def scorer(shown, noise):
+        lost = (shown[:, 2] == 1) & (shown[:, 1] == 0)
+        return 0.2 + 0.6 * np.where(lost, 0, shown[:, 0]) + 0.02 * np.tanh(noise)
+
+    truth = 0.5 * 0.5 * hidden  # half of the permutations take it away, and then half of the negatives come first
+    found = [run(drawn(200), scorer, TINY).concept("c1") for _ in range(40)]
+    assert 0.1 < np.mean([one.importance.value == 0 for one in found]) < 0.4
+    assert np.mean([one.importance.low <= truth <= one.importance.high for one in found]) >= 0.93
+    if truth == pytest.approx(0.02):  # the margin itself
+        assert not any(one.verdict is Verdict.NEGLIGIBLE for one in found)
+
+
+def test_a_group_is_worth_what_its_members_are_together():
+    """Only the first concept matters: the two together are worth what it alone is, whoever the donors are."""
+    scorer = linear((2, 0))
+    world = build(600, np.random.default_rng(42), scorer, concepts=CONCEPTS[:2], groups=("c0+c1",))
+    report = run(world, scorer)
+    assert report.concept("c0+c1").importance.value == pytest.approx(report.concept("c0").importance.value, rel=0.12)

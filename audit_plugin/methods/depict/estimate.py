@@ -17,7 +17,7 @@ from audit_plugin.methods.depict.figures import Figures, concept_figures, group_
 from audit_plugin.methods.depict.gates import GateReport
 from audit_plugin.methods.depict.study import Study, estimate, from_interval
 from audit_plugin.statistics.adjust import compliance_scaled
-from audit_plugin.statistics.bootstrap import RankInterval, rank_intervals
+from audit_plugin.statistics.bootstrap import Bootstrap, RankInterval, rank_intervals
 from audit_plugin.statistics.intervals import Interval
 from audit_plugin.statistics.multiplicity import benjamini_hochberg, holm
 from audit_plugin.statistics.verdicts import Word, agreed, verdict
@@ -124,7 +124,7 @@ def _result(
     study: Study, gates: GateReport, figures: Figures, conduct: Conduct, *, rank: RankInterval, p_holm: float, p_bh: float
 ) -> ConceptResult:
     kappa = gates.compliance.get(figures.name)
-    scaled = None if kappa is None else compliance_scaled(figures.importance, kappa)
+    scaled = None if kappa is None else compliance_scaled(figures.importance, kappa, unseen=figures.unseen[0])
     word, deciding, said = _judged(gates, figures, conduct, p_holm)
     return ConceptResult(
         concept=figures.name,
@@ -137,11 +137,11 @@ def _result(
         p_bh=p_bh,
         removed=None if figures.removed is None else estimate(figures.removed),
         added=None if figures.added is None else estimate(figures.added),
-        prevalence_free=estimate(figures.prevalence_free) or Estimate(value=0.0, low=-1.0, high=1.0),
-        conditional=_conditional(figures),
+        prevalence_free=_shown(figures, figures.prevalence_free) or Estimate(value=0.0, low=-1.0, high=1.0),
+        conditional=_shown(figures, figures.conditional),
         compliance=None if kappa is None else estimate(kappa),
         compliance_scaled=None if scaled is None else from_interval(scaled),
-        leak_adjusted=None if figures.adjusted is None else estimate(figures.adjusted),
+        leak_adjusted=_shown(figures, figures.adjusted),
         flip_rate=estimate(figures.flip_rate) or Estimate(value=0.0, low=0.0, high=1.0),
         flip_rate_excess=estimate(figures.flip_rate_excess) or Estimate(value=0.0, low=-1.0, high=1.0),
         score_shift=estimate(figures.score_shift) or Estimate(value=0.0, low=0.0, high=1.0),
@@ -161,10 +161,9 @@ def _result(
     )
 
 
-def _conditional(figures: Figures) -> Estimate | None:
-    """With its interval; None where there is none, or it is not defined."""
-    known = figures.conditional is not None and estimate(figures.conditional) is not None
-    return from_interval(figures.limits(figures.conditional)[0]) if figures.conditional is not None and known else None
+def _shown(figures: Figures, of: Bootstrap | None) -> Estimate | None:
+    """An importance on these rows with its interval; None where there is none, or it is not defined."""
+    return None if of is None or estimate(of) is None else from_interval(figures.limits(of)[0])
 
 
 def _judged(gates: GateReport, figures: Figures, conduct: Conduct, p_holm: float) -> tuple[Word, Interval, tuple[str, ...]]:
@@ -188,13 +187,19 @@ def _judged(gates: GateReport, figures: Figures, conduct: Conduct, p_holm: float
         word = "inconclusive"
         notes.append("not negligible: it moves the metric, though not within the combinations that occur")
     if conduct.assessable and (conduct.leaks or conduct.weak) and figures.adjusted is not None:
-        own = figures.adjusted
-        second = verdict(own.interval(), own.interval(0.90), margin=margin, adjusted_p=p_holm, valid=conduct.valid)
+        second = verdict(*figures.limits(figures.adjusted), margin=margin, adjusted_p=p_holm, valid=conduct.valid)
         if second != word:
             notes.append(f"plain edits say {word}, leak-adjusted ones {second}: the generator is the reason for the doubt")
         word = agreed(word, second)
     if conduct.inseparable and word in {"relies", "hurts"}:
         word = "inconclusive"
-    if word == "inconclusive" and not conduct.valid:
-        notes.append("cannot be declared negligible: G2, G3a or G4 did not pass")
+    if word == "inconclusive":
+        notes += _not_negligible(figures, conduct, margin)
     return word, wide, tuple(notes)
+
+
+def _not_negligible(figures: Figures, conduct: Conduct, margin: float) -> list[str]:
+    """Why the concept could not have been called negligible, whatever the scores."""
+    reasons = ["the rarest class has too few rows (units)"] if figures.unseen[1] >= margin else []
+    reasons += [] if conduct.valid else ["G2, G3a or G4 did not pass"]
+    return [f"cannot be declared negligible: {reason}" for reason in reasons]

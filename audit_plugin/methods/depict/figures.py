@@ -28,10 +28,11 @@ from audit_plugin.statistics.flip_table import (
     removed,
 )
 from audit_plugin.statistics.groups import GroupFlips, cells_of, group_contributions, group_importances
-from audit_plugin.statistics.intervals import Interval, clopper_pearson, normal
+from audit_plugin.statistics.intervals import Interval, clopper_pearson, normal, z_value
 from audit_plugin.statistics.metrics import Metric
 from audit_plugin.statistics.power import mean_square, minimal_detectable_effect
 from audit_plugin.statistics.signflip import FEW_DISCORDANT, sign_flip, sparse_interval
+from audit_plugin.statistics.unseen import unseen_drop
 
 _FEWEST_ROWS = 10
 
@@ -61,11 +62,13 @@ class Figures:
     flip_rate_excess: Bootstrap
     score_shift: Bootstrap
     unseen: tuple[float, float] = (0.0, 0.0)
-    """What rows unlike all those drawn might add, 95 % and 90 % limit; see :func:`_unseen`."""
+    """What rows unlike all those drawn might add, 95 % and 90 % limit; see :func:`unseen`."""
     notes: tuple[str, ...] = ()
 
     def limits(self, of: Bootstrap) -> tuple[Interval, Interval]:
-        """95 % and 90 % interval of an importance on these rows."""
+        """95 % and 90 % interval of an importance on these rows, of whatever kind."""
+        if of is self.importance:
+            return self.wide, self.narrow
         wide, narrow = self.unseen
         return of.interval().widened(wide), of.interval(0.90).widened(narrow)
 
@@ -119,6 +122,7 @@ def concept_figures(study: Study, supported: OffSupport, flip: FlipArrays, parts
     conditional, excluded = _conditional(study, supported, flip, table, factor, marginal=importance)
     flip_rate, excess, shift = reactions(study, flip)
     binary = table.levels == 2 and full
+    allowed = unseen(study, rows, most_turned(table.shares))
     return _with_inference(
         Figures(
             name=name,
@@ -126,8 +130,9 @@ def concept_figures(study: Study, supported: OffSupport, flip: FlipArrays, parts
             levels=levels,
             rows=int(rows.sum()),
             importance=importance,
-            wide=importance.interval(),
-            narrow=importance.interval(0.90),
+            wide=importance.interval().widened(allowed[0]),
+            narrow=importance.interval(0.90).widened(allowed[1]),
+            unseen=allowed,
             se=importance.se if exact_se is None else exact_se,
             p=1.0,
             discordant=0,
@@ -146,7 +151,6 @@ def concept_figures(study: Study, supported: OffSupport, flip: FlipArrays, parts
         contributions,
         study.arrays.units[rows],
         bound=bound,
-        turned=float(1 - table.shares[table.shares > 0].min()),
         exact=exact_se is not None,
     )
 
@@ -156,10 +160,8 @@ def _plain(study: Study, table: FlipTable, *, full: bool) -> bool:
     return study.metric.loss is not None and table.levels == 2 and full
 
 
-def _with_inference(figures: Figures, study: Study, x: Array, units: Ints, *, bound: float, turned: float, exact: bool) -> Figures:
-    """Test, interval and minimal detectable effect from row contributions x within ±bound (6.1, 6.2, 6.6); a permutation changes a
-    row with a probability of ``turned`` at most.
-    """
+def _with_inference(figures: Figures, study: Study, x: Array, units: Ints, *, bound: float, exact: bool) -> Figures:
+    """Test, interval and minimal detectable effect from row contributions x within ±bound (6.1, 6.2, 6.6)."""
     tested = sign_flip(x, study.rng(f"signs {figures.name}"), units=units)
     changed = int((x != 0).sum())
     wide, narrow, notes = figures.wide, figures.narrow, list(figures.notes)
@@ -169,39 +171,42 @@ def _with_inference(figures: Figures, study: Study, x: Array, units: Ints, *, bo
         notes.append(f"only {changed} rows changed: exact test and Clopper-Pearson interval")
     elif exact:
         wide, narrow = normal(figures.importance.value, figures.se), normal(figures.importance.value, figures.se, level=0.90)
-    elif not additive:
-        figures = replace(figures, unseen=_unseen(units, turned))
-        wide, narrow = figures.limits(figures.importance)
-        if changed < FEW_DISCORDANT:
-            notes.append(
-                f"only {changed} rows changed: exact test, and an interval that rests on them and on what so few rows cannot show"
-                if changed
-                else "no row changed"
-            )
+    elif changed < FEW_DISCORDANT:
+        notes.append(
+            f"only {changed} rows changed: exact test, and an interval that rests on them" if changed else "no row changed"
+        )
     # Miettinen's mean q²d² for a mean loss; the standard error for rank metrics; the rows that might yet change when none did.
-    unseen = np.sqrt(clopper_pearson(0, len(x)).high / len(x)) * bound
-    se = np.sqrt(mean_square(x) / len(x)) if additive else figures.se
+    if not additive:
+        se = float(np.hypot(figures.se, figures.unseen[0] / z_value(0.95)))
+    elif changed:
+        se = float(np.sqrt(mean_square(x) / len(x)))
+    else:
+        count = len(np.unique(units))
+        se = float(np.sqrt(clopper_pearson(0, count).high / count) * bound)
     return replace(
         figures,
         p=tested.p,
         discordant=changed,
         wide=wide,
         narrow=narrow,
-        mde=minimal_detectable_effect(float(se if changed else unseen)),
+        mde=minimal_detectable_effect(se),
         notes=tuple(notes),
     )
 
 
-def _unseen(units: Ints, turned: float) -> tuple[float, float]:
-    """95 % and 90 % limit of what units unlike all those drawn might add to the importance by a rank metric.
-
-    A bootstrap knows of the rows that it has alone: where no flip changed the order of scores its interval has no width, as if the next row
-    could not change it either.  Such rows are at most the share that Clopper and Pearson allow where none was seen, and turning the
-    decision of a share of the rows costs about that share of the AUROC (a row whose decision is turned comes to lie amid the other
-    class); ``turned`` is the part of the permutations that change such a row.
+def unseen(study: Study, rows: Mask, turned: float) -> tuple[float, float]:
+    """95 % and 90 % limit of what rows unlike all those drawn might add, by a rank metric; none by a mean loss, of which few changed rows
+    have exact intervals.
     """
-    count = len(np.unique(units))
-    return clopper_pearson(0, count).high * turned, clopper_pearson(0, count, level=0.90).high * turned
+    if study.metric.loss is not None:
+        return 0.0, 0.0
+    labels, units = study.arrays.labels[rows], study.arrays.units[rows]
+    return unseen_drop(labels, units, turned), unseen_drop(labels, units, turned, level=0.90)
+
+
+def most_turned(shares: Array) -> float:
+    """Largest part of the permutations that change a row, from the shares of the levels or combinations that occur."""
+    return float(1 - shares[shares > 0].min())
 
 
 def _conditional(
@@ -317,9 +322,10 @@ def group_figures(study: Study, name: str, group: GroupArrays) -> Figures:
     joint = GroupFlips(
         baseline=arrays.baseline[rows],
         donor=group.scores[rows],
-        cells=cells_of(np.stack([arrays.values[member][rows] for member in group.members], 1)),
         labels=arrays.labels[rows],
     )
+    combinations = cells_of(np.stack([arrays.values[member][rows] for member in group.members], 1))
+    allowed = unseen(study, rows, most_turned(np.bincount(combinations) / len(combinations)))
     importance = bootstrap(lambda w: group_importances(joint, study.metric, w), study.weights[:, rows])
     cells = (rows & group.changed)[:, None]
     changed = cells & (study.decide(np.nan_to_num(group.scores)) != study.decide(np.nan_to_num(arrays.baseline)))[:, None]
@@ -332,8 +338,9 @@ def group_figures(study: Study, name: str, group: GroupArrays) -> Figures:
             levels=levels,
             rows=int(rows.sum()),
             importance=importance,
-            wide=importance.interval(),
-            narrow=importance.interval(0.90),
+            wide=importance.interval().widened(allowed[0]),
+            narrow=importance.interval(0.90).widened(allowed[1]),
+            unseen=allowed,
             se=importance.se,
             p=1.0,
             discordant=0,
@@ -348,6 +355,5 @@ def group_figures(study: Study, name: str, group: GroupArrays) -> Figures:
         group_contributions(joint, study.row_metric),
         arrays.units[rows],
         bound=study.row_metric.loss_range,
-        turned=levels["changed"],
         exact=False,
     )

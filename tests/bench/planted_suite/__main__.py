@@ -140,7 +140,8 @@ def of_the_product(world: World, told: Audited, known: Mapping[tuple[str, str], 
 
 def silent(told: Audited) -> set[tuple[str, str]]:
     """Tasks whose audits are broken, and were not mended by naming what discovery found."""
-    return broken(told.results) - {task_of(one) for one in told.again} | broken(told.again)
+    first, again = broken(told.results), {task_of(one) for one in told.again}
+    return first - again | first & broken(told.again)
 
 
 def of_others(

@@ -55,11 +55,11 @@ def of_product(told: Audited, rows: int) -> dict[str, list[Spent]]:
 def of_approaches(
     world: World, rows: int, *, looked_at: int = others.LOOKED_AT, lent: int = others.COMPARED
 ) -> dict[str, list[Spent]]:
-    """As the others are run here; what they are lent by the renderer is what a generator would have to draw."""
+    """As the others are run here; pictures that they are lent by the renderer a generator would have to make, once for all classifiers."""
     levels = [len(one.levels) for one in world.concepts]
     windows = (2 * 8 - 1) ** 2
     permuted = lent * (1 + PERMUTATIONS * len(levels))
-    searched = 4 * lent * sum(levels)
+    searched = lent * sum(level - 1 for level in levels)
     return {
         "integrated gradients": [Spent(queries=looked_at * 24, made=0)],
         "occlusion": [Spent(queries=looked_at * windows, made=0)],

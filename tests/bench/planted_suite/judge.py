@@ -65,7 +65,7 @@ class Judged:
 
     @property
     def nearly_covered(self) -> bool | None:
-        """The same, to within :data:`NEGLIGIBLE`: intervals of idle concepts are so narrow that errors which mean nothing leave them."""
+        """The same, to within :data:`NEGLIGIBLE`."""
         return self._covered(NEGLIGIBLE)
 
     def _covered(self, tolerance: float) -> bool | None:

@@ -24,8 +24,8 @@ from tests.bench.planted_suite.worlds import World
 Array = NDArray[np.float64]
 LOOKED_AT = 64
 """Pictures that attribution is asked of; one backward pass or 225 occlusions each."""
-COMPARED = 200
-"""Rows of which the published procedures are lent rendered changes."""
+COMPARED = 400
+"""Rows of which the published procedures are lent rendered changes, as many as the audit has."""
 VISIBLE = 8 / 255
 """Difference of a channel from which on a pixel belongs to a concept."""
 NOMINAL = 0.05

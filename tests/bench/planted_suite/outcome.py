@@ -20,7 +20,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[3]
 _HERE = "tests/bench/planted_suite"
 TRUTH = ("audit_plugin/statistics", f"{_HERE}/truth.py", f"{_HERE}/planted.py")
-PRODUCT = ("audit_plugin", "engines", f"{_HERE}/site.py")
+PRODUCT = ("audit_plugin", "engines", *(f"{_HERE}/{name}.py" for name in ("site", "truth", "planted", "worlds")))
 OTHERS = (*TRUTH, "audit_plugin/methods/depict", f"{_HERE}/others.py")
 
 

@@ -102,7 +102,7 @@ class Site:
         return found
 
     def configure(self, url: str, kind: str) -> Loaded:
-        """The configuration of one kind of classifiers, as a user would write it."""
+        """The configuration of one kind of classifiers, as a user would write it who has little time: few images and replicates."""
         models = [entry for planted in self.of_kind(kind) for entry in self._models(planted)]
         return self._loaded(f"audit-{kind}", self._document(url, kind, models))
 
@@ -288,8 +288,8 @@ def audited(site: Site, progress: Progress) -> Audited:
 
 
 def named_again(world: World, audits: Sequence[AuditResult], discoveries: Sequence[Discovery]) -> set[str]:
-    """Classifiers whose audit is broken, and whose discovery names what nobody listed: a user would list it and audit again."""
-    broken = {one.model for one in audits if one.state is RunState.INVALID_GENERATOR}
+    """Classifiers whose audit is broken and tells its reader to ask discovery, which names what nobody listed: she would list it."""
+    broken = {one.model for one in audits if one.state is RunState.INVALID_GENERATOR and "audit-plugin discover" in one.headline}
     return {
         one.model
         for one in discoveries

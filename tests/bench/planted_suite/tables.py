@@ -6,7 +6,7 @@ import numpy as np
 
 from audit_plugin.statistics.intervals import wilson
 from tests.bench.planted_suite.costs import Spent, columns
-from tests.bench.planted_suite.judge import DISCOVERY, FLIPS, NEGLIGIBLE, Judged, Tally, tally
+from tests.bench.planted_suite.judge import DISCOVERY, FLIPS, IMPORTANCE, LOG_ODDS, NEGLIGIBLE, SHARE, Judged, Tally, tally
 from tests.bench.planted_suite.others import COMPARED, LOOKED_AT
 from tests.bench.planted_suite.outcome import Outcome
 from tests.bench.report import Cell, Report
@@ -175,52 +175,79 @@ def _state(found: Sequence[Judged]) -> str:
 PRODUCT = ("DEPICT", "DiffEx", *FLIPS.values(), DISCOVERY)
 NOTES = (
     (
+        "- The worlds are as easy as a generator needs them that a CPU trains within an hour: five classes of glyphs in 32x32, of scikit-learn's digits "
+        "zero to four, of Fashion-MNIST five unlike kinds. MNIST here is not MNIST, but five plain digits, their middle 20x20 halved to 10x10, and of "
+        "each the tenth nearest to its mean (before it is split): the whole is more than such a generator learns to draw, and audits with it were "
+        "broken, as they said. Two thirds of the glyphs are learnt from, the others are audited. The scenes have the shipped generator."
+    ),
+    (
+        "- In the audited rows two concepts go with the first one, the background and the ruler in half of the scenes, ground and patch in two of five "
+        "pictures of glyphs: differences and associations cannot tell what goes along from what a classifier uses. Without such ties they would "
+        "accuse less."
+    ),
+    (
         "- strong: true importance (fall of the AUROC under permutation) at least 0.05; weak: 0.02 to 0.05; idle: below 0.01, and less than "
-        "0.25 of log-odds on the mean, which is also what an edit of DiffEx must move them by. Cells between count for and against nobody, and "
-        "have a column of their own."
+        "0.25 of log-odds on the mean. Cells between count for and against nobody, and have a column of their own. Unlisted reliances are counted "
+        "apart; an unlisted concept that is idle counts among the idle, though DEPICT and counterfactuals do not look at it."
+    ),
+    (
+        f"- found, by DEPICT: its verdict, beyond {IMPORTANCE}; DiffEx: a whole interval beyond {LOG_ODDS} of log-odds, which is this table's rule and "
+        f"stricter than the tool's; counterfactuals: a correlation with flips surely beyond {SHARE}; DiffExplainer: its own test. Differences and "
+        "associations: 5 % against no effect at all, Bonferroni within a task. DEPICT as published has no rule; here mean less 1.96 sd/5, which is "
+        "no proper limit, beyond the same margin."
     ),
     (
         "- audit: found by any of the project's methods, which are not corrected for their number; it ranks by the largest lower limit, each in "
-        "units of what its method calls a finding. A method that was refused, or does not look at a concept, has not found it; of a "
+        f"units of those thresholds ({SHARE} for words). A method that was refused, or does not look at a concept, has not found it; of a "
         "classifier whose audit says that it is broken only DiffExplainer, which uses no pictures of the table, is heard (tasks_broken). "
         "Roles and policies, by which audits alert on fewer, are left aside."
     ),
     (
-        "- broken, then not: where the first audit is broken (tasks_broken_at_first), and a word that DiffExplainer found names a concept of the "
-        "table that nobody listed, the concept is listed and the classifier audited once more, as a user would. That second audit is what counts "
-        "here, without counterfactuals; recall_strong_first_audits counts all such reliances as missed."
+        "- broken, then not: where the first audit is broken (tasks_broken_at_first) and sends its reader to discovery, and a word found there names a "
+        "concept that nobody listed, it is listed and the classifier audited once more. That second audit is what counts here, without "
+        "counterfactuals; recall_strong_first_audits counts all such reliances as missed. A user would first have to label her pictures for that "
+        "concept, and to train the detector on it; here both are there already."
     ),
     (
-        "- unlisted: a concept that neither the first audit's concepts nor its template name, and whose column of the table it does not read. The generator can draw it, and its captions, "
-        "which DiffExplainer takes words from, name it; of DiffEx the default tree has a dark border."
+        "- unlisted: a concept that neither the first audit's concepts nor its template name, and whose column of the table it does not read. The "
+        "generator can draw it, and its captions, which DiffExplainer takes its words from, name it beside the listed ones and nothing else; of "
+        "DiffEx the default tree has a dark border."
     ),
     (
-        "- at the audit's rate: every approach is given the threshold that suits it best, knowing the truth, at no more false findings than the "
-        "audit's, or at none. Those that only rank have no rule of their own to count by."
+        "- at the audit's rate: every approach is given the one threshold for all tasks and worlds that suits it best, knowing the truth, at no more "
+        "false findings than the audit's, or at none. Those that only rank have no rule of their own to count by."
     ),
     (
-        f"- The audit, differences of scores, associations and margins see all rows; attribution {LOOKED_AT} of them, the published procedures "
-        f"{COMPARED}. Others are lent the renderer where they need changed pictures, and the true words of every picture where they need words: a "
-        "perfect generator, which nobody has, and which keeps even what nobody listed. The audit has the trained generator and its detector; "
-        "where that does not draw what a classifier relies on, its audit is broken, says so, and misses what the renderer shows."
+        f"- The audit, differences, associations and margins see all rows, the published procedures {COMPARED}, attribution {LOOKED_AT}. Others "
+        "are lent the renderer where they need changed pictures, and the true words of every picture where they need words: a perfect generator, "
+        "which nobody has, and which keeps even what nobody listed. The audit has the trained generator and its detector; where that does not "
+        "draw what a classifier relies on, its audit is broken, says so, and misses what the renderer shows."
     ),
-    "- Counterfactuals take a minute of each task and method, so not every method is run in every world: `tasks` says of how many it was asked.",
+    (
+        "- Counterfactuals take a minute of each task and method, so three methods are asked, about the digits alone: `tasks` says of how many. The "
+        "others, those without gradients, the protocol for shortcuts and hidden units are run nowhere here, but in counterfactuals_planted and "
+        "discovery_units. Audits are asked for less than by default: few images of the tree, one placebo, no controls."
+    ),
     (
         "- Of DiffEx's tree only nodes about a concept of the world are judged. It also changes light, sharpness, dust and the like, to which small "
         "networks do react; nobody knows the truth of that here."
     ),
     "- DiffExplainer tries no names of classes as words, so of a classifier whose classes are a concept's levels it cannot find that concept.",
     (
-        "- pictures made: drawn or edited by a generator. Those of DEPICT, DiffEx and DiffExplainer are made once for all tasks of a world; what "
-        "the others are lent by the renderer would have to be drawn for each. Network evaluations likewise; trainings are not counted. "
-        "Gradients of attribution count as queries; those of counterfactuals come from the classifier's own file and are not counted."
+        "- pictures made: drawn or edited by a generator, once for all tasks of a world (once more for second audits); what the others are lent by "
+        "the renderer would have to be made likewise. Trainings are not counted. DiffEx as published is asked with one of its four seeds. Gradients of "
+        "attribution count as queries; those of counterfactuals come from the classifier's own file and are not counted."
     ),
     (
-        "- Rank correlation: Somers' D, right less wrong order of pairs of concepts of a task whose true importances differ. Intervals are "
-        f"DEPICT's, held against the truth with the truth's own error added in quadrature, and nearly: to within {NEGLIGIBLE}, a tenth of the "
-        "margin. Intervals of idle concepts are narrower than what a generator's small faults change."
+        "- Rank correlation: Somers' D, right less wrong order of pairs of concepts of a task whose true importances differ, those below 0.01 being "
+        "alike. Intervals are DEPICT's, of audits and concepts that it could assess, held against the truth with the truth's own error added in "
+        f"quadrature, and nearly: to within {NEGLIGIBLE}, a tenth of the margin. They allow for rows that were not drawn, not for what a generator "
+        "draws otherwise than it was asked to."
     ),
-    "- minutes: wall clock of each world, added up, whether they were run one after the other or side by side; pictures that a run before had drawn are not drawn again, networks and generators were trained before.",
+    (
+        "- minutes: wall clock of each world, added up, whether they were run one after the other or side by side; pictures that a run before had "
+        "drawn are not drawn again, networks and generators were trained before."
+    ),
 )
 
 
