@@ -12,8 +12,8 @@ def unseen_drop(labels: Int[np.ndarray, "n"], units: Int[np.ndarray, "n"], turne
 
     Where no flip changed the order of scores a bootstrap interval has no width, as if no other row could.  Of the K classes' units the
     rarest class may hold most of a kind that was not drawn: at most the share that Clopper and Pearson allow where none was seen.  A row
-    whose decision is turned comes to lie amid the other rows and costs half of its part in its class's AUROC; in the mean over the classes
-    that is 1/K, and as much again in all when it lies among the others' negatives: 1/(K − 1).
+    whose decision is turned comes to lie amid the other rows, which costs half of its part in the AUROC of its class, and less in that of
+    the class for which it is taken: 1/K and 1/(K (K − 1)) of it in the mean over the classes, 1/(K − 1) together.
 
     >>> round(unseen_drop(np.arange(400) % 2, np.arange(400), 0.5), 4)
     0.0046
