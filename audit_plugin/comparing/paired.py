@@ -95,13 +95,13 @@ def _with_few(
     pair: PairedStudies, change: Bootstrap, rows: Array, flip: FlipArrays, *, old: float, new: float, margin: float
 ) -> Judged:
     """A bootstrap over a handful of changed rows is too narrow: for a mean loss, exact intervals of their shares take its place; by a rank
-    metric the interval allows for rows unlike those drawn, to which one of the two versions reacts.
+    metric the interval reaches at least as far as rows unlike those drawn allow, to which one of the two versions reacts.
     """
     n, moved = int(flip.usable.sum()), int((rows != 0).sum())
     few = (f"only {moved} rows differ: the interval rests on them",) if moved < FEW_DISCORDANT and not pair.identical else ()
     if pair.new.metric.loss is None and not pair.identical:
         allowed = unseen(pair.new, flip.usable, most_turned(pair.new.table(flip).shares))
-        limits = change.interval().widened(allowed[0]), change.interval(0.90).widened(allowed[1])
+        limits = change.interval().reaching(allowed[0]), change.interval(0.90).reaching(allowed[1])
         return measured(change, old=old, new=new, margin=margin, n=n, notes=few, limits=limits)
     if not few:
         return measured(change, old=old, new=new, margin=margin, n=n)

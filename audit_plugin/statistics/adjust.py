@@ -43,13 +43,13 @@ def ratio(numerator: Bootstrap, denominator: Bootstrap, *, floor: float = 0.05) 
 
 
 def compliance_scaled(importance: Bootstrap, compliance: Bootstrap, *, level: float = 0.95, unseen: float = 0.0) -> Interval | None:
-    """Δ/κ by bootstrapping the ratio; None below κ = 0.2.  ``unseen`` >= 0 is what the importance's interval allows for beside its bootstrap.
+    """Δ/κ by bootstrapping the ratio; None below κ = 0.2.  ``unseen`` >= 0 is how far the importance's interval reaches at least.
 
     Assumes that pictures which did not change contribute nothing and that the others are typical.
     """
     if not compliance.value >= LEAST_COMPLIANCE:
         return None
-    return ratio(importance, compliance).interval(level).widened(unseen / compliance.value)
+    return ratio(importance, compliance).interval(level).reaching(unseen / compliance.value)
 
 
 def true_change(change: Float[np.ndarray, "m"], sensitivity: float, specificity: float) -> Float[np.ndarray, "m"]:

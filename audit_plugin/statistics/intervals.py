@@ -19,18 +19,17 @@ class Interval:
         """Whether both limits lie strictly within ±margin."""
         return -margin < self.low and self.high < margin
 
-    def widened(self, by: float) -> "Interval":
-        """Both limits further from the value, by an independent error whose own limit is ``by`` >= 0: added in quadrature.
+    def reaching(self, least: float) -> "Interval":
+        """Limits that lie at least ``least`` >= 0 from the value, each on its side; those further off, and undefined ones, stay.
 
-        >>> Interval(0.1, 0.07, 0.13).widened(0.04)
-        Interval(value=0.1, low=0.05, high=0.15000000000000002)
+        >>> Interval(0.1, 0.0, 0.125).reaching(0.0625)
+        Interval(value=0.1, low=0.0, high=0.1625)
         """
-        if not by >= 0:
-            raise ValueError(f"an interval is widened by a number >= 0, got {by}")
-        if by == 0 or not math.isfinite(self.low + self.high):  # nothing to add, or to add to
+        if not least >= 0:
+            raise ValueError(f"an interval reaches a number >= 0 to either side, got {least}")
+        if least == 0 or not math.isfinite(self.low + self.high):  # where nothing is asked, percentile limits may exclude the value
             return self
-        down, up = max(0.0, self.value - self.low), max(0.0, self.high - self.value)  # percentile limits may exclude the value
-        return Interval(self.value, self.value - math.hypot(down, by), self.value + math.hypot(up, by))
+        return Interval(self.value, min(self.low, self.value - least), max(self.high, self.value + least))
 
     def __neg__(self) -> "Interval":
         return Interval(-self.value, -self.high, -self.low)

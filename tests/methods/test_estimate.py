@@ -305,6 +305,17 @@ def test_an_interval_of_the_auroc_allows_for_rows_that_were_not_drawn():
     assert "cannot be declared negligible: the rarest class has too few rows (units)" in few.notes
 
 
+def test_an_interval_that_many_rows_widen_is_the_bootstraps(monkeypatch):
+    """Nothing is added where the rows that do change say more than those that might yet come."""
+    world = build(200, np.random.default_rng(37), linear((2, 0)), concepts=CONCEPTS[:2])
+    found = run(world, linear((2, 0)))
+    monkeypatch.setattr("audit_plugin.methods.depict.figures.unseen", lambda *_: (0.0, 0.0))
+    plain = run(world, linear((2, 0)))
+    assert found.concept("c0") == plain.concept("c0")
+    assert plain.concept("c1").importance.low == plain.concept("c1").importance.high == 0
+    assert found.concept("c1").importance.low < 0 < found.concept("c1").importance.high
+
+
 def test_units_count_and_not_their_rows():
     """Two hundred rows of forty patients say as much of other patients as forty rows."""
     scorer = linear((2, 0))

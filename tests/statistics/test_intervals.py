@@ -19,6 +19,7 @@ from audit_plugin.statistics.intervals import (
     wilson,
 )
 
+LIMITS = st.tuples(*(st.floats(-1, 1, allow_nan=False) for _ in range(3)))
 COUNTS = st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
@@ -165,3 +166,19 @@ def test_nonsense_is_refused(call):
     """Impossible counts, errors and levels."""
     with pytest.raises(ValueError, match=r"need|level|error"):
         call()
+
+
+@given(LIMITS, st.floats(0, 1))
+def test_an_interval_reaches_at_least_as_far_as_asked(three, least):
+    """And no limit comes closer, nor moves where it lay far enough."""
+    low, value, high = sorted(three)
+    found = Interval(value, low, high).reaching(least)
+    assert found.value == value
+    assert limits(found) == (min(low, value - least), max(high, value + least))
+
+
+def test_what_has_no_limits_reaches_nowhere():
+    undefined = Interval(0.0, float("nan"), float("nan"))
+    assert undefined.reaching(0.1) is undefined
+    with pytest.raises(ValueError, match="reaches a number >= 0"):
+        Interval(0, -1, 1).reaching(-0.1)

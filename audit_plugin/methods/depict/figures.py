@@ -62,7 +62,7 @@ class Figures:
     flip_rate_excess: Bootstrap
     score_shift: Bootstrap
     unseen: tuple[float, float] = (0.0, 0.0)
-    """What rows unlike all those drawn might add, 95 % and 90 % limit; see :func:`unseen`."""
+    """What rows unlike all those drawn might add, 95 % and 90 % limit: how far intervals reach at least; see :func:`unseen`."""
     notes: tuple[str, ...] = ()
 
     def limits(self, of: Bootstrap) -> tuple[Interval, Interval]:
@@ -70,7 +70,7 @@ class Figures:
         if of is self.importance:
             return self.wide, self.narrow
         wide, narrow = self.unseen
-        return of.interval().widened(wide), of.interval(0.90).widened(narrow)
+        return of.interval().reaching(wide), of.interval(0.90).reaching(narrow)
 
 
 def drops(
@@ -130,8 +130,8 @@ def concept_figures(study: Study, supported: OffSupport, flip: FlipArrays, parts
             levels=levels,
             rows=int(rows.sum()),
             importance=importance,
-            wide=importance.interval().widened(allowed[0]),
-            narrow=importance.interval(0.90).widened(allowed[1]),
+            wide=importance.interval().reaching(allowed[0]),
+            narrow=importance.interval(0.90).reaching(allowed[1]),
             unseen=allowed,
             se=importance.se if exact_se is None else exact_se,
             p=1.0,
@@ -177,7 +177,7 @@ def _with_inference(figures: Figures, study: Study, x: Array, units: Ints, *, bo
         )
     # Miettinen's mean q²d² for a mean loss; the standard error for rank metrics; the rows that might yet change when none did.
     if not additive:
-        se = float(np.hypot(figures.se, figures.unseen[0] / z_value(0.95)))
+        se = max(figures.se, figures.unseen[0] / z_value(0.95))
     elif changed:
         se = float(np.sqrt(mean_square(x) / len(x)))
     else:
@@ -338,8 +338,8 @@ def group_figures(study: Study, name: str, group: GroupArrays) -> Figures:
             levels=levels,
             rows=int(rows.sum()),
             importance=importance,
-            wide=importance.interval().widened(allowed[0]),
-            narrow=importance.interval(0.90).widened(allowed[1]),
+            wide=importance.interval().reaching(allowed[0]),
+            narrow=importance.interval(0.90).reaching(allowed[1]),
             unseen=allowed,
             se=importance.se,
             p=1.0,
