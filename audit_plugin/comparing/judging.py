@@ -11,6 +11,7 @@ from audit_plugin.statistics.bootstrap import Bootstrap
 from audit_plugin.statistics.change import Side, narrowed, normal_outside_p, outside_p, side, unpaired_difference
 from audit_plugin.statistics.intervals import Interval
 from audit_plugin.statistics.multiplicity import holm
+from audit_plugin.statistics.unseen import NONE, Reach
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +37,16 @@ def measured(
     margin: float,
     n: int,
     notes: tuple[str, ...] = (),
+    reach: Reach = NONE,
     limits: tuple[Interval, Interval] | None = None,
 ) -> Judged:
-    """A paired difference from its joint resamples; ``limits`` are 95 % and 90 % intervals that take the place of theirs."""
-    wide, narrow = limits or (change.interval(), change.interval(0.90))
-    p = normal_outside_p(wide, margin) if limits else outside_p(change.samples, margin)
+    """A paired difference from its joint resamples, whose intervals have at least the ``reach``; ``limits`` are 95 % and 90 % intervals
+    that take their place.
+    """
+    wide, narrow = limits or reach.limits(change)
+    own = change.interval()
+    replaced = limits is not None or wide.low < own.low or wide.high > own.high
+    p = normal_outside_p(wide, margin) if replaced else outside_p(change.samples, margin)
     return Judged(old=old, new=new, wide=wide, narrow=narrow, p=p, margin=margin, n=n, paired=True, notes=notes)
 
 

@@ -12,14 +12,15 @@ import numpy as np
 from audit_plugin.comparing.judging import Judged, measured
 from audit_plugin.comparing.pairing import PairedStudies
 from audit_plugin.core.results import AuditResult, ConceptResult
-from audit_plugin.methods.depict.assemble import Array, FlipArrays
+from audit_plugin.methods.depict.assemble import Array, FlipArrays, Mask
 from audit_plugin.methods.depict.figures import drops, most_turned, reactions, unseen
 from audit_plugin.methods.depict.gates import skill
 from audit_plugin.methods.depict.study import Study, known, minus, ratios
 from audit_plugin.statistics.bootstrap import Bootstrap, bootstrap
 from audit_plugin.statistics.flip_table import contribution_bound, loss_gains
 from audit_plugin.statistics.intervals import Interval
-from audit_plugin.statistics.signflip import FEW_DISCORDANT, sparse_interval
+from audit_plugin.statistics.signflip import few_changed, sparse_interval
+from audit_plugin.statistics.unseen import NONE, Reach, unseen_share
 
 
 def importance(pair: PairedStudies, name: str, *, margin: float) -> Judged | None:
@@ -39,7 +40,9 @@ def flip_rate(pair: PairedStudies, name: str, *, margin: float) -> Judged | None
     if not (flips[0].drawn & flips[0].usable[:, None]).any():
         return None
     old, new = (reactions(study, flip)[0] for study, flip in zip((pair.old, pair.new), flips, strict=True))
-    return measured(minus(new, old), old=old.value, new=new.value, margin=margin, n=int(flips[0].usable.sum()))
+    rows = flips[0].usable
+    reach = NONE if pair.identical else unseen_share(pair.new.arrays.units[rows])
+    return measured(minus(new, old), old=old.value, new=new.value, margin=margin, n=int(rows.sum()), reach=reach)
 
 
 def performance(pair: PairedStudies, *, real: bool, margin: float) -> Judged | None:
@@ -50,7 +53,16 @@ def performance(pair: PairedStudies, *, real: bool, margin: float) -> Judged | N
     old, new = skill(pair.old, arms[0]), skill(pair.new, arms[1])
     if old is None or new is None:
         return None
-    return measured(minus(new, old), old=old.value, new=new.value, margin=margin, n=int(known(arms[0]).sum()))
+    rows = known(arms[0])
+    reach = NONE if pair.identical else _unseen_performance(pair.new, rows)
+    return measured(minus(new, old), old=old.value, new=new.value, margin=margin, n=int(rows.sum()), reach=reach)
+
+
+def _unseen_performance(study: Study, rows: Mask) -> Reach:
+    """What rows unlike those drawn might do to the metric, about which one of the two versions is right."""
+    if study.metric.loss is None:
+        return unseen(study, rows, 1.0)
+    return unseen_share(study.arrays.units[rows], size=study.metric.loss_range)
 
 
 def fairness(pair: PairedStudies, result: AuditResult, *, margin: float) -> Iterator[tuple[str, str, str, str, Judged]]:
@@ -65,8 +77,9 @@ def fairness(pair: PairedStudies, result: AuditResult, *, margin: float) -> Iter
             ):
                 gaps = [gap(study, name, a, b) for study in (pair.old, pair.new)]
                 if gaps[0] is not None and gaps[1] is not None:
-                    (old, n), (new, _) = gaps[0], gaps[1]
-                    judged = measured(minus(new, old), old=old.value, new=new.value, margin=margin, n=n)
+                    (old, n, reach), (new, *_) = gaps[0], gaps[1]
+                    least = NONE if pair.identical else reach
+                    judged = measured(minus(new, old), old=old.value, new=new.value, margin=margin, n=n, reach=least)
                     yield name, family, figure, f"{levels[a]} - {levels[b]}", judged
 
 
@@ -97,34 +110,34 @@ def _with_few(
     """A bootstrap over a handful of changed rows is too narrow: for a mean loss, exact intervals of their shares take its place; by a rank
     metric the interval reaches at least as far as rows unlike those drawn allow, to which one of the two versions reacts.
     """
-    n, moved = int(flip.usable.sum()), int((rows != 0).sum())
-    few = (f"only {moved} rows differ: the interval rests on them",) if moved < FEW_DISCORDANT and not pair.identical else ()
+    n, moved, units = int(flip.usable.sum()), int((rows != 0).sum()), pair.new.arrays.units[flip.usable]
+    few = (f"only {moved} rows differ: the interval rests on them",) if few_changed(rows, units) and not pair.identical else ()
     if pair.new.metric.loss is None and not pair.identical:
-        allowed = unseen(pair.new, flip.usable, most_turned(pair.new.table(flip).shares))
-        limits = change.interval().reaching(allowed[0]), change.interval(0.90).reaching(allowed[1])
-        return measured(change, old=old, new=new, margin=margin, n=n, notes=few, limits=limits)
+        reach = unseen(pair.new, flip.usable, most_turned(pair.new.table(flip).shares))
+        return measured(change, old=old, new=new, margin=margin, n=n, notes=few, reach=reach)
     if not few:
         return measured(change, old=old, new=new, margin=margin, n=n)
     bound = 2 * contribution_bound(pair.new.table(flip), pair.new.row_metric) * max(1.0, float(_factor(flip).max()))
-    wide, narrow = (sparse_interval(rows, bound=bound, level=level) for level in (0.95, 0.90))
+    wide, narrow = (sparse_interval(rows, bound=bound, level=level, units=units) for level in (0.95, 0.90))
     value = new - old
     wide, narrow = (Interval(value, one.low, one.high) for one in (wide, narrow))
     note = f"only {moved} rows differ: Clopper-Pearson interval"
     return measured(change, old=old, new=new, margin=margin, n=n, notes=(note,), limits=(wide, narrow))
 
 
-def _parity_gap(study: Study, name: str, a: int, b: int) -> tuple[Bootstrap, int] | None:
-    """Favourable decisions at level a less those at level b, of the same rows' pictures."""
+def _parity_gap(study: Study, name: str, a: int, b: int) -> tuple[Bootstrap, int, Reach] | None:
+    """Favourable decisions at level a less those at level b, of the same rows' pictures; how many rows, and what others might add."""
     flip = study.arrays.flips[name]
     rows = flip.usable & flip.shown[:, a] & flip.shown[:, b]
     if rows.sum() < 2:
         return None
     change = (study.decide(flip.scores[rows, a]) == 1).astype(np.float64) - (study.decide(flip.scores[rows, b]) == 1)
-    return study.boot(lambda weights: ratios(change, np.ones(len(change)), weights), rows), int(rows.sum())
+    gap = study.boot(lambda weights: ratios(change, np.ones(len(change)), weights), rows)
+    return gap, int(rows.sum()), unseen_share(study.arrays.units[rows])
 
 
-def _observed_gap(study: Study, name: str, a: int, b: int) -> tuple[Bootstrap, int] | None:
-    """Favourable decisions among real images of level a less those of level b."""
+def _observed_gap(study: Study, name: str, a: int, b: int) -> tuple[Bootstrap, int, Reach] | None:
+    """Favourable decisions among real images of level a less those of level b, likewise; the level with fewer units allows more."""
     real, groups = study.arrays.real, study.arrays.values[name]
     if real is None:
         return None
@@ -133,4 +146,5 @@ def _observed_gap(study: Study, name: str, a: int, b: int) -> tuple[Bootstrap, i
         return None
     yes = np.asarray(known(real) & (study.decide(np.nan_to_num(real)) == 1), np.float64)
     first, second = (study.ratio(yes * side, side.astype(np.float64)) for side in sides)
-    return minus(first, second), int(sides[0].sum() + sides[1].sum())
+    fewest = min((study.arrays.units[side] for side in sides), key=lambda units: len(np.unique(units)))
+    return minus(first, second), int(sides[0].sum() + sides[1].sum()), unseen_share(fewest)

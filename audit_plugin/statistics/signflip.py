@@ -11,7 +11,7 @@ from audit_plugin.statistics.intervals import Interval, clopper_pearson
 EXACT_UP_TO = 20
 """Non-zero observations up to which all sign patterns are enumerated."""
 FEW_DISCORDANT = 20
-"""Below this many changed rows :func:`sparse_interval` takes the place of the normal or bootstrap interval."""
+"""Below this many changed rows (units) :func:`sparse_interval` takes the place of the normal or bootstrap interval."""
 CHUNK_SIGNS = 2_000_000
 
 
@@ -95,12 +95,26 @@ def margin_test(value: float, se: float, margin: float) -> float:
     return float(ndtr((margin - value) / se))
 
 
-def sparse_interval(contributions: Float[np.ndarray, "n"], *, bound: float, level: float = 0.95) -> Interval:
+def few_changed(contributions: Float[np.ndarray, "n"], units: Int[np.ndarray, "n"] | None = None) -> bool:
+    """Whether so few rows, or units where rows have them, contribute anything that a normal or bootstrap interval would be too narrow."""
+    changed = contributions != 0
+    return int(changed.sum() if units is None else len(np.unique(units[changed]))) < FEW_DISCORDANT
+
+
+def sparse_interval(
+    contributions: Float[np.ndarray, "n"], *, bound: float, level: float = 0.95, units: Int[np.ndarray, "n"] | None = None
+) -> Interval:
     """Interval for the mean contribution when few rows changed, from exact intervals of the shares that rose and fell.
+
+    Rows of one unit count as one observation, of their sum.
 
     Mean = π₊m₊ − π₋m₋.  Each share gets a Clopper-Pearson interval at half the error (Bonferroni); the mean sizes m of rises and
     falls are taken as observed, and as ``bound`` (the largest possible) where none was seen.  Exact when all sizes are equal.
     """
+    if units is not None and len(contributions):
+        number, rows = np.unique(units, return_inverse=True, return_counts=True)[1:]
+        share = len(rows) / len(contributions)
+        contributions, bound = np.bincount(number, weights=contributions) * share, bound * float(rows.max()) * share
     n, inner = len(contributions), 1 - (1 - level) / 2
     rises, falls = contributions[contributions > 0], -contributions[contributions < 0]
     if n == 0 or not (np.abs(contributions) <= bound * (1 + 1e-9)).all():

@@ -82,6 +82,21 @@ def test_versions_that_order_all_pictures_alike_differ_by_what_other_rows_might_
     assert judged.difference.low < 0 < judged.difference.high
 
 
+def test_few_rows_that_do_not_differ_do_not_say_that_none_would():
+    """Other answers, the same decisions: of 25 rows that is no proof that flips, or the metric, are unchanged; of 120 it is nearer to one."""
+    for n in (25, 120):
+        again = version(2.0, seed=1)
+        table, scores, (old, new) = two(version(2.0, seed=1), lambda shown, eps, of=again: (1 - 1e-5) * of(shown, eps), n=n)
+        comparison = compare(old, new, table, scores, FEW)
+        for quantity in ("flip_rate", "performance"):
+            judged = [one for one in comparison.differences if one.quantity == quantity and one.paired]
+            assert judged
+            for one in judged:
+                assert one.difference.value == 0
+                assert one.difference.low < 0 < one.difference.high
+                assert n == 120 or one.verdict is Change.UNDECIDED
+
+
 @pytest.mark.parametrize("metric", ["auroc", "brier"])
 def test_a_paired_interval_is_narrower_than_an_unpaired_one_on_the_same_data(metric):
     """Both versions share what is hard about a row; the unpaired one is made of each version's own bootstrap."""

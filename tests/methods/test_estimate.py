@@ -10,6 +10,7 @@ from audit_plugin.methods.depict import DepictOptions, audit
 from audit_plugin.methods.depict.figures import drops
 from audit_plugin.statistics.flip_table import FlipTable, importances
 from audit_plugin.statistics.metrics import METRICS
+from audit_plugin.statistics.unseen import NONE
 from tests.methods.world import CONCEPTS, Generator, binary, build, linear, make_values, score
 
 QUICK = DepictOptions(resamples=200, adjusted_resamples=40)
@@ -309,11 +310,47 @@ def test_an_interval_that_many_rows_widen_is_the_bootstraps(monkeypatch):
     """Nothing is added where the rows that do change say more than those that might yet come."""
     world = build(200, np.random.default_rng(37), linear((2, 0)), concepts=CONCEPTS[:2])
     found = run(world, linear((2, 0)))
-    monkeypatch.setattr("audit_plugin.methods.depict.figures.unseen", lambda *_: (0.0, 0.0))
+    monkeypatch.setattr("audit_plugin.methods.depict.figures.unseen", lambda *_: NONE)
     plain = run(world, linear((2, 0)))
     assert found.concept("c0") == plain.concept("c0")
     assert plain.concept("c1").importance.low == plain.concept("c1").importance.high == 0
     assert found.concept("c1").importance.low < 0 < found.concept("c1").importance.high
+
+
+def test_balanced_levels_and_strata_allow_for_more():
+    """A level that one row in ten has weighs five times as much where levels are balanced; within strata a row is turned more often."""
+    rng = np.random.default_rng(43)
+    values = rng.integers(2, size=(300, 3))
+    values[:, 1] = rng.random(300) < 0.1
+    values[:, 2] = np.where(rng.random(300) < 0.9, values[:, 0], 1 - values[:, 0])
+    scorer = linear((2, 0, 0))
+    world = build(300, rng, scorer, concepts=CONCEPTS[:3], values=values)
+    report = run(world, scorer)
+    rare, tied = report.concept("c1"), report.concept("c2")
+    assert rare.prevalence_free.value == rare.importance.value == 0
+    assert rare.prevalence_free.high > 1.5 * rare.importance.high
+    assert tied.conditional.value == tied.importance.value == 0
+    assert tied.conditional.high > 1.5 * tied.importance.high
+
+
+def test_few_changed_rows_of_a_mean_loss_bound_all_its_figures():
+    """Exact limits where hardly a row changed; nothing that would have been found lies within them, and no sibling is surer."""
+    changed = []
+    for least in (9.0, 2.2, 1.4):
+
+        def scorer(shown, noise, least=least):
+            return np.where((shown[:, 0] == 1) & (noise > least), 0.9, 0.1)
+
+        world = build(150, np.random.default_rng(36), linear((2, 0)), concepts=CONCEPTS[:2])
+        result = run(world, scorer, replace(QUICK, metric="accuracy")).concept("c0")
+        changed.append(result.n_discordant)
+        half = (result.importance.high - result.importance.low) / 2
+        assert result.mde80 > half
+        assert result.se >= half / 1.97
+        for other in (result.prevalence_free, result.compliance_scaled):
+            assert other.high - other.low >= 2 * half * (1 - 1e-9)
+    assert changed == sorted(set(changed))
+    assert 0 == changed[0] < changed[-1] < 20
 
 
 def test_units_count_and_not_their_rows():

@@ -8,7 +8,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from audit_plugin.statistics.flip_table import row_contributions
 from audit_plugin.statistics.metrics import METRICS
-from audit_plugin.statistics.signflip import margin_test, mcnemar_exact, sign_flip, sparse_interval
+from audit_plugin.statistics.signflip import few_changed, margin_test, mcnemar_exact, sign_flip, sparse_interval
 
 RNG = np.random.default_rng
 
@@ -94,6 +94,20 @@ def test_sparse_interval_without_changes_is_not_empty():
     interval = sparse_interval(np.zeros(300), bound=0.5)
     assert interval.high == pytest.approx(-interval.low)
     assert interval.high == pytest.approx(0.5 * (1 - 0.0125 ** (1 / 300)))
+
+
+def test_rows_of_a_unit_are_one_observation():
+    """Forty patients of five rows say as much as forty rows, however the rows' sizes are spread over the patients."""
+    units = np.repeat(np.arange(40), 5)
+    alone = sparse_interval(np.zeros(40), bound=0.5)
+    assert sparse_interval(np.zeros(200), bound=0.5, units=units) == alone
+    assert sparse_interval(np.zeros(200), bound=0.5).high < 0.25 * alone.high
+    x = np.where(units < 3, 0.1, 0.0)
+    by_units = sparse_interval(x, bound=0.5, units=units)
+    assert by_units.value == pytest.approx(x.mean())
+    assert by_units.low == pytest.approx(sparse_interval(np.where(np.arange(40) < 3, 0.1, 0.0), bound=0.5).low)
+    assert few_changed(np.ones(200), np.repeat(np.arange(10), 20))
+    assert not few_changed(np.ones(200), np.arange(200))
 
 
 def test_nonsense_is_refused():

@@ -13,11 +13,11 @@ from audit_plugin.core.results import ConceptResult, GateStatus, Verdict
 from audit_plugin.core.values import Role
 from audit_plugin.methods.depict.coinciding import LABEL, inseparable
 from audit_plugin.methods.depict.edits import stack
-from audit_plugin.methods.depict.figures import Figures, concept_figures, group_figures
+from audit_plugin.methods.depict.figures import Figures, Importance, concept_figures, group_figures
 from audit_plugin.methods.depict.gates import GateReport
 from audit_plugin.methods.depict.study import Study, estimate, from_interval
 from audit_plugin.statistics.adjust import compliance_scaled
-from audit_plugin.statistics.bootstrap import Bootstrap, RankInterval, rank_intervals
+from audit_plugin.statistics.bootstrap import RankInterval, rank_intervals
 from audit_plugin.statistics.intervals import Interval
 from audit_plugin.statistics.multiplicity import benjamini_hochberg, holm
 from audit_plugin.statistics.verdicts import Word, agreed, verdict
@@ -116,7 +116,7 @@ def _ranks(figures: Sequence[Figures], conducts: Mapping[str, Conduct]) -> Mappi
     ranked = [figure for figure in figures if conducts[figure.name].assessable and not conducts[figure.name].weak]
     if not ranked:
         return {}
-    samples = np.stack([np.nan_to_num(figure.importance.samples, nan=figure.importance.value) for figure in ranked], 1)
+    samples = np.stack([np.nan_to_num(figure.importance.draws.samples, nan=figure.importance.value) for figure in ranked], 1)
     return dict(zip([figure.name for figure in ranked], rank_intervals(samples), strict=True))
 
 
@@ -124,24 +124,24 @@ def _result(
     study: Study, gates: GateReport, figures: Figures, conduct: Conduct, *, rank: RankInterval, p_holm: float, p_bh: float
 ) -> ConceptResult:
     kappa = gates.compliance.get(figures.name)
-    scaled = None if kappa is None else compliance_scaled(figures.importance, kappa, unseen=figures.unseen[0])
+    scaled = None if kappa is None else compliance_scaled(figures.importance.draws, kappa, within=figures.importance.wide)
     word, deciding, said = _judged(gates, figures, conduct, p_holm)
     return ConceptResult(
         concept=figures.name,
         role=figures.role,
         metric=study.metric.name,
-        importance=from_interval(figures.wide),
+        importance=from_interval(figures.importance.wide),
         se=figures.se,
         p=figures.p,
         p_holm=p_holm,
         p_bh=p_bh,
         removed=None if figures.removed is None else estimate(figures.removed),
         added=None if figures.added is None else estimate(figures.added),
-        prevalence_free=_shown(figures, figures.prevalence_free) or Estimate(value=0.0, low=-1.0, high=1.0),
-        conditional=_shown(figures, figures.conditional),
+        prevalence_free=_shown(figures.prevalence_free) or Estimate(value=0.0, low=-1.0, high=1.0),
+        conditional=_shown(figures.conditional),
         compliance=None if kappa is None else estimate(kappa),
         compliance_scaled=None if scaled is None else from_interval(scaled),
-        leak_adjusted=_shown(figures, figures.adjusted),
+        leak_adjusted=_shown(figures.adjusted),
         flip_rate=estimate(figures.flip_rate) or Estimate(value=0.0, low=0.0, high=1.0),
         flip_rate_excess=estimate(figures.flip_rate_excess) or Estimate(value=0.0, low=-1.0, high=1.0),
         score_shift=estimate(figures.score_shift) or Estimate(value=0.0, low=0.0, high=1.0),
@@ -154,16 +154,16 @@ def _result(
         mde80=figures.mde,
         margin=gates.widened,
         verdict=Verdict(word),
-        decided_by=None if deciding is figures.wide else from_interval(deciding),
+        decided_by=None if deciding is figures.importance.wide else from_interval(deciding),
         validity=conduct.validity,
         notes=(*conduct.notes, *figures.notes, *said),
         inseparable=conduct.inseparable,
     )
 
 
-def _shown(figures: Figures, of: Bootstrap | None) -> Estimate | None:
-    """An importance on these rows with its interval; None where there is none, or it is not defined."""
-    return None if of is None or estimate(of) is None else from_interval(figures.limits(of)[0])
+def _shown(of: Importance | None) -> Estimate | None:
+    """With its interval; None where there is none, or it is not defined."""
+    return None if of is None or estimate(of.draws) is None else from_interval(of.wide)
 
 
 def _judged(gates: GateReport, figures: Figures, conduct: Conduct, p_holm: float) -> tuple[Word, Interval, tuple[str, ...]]:
@@ -173,21 +173,24 @@ def _judged(gates: GateReport, figures: Figures, conduct: Conduct, p_holm: float
     second opinion where G3a or G4 failed: it is linear, so where the edits are sound it has no vote.
     """
     margin, notes = gates.widened, []
-    wide, narrow = figures.wide, figures.narrow
+    deciding = figures.importance
     if figures.conditional is not None:
         apart = abs(figures.conditional.value - figures.importance.value) > gates.margin
         if apart:
             notes.append("importance depends on unusual combinations: the conditional one decides")
         if apart or conduct.only_conditional:
-            wide, narrow = figures.limits(figures.conditional)
+            deciding = figures.conditional
         if figures.excluded:
             notes.append(f"{figures.excluded} flips off support are left out of the conditional importance")
-    word = verdict(wide, narrow, margin=margin, adjusted_p=p_holm, assessable=conduct.assessable, valid=conduct.valid)
-    if word == "negligible" and not figures.narrow.inside(margin):
+    word = verdict(
+        deciding.wide, deciding.narrow, margin=margin, adjusted_p=p_holm, assessable=conduct.assessable, valid=conduct.valid
+    )
+    if word == "negligible" and not figures.importance.narrow.inside(margin):
         word = "inconclusive"
         notes.append("not negligible: it moves the metric, though not within the combinations that occur")
     if conduct.assessable and (conduct.leaks or conduct.weak) and figures.adjusted is not None:
-        second = verdict(*figures.limits(figures.adjusted), margin=margin, adjusted_p=p_holm, valid=conduct.valid)
+        pure = figures.adjusted
+        second = verdict(pure.wide, pure.narrow, margin=margin, adjusted_p=p_holm, valid=conduct.valid)
         if second != word:
             notes.append(f"plain edits say {word}, leak-adjusted ones {second}: the generator is the reason for the doubt")
         word = agreed(word, second)
@@ -195,11 +198,11 @@ def _judged(gates: GateReport, figures: Figures, conduct: Conduct, p_holm: float
         word = "inconclusive"
     if word == "inconclusive":
         notes += _not_negligible(figures, conduct, margin)
-    return word, wide, tuple(notes)
+    return word, deciding.wide, tuple(notes)
 
 
 def _not_negligible(figures: Figures, conduct: Conduct, margin: float) -> list[str]:
     """Why the concept could not have been called negligible, whatever the scores."""
-    reasons = ["the rarest class has too few rows (units)"] if figures.unseen[1] >= margin else []
+    reasons = ["the rarest class has too few rows (units)"] if figures.unseen.narrow >= margin else []
     reasons += [] if conduct.valid else ["G2, G3a or G4 did not pass"]
     return [f"cannot be declared negligible: {reason}" for reason in reasons]

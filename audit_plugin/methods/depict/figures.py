@@ -27,14 +27,32 @@ from audit_plugin.statistics.flip_table import (
     loss_gains,
     removed,
 )
-from audit_plugin.statistics.groups import GroupFlips, cells_of, group_contributions, group_importances
-from audit_plugin.statistics.intervals import Interval, clopper_pearson, normal, z_value
+from audit_plugin.statistics.groups import GroupFlips, group_contributions, group_importances
+from audit_plugin.statistics.intervals import Interval, normal, z_value
 from audit_plugin.statistics.metrics import Metric
 from audit_plugin.statistics.power import mean_square, minimal_detectable_effect
-from audit_plugin.statistics.signflip import FEW_DISCORDANT, sign_flip, sparse_interval
-from audit_plugin.statistics.unseen import unseen_drop
+from audit_plugin.statistics.signflip import FEW_DISCORDANT, few_changed, sign_flip, sparse_interval
+from audit_plugin.statistics.unseen import NONE, Reach, unseen_drop
 
 _FEWEST_ROWS = 10
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Importance:
+    """An importance, of whatever kind, with its 95 % and 90 % interval."""
+
+    draws: Bootstrap
+    wide: Interval
+    narrow: Interval
+
+    @property
+    def value(self) -> float:
+        """On the rows as they are."""
+        return self.draws.value
+
+    def reaching(self, reach: Reach) -> "Importance":
+        """With intervals that reach at least so far."""
+        return replace(self, wide=self.wide.reaching(reach.wide), narrow=self.narrow.reaching(reach.narrow))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,32 +63,23 @@ class Figures:
     role: Role
     levels: Mapping[str, float]
     rows: int
-    importance: Bootstrap
-    wide: Interval
-    narrow: Interval
+    importance: Importance
     se: float
     p: float
     discordant: int
     mde: float
     removed: Bootstrap | None = None
     added: Bootstrap | None = None
-    prevalence_free: Bootstrap
-    conditional: Bootstrap | None = None
+    prevalence_free: Importance
+    conditional: Importance | None = None
     excluded: int = 0
-    adjusted: Bootstrap | None = None
+    adjusted: Importance | None = None
     flip_rate: Bootstrap
     flip_rate_excess: Bootstrap
     score_shift: Bootstrap
-    unseen: tuple[float, float] = (0.0, 0.0)
-    """What rows unlike all those drawn might add, 95 % and 90 % limit: how far intervals reach at least; see :func:`unseen`."""
+    unseen: Reach = NONE
+    """What rows unlike all those drawn might add to the importance; see :func:`unseen`."""
     notes: tuple[str, ...] = ()
-
-    def limits(self, of: Bootstrap) -> tuple[Interval, Interval]:
-        """95 % and 90 % interval of an importance on these rows, of whatever kind."""
-        if of is self.importance:
-            return self.wide, self.narrow
-        wide, narrow = self.unseen
-        return of.interval().reaching(wide), of.interval(0.90).reaching(narrow)
 
 
 def drops(
@@ -116,13 +125,17 @@ def concept_figures(study: Study, supported: OffSupport, flip: FlipArrays, parts
     full = bool(np.isin(factor, (0.0, 1.0)).all())
     row_metric = study.row_metric
     contributions = (loss_gains(table, row_metric) * factor) @ table.shares
-    importance = bootstrap(lambda w: drops(table, study.metric, w, factor), weights)
+    draws_of = bootstrap(lambda w: drops(table, study.metric, w, factor), weights)
     bound = contribution_bound(table, row_metric) * max(1.0, float(factor.max()))
     exact_se = influence_se(table, study.metric, study.arrays.units[rows]) if _plain(study, table, full=full) else None
+    reach = unseen(study, rows, most_turned(table.shares))
+    importance = _reached(draws_of, reach)
     conditional, excluded = _conditional(study, supported, flip, table, factor, marginal=importance)
     flip_rate, excess, shift = reactions(study, flip)
     binary = table.levels == 2 and full
-    allowed = unseen(study, rows, most_turned(table.shares))
+    balanced = balance(table.values, np.ones((1, len(table))))[0]
+    evenly = unseen(study, rows, 1 - 1 / len(np.unique(table.values)), balanced)
+    adjusted = None if parts is None else leak_adjusted(study, parts, name, table, draws=draws)
     return _with_inference(
         Figures(
             name=name,
@@ -130,19 +143,19 @@ def concept_figures(study: Study, supported: OffSupport, flip: FlipArrays, parts
             levels=levels,
             rows=int(rows.sum()),
             importance=importance,
-            wide=importance.interval().reaching(allowed[0]),
-            narrow=importance.interval(0.90).reaching(allowed[1]),
-            unseen=allowed,
-            se=importance.se if exact_se is None else exact_se,
+            unseen=reach,
+            se=draws_of.se if exact_se is None else exact_se,
             p=1.0,
             discordant=0,
             mde=0.0,
             removed=bootstrap(lambda w: removed(table, row_metric, w), weights) if binary else None,
             added=bootstrap(lambda w: added(table, row_metric, w), weights) if binary else None,
-            prevalence_free=bootstrap(lambda w: drops(table, study.metric, balance(table.values, w), factor), weights),
+            prevalence_free=_reached(
+                bootstrap(lambda w: drops(table, study.metric, balance(table.values, w), factor), weights), evenly
+            ),
             conditional=conditional,
             excluded=excluded,
-            adjusted=None if parts is None else leak_adjusted(study, parts, name, table, draws=draws),
+            adjusted=None if adjusted is None else _reached(adjusted, reach),
             flip_rate=flip_rate,
             flip_rate_excess=excess,
             score_shift=shift,
@@ -163,45 +176,60 @@ def _plain(study: Study, table: FlipTable, *, full: bool) -> bool:
 def _with_inference(figures: Figures, study: Study, x: Array, units: Ints, *, bound: float, exact: bool) -> Figures:
     """Test, interval and minimal detectable effect from row contributions x within ±bound (6.1, 6.2, 6.6)."""
     tested = sign_flip(x, study.rng(f"signs {figures.name}"), units=units)
-    changed = int((x != 0).sum())
-    wide, narrow, notes = figures.wide, figures.narrow, list(figures.notes)
+    changed, few = int((x != 0).sum()), few_changed(x, units)
+    importance, reach, notes = figures.importance, figures.unseen, list(figures.notes)
     additive = study.metric.loss is not None
-    if additive and changed < FEW_DISCORDANT:
-        wide, narrow = sparse_interval(x, bound=bound), sparse_interval(x, bound=bound, level=0.90)
-        notes.append(f"only {changed} rows changed: exact test and Clopper-Pearson interval")
+    if additive and few:
+        wide, narrow = (sparse_interval(x, bound=bound, level=level, units=units) for level in (0.95, 0.90))
+        importance = replace(importance, wide=wide, narrow=narrow)
+        reach = Reach((wide.high - wide.low) / 2, (narrow.high - narrow.low) / 2)
+        notes.append(f"{_only(changed, x, units)} changed: exact test and Clopper-Pearson interval")
     elif exact:
-        wide, narrow = normal(figures.importance.value, figures.se), normal(figures.importance.value, figures.se, level=0.90)
-    elif changed < FEW_DISCORDANT:
+        wide, narrow = (normal(importance.value, figures.se, level=level) for level in (0.95, 0.90))
+        importance = replace(importance, wide=wide, narrow=narrow)
+    elif few:
         notes.append(
-            f"only {changed} rows changed: exact test, and an interval that rests on them" if changed else "no row changed"
+            f"{_only(changed, x, units)} changed: exact test, and an interval that rests on them" if changed else "no row changed"
         )
-    # Miettinen's mean q²d² for a mean loss; the standard error for rank metrics; the rows that might yet change when none did.
-    if not additive:
-        se = max(figures.se, figures.unseen[0] / z_value(0.95))
-    elif changed:
-        se = float(np.sqrt(mean_square(x) / len(x)))
-    else:
-        count = len(np.unique(units))
-        se = float(np.sqrt(clopper_pearson(0, count).high / count) * bound)
+    se = max(figures.se, reach.wide / z_value(0.95))
+    # Miettinen's mean q²d² for a mean loss; where the interval reaches further than that says, as far as it does.
+    power = max(se, float(np.sqrt(mean_square(x) / len(x)))) if additive else se
+
+    def also(other: Importance) -> Importance:
+        """Other importances of the same rows rest on as few of them."""
+        if other is figures.importance:
+            return importance
+        return other.reaching(reach) if additive and few else other
+
     return replace(
         figures,
         p=tested.p,
         discordant=changed,
-        wide=wide,
-        narrow=narrow,
-        mde=minimal_detectable_effect(se),
+        importance=importance,
+        prevalence_free=also(figures.prevalence_free),
+        conditional=None if figures.conditional is None else also(figures.conditional),
+        adjusted=None if figures.adjusted is None else also(figures.adjusted),
+        se=se,
+        mde=minimal_detectable_effect(power),
         notes=tuple(notes),
     )
 
 
-def unseen(study: Study, rows: Mask, turned: float) -> tuple[float, float]:
-    """95 % and 90 % limit of what rows unlike all those drawn might add, by a rank metric; none by a mean loss, of which few changed rows
-    have exact intervals.
-    """
+def _only(changed: int, x: Array, units: Ints) -> str:
+    """What changed, where it is little."""
+    return f"only {changed} rows" if changed < FEW_DISCORDANT else f"only rows of {len(np.unique(units[x != 0]))} units"
+
+
+def _reached(draws: Bootstrap, reach: Reach) -> Importance:
+    wide, narrow = reach.limits(draws)
+    return Importance(draws=draws, wide=wide, narrow=narrow)
+
+
+def unseen(study: Study, rows: Mask, turned: float, weights: Array | None = None) -> Reach:
+    """What rows unlike all those drawn might add, by a rank metric; none by a mean loss, of which few changed rows have exact intervals."""
     if study.metric.loss is not None:
-        return 0.0, 0.0
-    labels, units = study.arrays.labels[rows], study.arrays.units[rows]
-    return unseen_drop(labels, units, turned), unseen_drop(labels, units, turned, level=0.90)
+        return NONE
+    return unseen_drop(study.arrays.labels[rows], study.arrays.units[rows], turned, weights)
 
 
 def most_turned(shares: Array) -> float:
@@ -210,8 +238,8 @@ def most_turned(shares: Array) -> float:
 
 
 def _conditional(
-    study: Study, supported: OffSupport, flip: FlipArrays, table: FlipTable, factor: Array, *, marginal: Bootstrap
-) -> tuple[Bootstrap | None, int]:
+    study: Study, supported: OffSupport, flip: FlipArrays, table: FlipTable, factor: Array, *, marginal: Importance
+) -> tuple[Importance | None, int]:
     """Importance within strata of the other concepts (4.5), and how many flips were off support and left out.
 
     It is the marginal importance when no other concept is related and every flip is supported.  What defines the label is not
@@ -231,7 +259,13 @@ def _conditional(
     strata = conditional_strata(np.stack(related, 1), table.values) if related else np.zeros(len(table), np.int64)
     weights = study.weights[:, flip.usable]
     boot = bootstrap(lambda w: drops(table, study.metric, w, factor, strata=strata, allowed=supported.allowed), weights)
-    return boot, int((~supported.allowed & (factor > 0)).sum())
+    turned = max(most_turned(np.bincount(values) / len(values)) for values in _blocks(table.values, strata))
+    return _reached(boot, unseen(study, flip.usable, turned)), int((~supported.allowed & (factor > 0)).sum())
+
+
+def _blocks(values: Ints, strata: Ints) -> list[Ints]:
+    """The values of each stratum."""
+    return [values[strata == one] for one in np.unique(strata)]
 
 
 def _settles(values: Ints, labels: Ints, *, share: float = 0.95) -> bool:
@@ -290,19 +324,18 @@ def _nothing(name: str, role: Role, levels: Mapping[str, float], rows: int, stud
     """What is known when a concept has hardly a usable row."""
     none = Bootstrap(value=0.0, samples=np.zeros(len(study.weights)))
     unknown = Interval(0.0, -1.0, 1.0)
+    nothing = Importance(draws=none, wide=unknown, narrow=unknown)
     return Figures(
         name=name,
         role=role,
         levels=levels,
         rows=rows,
-        importance=none,
-        wide=unknown,
-        narrow=unknown,
+        importance=nothing,
         se=1.0,
         p=1.0,
         discordant=0,
         mde=1.0,
-        prevalence_free=none,
+        prevalence_free=nothing,
         flip_rate=none,
         flip_rate_excess=none,
         score_shift=none,
@@ -324,9 +357,9 @@ def group_figures(study: Study, name: str, group: GroupArrays) -> Figures:
         donor=group.scores[rows],
         labels=arrays.labels[rows],
     )
-    combinations = cells_of(np.stack([arrays.values[member][rows] for member in group.members], 1))
-    allowed = unseen(study, rows, most_turned(np.bincount(combinations) / len(combinations)))
-    importance = bootstrap(lambda w: group_importances(joint, study.metric, w), study.weights[:, rows])
+    reach = unseen(study, rows, 1.0)  # a row has one donor: whether that turned it is among what was seen
+    draws = bootstrap(lambda w: group_importances(joint, study.metric, w), study.weights[:, rows])
+    importance = _reached(draws, reach)
     cells = (rows & group.changed)[:, None]
     changed = cells & (study.decide(np.nan_to_num(group.scores)) != study.decide(np.nan_to_num(arrays.baseline)))[:, None]
     moved = np.abs(study.favourable(group.scores) - study.favourable(arrays.baseline))[:, None]
@@ -338,10 +371,8 @@ def group_figures(study: Study, name: str, group: GroupArrays) -> Figures:
             levels=levels,
             rows=int(rows.sum()),
             importance=importance,
-            wide=importance.interval().reaching(allowed[0]),
-            narrow=importance.interval(0.90).reaching(allowed[1]),
-            unseen=allowed,
-            se=importance.se,
+            unseen=reach,
+            se=draws.se,
             p=1.0,
             discordant=0,
             mde=0.0,
