@@ -1,4 +1,4 @@
-"""Audits with known truth are made once and kept, by the numbers that they are made with; whoever changes the audit itself removes the folder."""
+"""Audits with known truth are made once and kept, by the numbers and the code that they are made with."""
 
 import pickle
 from collections.abc import Callable
@@ -7,9 +7,17 @@ from pathlib import Path
 from audit_plugin.core.results import AuditResult
 from audit_plugin.core.seeds import digest
 from tests.bench.audits_planted import RECIPE, Setting, audit_once
-from tests.bench.report import CACHE
+from tests.bench.report import CACHE, code
 
 Say = Callable[[str], None]
+CODE = (
+    "audit_plugin/bank",
+    "audit_plugin/core",
+    "audit_plugin/methods/depict",
+    "audit_plugin/statistics",
+    "tests/bench/audits_planted.py",
+)
+"""What an audit's numbers come from."""
 _AT_ONCE = 20
 
 
@@ -29,4 +37,4 @@ def population(
 
 
 def _key(setting: Setting, resamples: int) -> str:
-    return digest("planted audits", str((setting, resamples, RECIPE)))[:16]
+    return digest("planted audits", str((setting, resamples, RECIPE)), code(CODE))[:16]

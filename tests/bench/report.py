@@ -19,10 +19,19 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from audit_plugin.core.seeds import digest
+
 Cell = str | int | float | bool | None
 PACKAGES = ("numpy", "onnxruntime", "torch", "diffusers", "tritonclient")
-CACHE = Path(__file__).resolve().parents[2] / ".cache" / "bench"
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".cache" / "bench"
 """Where benchmarks keep what takes long to make; git ignores it."""
+
+
+def code(parts: Sequence[str]) -> str:
+    """Changes with what is in these files and folders, named from the repository's root."""
+    files = sorted(file for part in parts for file in ([ROOT / part] if part.endswith(".py") else (ROOT / part).rglob("*.py")))
+    return digest(*(text for file in files for text in (file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8"))))
 
 
 def this_machine() -> dict[str, str]:

@@ -9,7 +9,8 @@ import pytest
 
 from audit_plugin.core.results import RunState
 from audit_plugin.demo.truth import ASSETS, onnx_path
-from tests.bench.planted_suite import glyphs, others, outcome
+from tests.bench import report as reports
+from tests.bench.planted_suite import glyphs, others
 from tests.bench.planted_suite.__main__ import of_others, silent
 from tests.bench.planted_suite.costs import Spent
 from tests.bench.planted_suite.judge import Claim, Judged, tally, together
@@ -215,11 +216,11 @@ def test_kept_audits_are_not_those_of_other_code(tmp_path: Path, monkeypatch: py
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a.py").write_text("one = 1")
     (tmp_path / "b.py").write_text("two = 2")
-    monkeypatch.setattr(outcome, "ROOT", tmp_path)
-    before = outcome.code(("folder", "b.py"))
-    assert outcome.code(("folder", "b.py")) == before
+    monkeypatch.setattr(reports, "ROOT", tmp_path)
+    before = reports.code(("folder", "b.py"))
+    assert reports.code(("folder", "b.py")) == before
     (tmp_path / "folder" / "a.py").write_text("one = 2")
-    assert outcome.code(("folder", "b.py")) != before
+    assert reports.code(("folder", "b.py")) != before
 
 
 def test_regions_are_where_a_concept_is(digits: World) -> None:

@@ -30,13 +30,13 @@ from tests.bench.planted_suite.judge import (
     task_of,
     together,
 )
-from tests.bench.planted_suite.outcome import AUDITED, CLAIMED, KNOWN, OTHERS, PRODUCT, TRUTH, Outcome, code, contents, kept
+from tests.bench.planted_suite.outcome import AUDITED, CLAIMED, KNOWN, OTHERS, PRODUCT, TRUTH, Outcome, contents, kept
 from tests.bench.planted_suite.planted import Planted, Predict, network_of, predictor, shipped, suite
 from tests.bench.planted_suite.site import AUDIT, Audited, Site, Size, audited
 from tests.bench.planted_suite.tables import fill
 from tests.bench.planted_suite.truth import ConceptTruth, Known, Rows, rows_of, truths
 from tests.bench.planted_suite.worlds import World, all_worlds
-from tests.bench.report import CACHE, Cell, Report, parser, publish, this_machine
+from tests.bench.report import CACHE, Cell, Report, code, parser, publish, this_machine
 from tests.bench.scenes_bank import Say
 
 NAME = "planted_suite"

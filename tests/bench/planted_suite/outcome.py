@@ -17,7 +17,6 @@ from tests.bench.planted_suite.truth import Known
 from tests.bench.report import Cell, this_machine
 
 T = TypeVar("T")
-ROOT = Path(__file__).parents[3]
 _HERE = "tests/bench/planted_suite"
 TRUTH = ("audit_plugin/statistics", f"{_HERE}/truth.py", f"{_HERE}/planted.py")
 PRODUCT = ("audit_plugin", "engines", *(f"{_HERE}/{name}.py" for name in ("site", "truth", "planted", "worlds")))
@@ -46,12 +45,6 @@ def kept(path: Path, form: TypeAdapter[Timed[T]], make: Callable[[], T]) -> Time
         part.write_bytes(form.dump_json(Timed(value=value, minutes=(time.monotonic() - started) / 60)))
         part.replace(path)
     return form.validate_json(path.read_bytes())
-
-
-def code(parts: tuple[str, ...]) -> str:
-    """Changes with what is in these files and folders."""
-    files = sorted(file for part in parts for file in ([ROOT / part] if part.endswith(".py") else (ROOT / part).rglob("*.py")))
-    return digest(*(text for file in files for text in (file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8"))))
 
 
 def contents(files: Iterable[Path]) -> str:
