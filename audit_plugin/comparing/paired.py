@@ -19,7 +19,7 @@ from audit_plugin.methods.depict.study import Study, known, minus, ratios
 from audit_plugin.statistics.bootstrap import Bootstrap, bootstrap
 from audit_plugin.statistics.flip_table import contribution_bound, loss_gains
 from audit_plugin.statistics.intervals import Interval
-from audit_plugin.statistics.signflip import few_changed, sparse_interval
+from audit_plugin.statistics.signflip import few_changed, few_said, sparse_interval
 from audit_plugin.statistics.unseen import NONE, Reach, unseen_share
 
 
@@ -54,15 +54,20 @@ def performance(pair: PairedStudies, *, real: bool, margin: float) -> Judged | N
     if old is None or new is None:
         return None
     rows = known(arms[0])
-    reach = NONE if pair.identical else _unseen_performance(pair.new, rows)
+    reach = NONE if pair.identical else _unseen_performance(pair, rows, arms[0], arms[1])
     return measured(minus(new, old), old=old.value, new=new.value, margin=margin, n=int(rows.sum()), reach=reach)
 
 
-def _unseen_performance(study: Study, rows: Mask) -> Reach:
-    """What rows unlike those drawn might do to the metric, about which one of the two versions is right."""
-    if study.metric.loss is None:
-        return unseen(study, rows, 1.0)
-    return unseen_share(study.arrays.units[rows], size=study.metric.loss_range)
+def _unseen_performance(pair: PairedStudies, rows: Mask, old: Array, new: Array) -> Reach:
+    """What rows unlike those drawn might do to the metric, about which the two versions differ: to a mean loss where they differ about few."""
+    metric, labels, units = pair.new.metric, pair.new.arrays.labels[rows], pair.new.arrays.units[rows]
+    if metric.loss is None:
+        return unseen(pair.new, rows, 1.0)
+    change = metric.row_losses(old[rows], labels) - metric.row_losses(new[rows], labels)
+    if not few_changed(change, units):
+        return NONE
+    wide, narrow = (sparse_interval(change, bound=metric.loss_range, level=level, units=units) for level in (0.95, 0.90))
+    return Reach((wide.high - wide.low) / 2, (narrow.high - narrow.low) / 2)
 
 
 def fairness(pair: PairedStudies, result: AuditResult, *, margin: float) -> Iterator[tuple[str, str, str, str, Judged]]:
@@ -110,8 +115,9 @@ def _with_few(
     """A bootstrap over a handful of changed rows is too narrow: for a mean loss, exact intervals of their shares take its place; by a rank
     metric the interval reaches at least as far as rows unlike those drawn allow, to which one of the two versions reacts.
     """
-    n, moved, units = int(flip.usable.sum()), int((rows != 0).sum()), pair.new.arrays.units[flip.usable]
-    few = (f"only {moved} rows differ: the interval rests on them",) if few_changed(rows, units) and not pair.identical else ()
+    n, units = int(flip.usable.sum()), pair.new.arrays.units[flip.usable]
+    said = few_said(rows, units)
+    few = (f"{said} differ: the interval rests on them",) if few_changed(rows, units) and not pair.identical else ()
     if pair.new.metric.loss is None and not pair.identical:
         reach = unseen(pair.new, flip.usable, most_turned(pair.new.table(flip).shares))
         return measured(change, old=old, new=new, margin=margin, n=n, notes=few, reach=reach)
@@ -119,9 +125,10 @@ def _with_few(
         return measured(change, old=old, new=new, margin=margin, n=n)
     bound = 2 * contribution_bound(pair.new.table(flip), pair.new.row_metric) * max(1.0, float(_factor(flip).max()))
     wide, narrow = (sparse_interval(rows, bound=bound, level=level, units=units) for level in (0.95, 0.90))
-    value = new - old
-    wide, narrow = (Interval(value, one.low, one.high) for one in (wide, narrow))
-    note = f"only {moved} rows differ: Clopper-Pearson interval"
+    wide, narrow = (Interval(new - old, one.low, one.high) for one in (wide, narrow))
+    if len(np.unique(units)) < len(units):
+        wide, narrow = wide.holding(change.interval()), narrow.holding(change.interval(0.90))
+    note = f"{said} differ: Clopper-Pearson interval"
     return measured(change, old=old, new=new, margin=margin, n=n, notes=(note,), limits=(wide, narrow))
 
 

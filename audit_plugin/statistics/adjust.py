@@ -42,19 +42,14 @@ def ratio(numerator: Bootstrap, denominator: Bootstrap, *, floor: float = 0.05) 
     )
 
 
-def compliance_scaled(
-    importance: Bootstrap, compliance: Bootstrap, *, within: Interval | None = None, level: float = 0.95
-) -> Interval | None:
-    """Δ/κ by bootstrapping the ratio; None below κ = 0.2.  ``within`` is the importance's interval: that of the ratio holds it, over κ.
+def compliance_scaled(importance: Bootstrap, compliance: Bootstrap, *, level: float = 0.95, least: float = 0.0) -> Interval | None:
+    """Δ/κ by bootstrapping the ratio; None below κ = 0.2.  ``least`` >= 0 is how far the importance's interval reaches at least.
 
     Assumes that pictures which did not change contribute nothing and that the others are typical.
     """
     if not compliance.value >= LEAST_COMPLIANCE:
         return None
-    scaled = ratio(importance, compliance).interval(level)
-    if within is None:
-        return scaled
-    return Interval(scaled.value, min(scaled.low, within.low / compliance.value), max(scaled.high, within.high / compliance.value))
+    return ratio(importance, compliance).interval(level).reaching(least / compliance.value)
 
 
 def true_change(change: Float[np.ndarray, "m"], sensitivity: float, specificity: float) -> Float[np.ndarray, "m"]:

@@ -31,6 +31,10 @@ class Interval:
             return self
         return Interval(self.value, min(self.low, self.value - least), max(self.high, self.value + least))
 
+    def holding(self, other: "Interval") -> "Interval":
+        """With limits that hold those of ``other`` as well; the value stays."""
+        return Interval(self.value, min(self.low, other.low), max(self.high, other.high))
+
     def __neg__(self) -> "Interval":
         return Interval(-self.value, -self.high, -self.low)
 

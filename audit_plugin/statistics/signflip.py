@@ -11,7 +11,7 @@ from audit_plugin.statistics.intervals import Interval, clopper_pearson
 EXACT_UP_TO = 20
 """Non-zero observations up to which all sign patterns are enumerated."""
 FEW_DISCORDANT = 20
-"""Below this many changed rows (units) :func:`sparse_interval` takes the place of the normal or bootstrap interval."""
+"""Below this many changed rows :func:`sparse_interval` takes the place of the normal or bootstrap interval, or holds it; see :func:`few_changed`."""
 CHUNK_SIGNS = 2_000_000
 
 
@@ -96,9 +96,20 @@ def margin_test(value: float, se: float, margin: float) -> float:
 
 
 def few_changed(contributions: Float[np.ndarray, "n"], units: Int[np.ndarray, "n"] | None = None) -> bool:
-    """Whether so few rows, or units where rows have them, contribute anything that a normal or bootstrap interval would be too narrow."""
+    """Whether so few rows contribute anything that a normal or bootstrap interval is too narrow; or rows of so few units, at most half of
+    all: where most of a dozen units change, how they differ is what matters, and a sparse interval knows nothing of it.
+    """
     changed = contributions != 0
-    return int(changed.sum() if units is None else len(np.unique(units[changed]))) < FEW_DISCORDANT
+    if units is None or int(changed.sum()) < FEW_DISCORDANT:
+        return int(changed.sum()) < FEW_DISCORDANT
+    few = len(np.unique(units[changed]))
+    return few < FEW_DISCORDANT and 2 * few <= len(np.unique(units))
+
+
+def few_said(contributions: Float[np.ndarray, "n"], units: Int[np.ndarray, "n"]) -> str:
+    """In words, how few."""
+    rows = int((contributions != 0).sum())
+    return f"only {rows} rows" if rows < FEW_DISCORDANT else f"only rows of {len(np.unique(units[contributions != 0]))} units"
 
 
 def sparse_interval(
@@ -106,19 +117,31 @@ def sparse_interval(
 ) -> Interval:
     """Interval for the mean contribution when few rows changed, from exact intervals of the shares that rose and fell.
 
-    Rows of one unit count as one observation, of their sum.
+    Rows of one unit count as one observation, of their sum; outwards a unit counts no less than one of average size of which all rows move.
 
     Mean = π₊m₊ − π₋m₋.  Each share gets a Clopper-Pearson interval at half the error (Bonferroni); the mean sizes m of rises and
     falls are taken as observed, and as ``bound`` (the largest possible) where none was seen.  Exact when all sizes are equal.
     """
-    if units is not None and len(contributions):
-        number, rows = np.unique(units, return_inverse=True, return_counts=True)[1:]
-        share = len(rows) / len(contributions)
-        contributions, bound = np.bincount(number, weights=contributions) * share, bound * float(rows.max()) * share
     n, inner = len(contributions), 1 - (1 - level) / 2
-    rises, falls = contributions[contributions > 0], -contributions[contributions < 0]
     if n == 0 or not (np.abs(contributions) <= bound * (1 + 1e-9)).all():
         raise ValueError(f"contributions must be {n} > 0 values within ±{bound}")
+    largest = [float(side.mean()) if len(side) else 0.0 for side in _sides(contributions)]
+    if units is not None:
+        number, rows = np.unique(units, return_inverse=True, return_counts=True)[1:]
+        n, bound = len(rows), bound * float(rows.max()) * len(rows) / n
+        sums, sizes = (np.bincount(number, weights=x) for x in (contributions, np.abs(contributions)))
+        contributions = np.where(np.abs(sums) > 1e-12 * sizes, sums, 0.0) * n / len(contributions)
+    rises, falls = _sides(contributions)
     up, down = (clopper_pearson(len(side), n, level=inner) for side in (rises, falls))
-    up_size, down_size = (float(side.mean()) if len(side) else bound for side in (rises, falls))
-    return Interval(float(contributions.mean()), up.low * up_size - down.high * down_size, up.high * up_size - down.low * down_size)
+    (up_least, up_most), (down_least, down_most) = (
+        (float(side.mean()), max(float(side.mean()), alone)) if len(side) else (bound, bound)
+        for side, alone in zip((rises, falls), largest, strict=True)
+    )
+    return Interval(
+        float(contributions.mean()), up.low * up_least - down.high * down_most, up.high * up_most - down.low * down_least
+    )
+
+
+def _sides(x: Float[np.ndarray, "n"]) -> tuple[Float[np.ndarray, "r"], Float[np.ndarray, "f"]]:
+    """By how much what rose rose, and what fell fell."""
+    return x[x > 0], -x[x < 0]

@@ -29,7 +29,7 @@ def unseen_drop(
     labels: Int[np.ndarray, "n"], units: Int[np.ndarray, "n"], turned: float, weights: Float[np.ndarray, "n"] | None = None
 ) -> Reach:
     """Limits of the fall of the (macro) AUROC that such rows might cause; ``turned`` in [0, 1] is the part of the permutations that change
-    such a row, ``weights`` >= 0 what rows count, 1 by default.
+    such a row, ``weights`` >= 0 what rows count, 1 by default.  Units are taken to have equally many rows.
 
     Where no flip changed the order of scores a bootstrap interval has no width, as if no other row could.  Of the K classes' units the
     rarest class may hold most of a kind that was not drawn: at most the share that Clopper and Pearson allow where none was seen, times
@@ -59,7 +59,7 @@ def _heaviest(weights: Float[np.ndarray, "n"]) -> float:
 
 
 def unseen_share(units: Int[np.ndarray, "n"], *, size: float = 1.0) -> Reach:
-    """Limits of a mean over units to which such rows add up to ``size`` each: Clopper and Pearson's of none seen.
+    """Limits of a mean over units, taken as equally large, to which such rows add up to ``size`` each: Clopper and Pearson's of none seen.
 
     >>> round(unseen_share(np.arange(100)).wide, 3)
     0.036

@@ -7,7 +7,7 @@ import pytest
 
 from audit_plugin.comparing import CompareOptions, compare
 from audit_plugin.comparing.judging import Row, decided
-from audit_plugin.comparing.paired import _importance, importance
+from audit_plugin.comparing.paired import _importance, importance, performance
 from audit_plugin.comparing.pairing import NotPairedError, PairedStudies, pair
 from audit_plugin.core.comparison_results import Change, comparison_from_json, comparison_to_json
 from audit_plugin.core.errors import ConfigError, StoreError
@@ -16,6 +16,8 @@ from audit_plugin.core.results import RunState, Verdict
 from audit_plugin.findings.findings import conclude
 from audit_plugin.findings.policy import default_policy
 from audit_plugin.findings.release import FailOn, judge
+from audit_plugin.methods.depict.gates import skill
+from audit_plugin.methods.depict.study import minus
 from audit_plugin.statistics.bootstrap import unit_weights
 from audit_plugin.statistics.change import outside_p, unpaired_difference
 from audit_plugin.statistics.intervals import Interval
@@ -95,6 +97,16 @@ def test_few_rows_that_do_not_differ_do_not_say_that_none_would():
                 assert one.difference.value == 0
                 assert one.difference.low < 0 < one.difference.high
                 assert n == 120 or one.verdict is Change.UNDECIDED
+
+
+@pytest.mark.parametrize("metric", ["brier", "log_loss"])
+def test_a_mean_loss_about_which_all_rows_differ_has_the_interval_of_its_resamples(metric):
+    """What the largest possible loss of a row that was not drawn might do says nothing where every row's loss changed."""
+    table, scores, runs = two(version(0.5, noise=0.2, seed=1), version(0.5, noise=1.5, seed=2), n=200, metric=metric)
+    both = pair(*runs, table, scores, resamples=200, seed="x")
+    own = minus(skill(both.new, both.new.arrays.baseline), skill(both.old, both.old.arrays.baseline)).interval()
+    found = performance(both, real=False, margin=0.02)
+    assert (found.wide.low, found.wide.high) == (own.low, own.high)
 
 
 @pytest.mark.parametrize("metric", ["auroc", "brier"])

@@ -353,6 +353,18 @@ def test_few_changed_rows_of_a_mean_loss_bound_all_its_figures():
     assert 0 == changed[0] < changed[-1] < 20
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "brier"])
+def test_a_dozen_units_that_all_react_have_the_interval_of_their_differences(metric):
+    """Every patient reacts, each by as much as it does: the interval is that of the influence by units, and is found."""
+    scorer = linear((2, 1), noise=0.3)
+    world = build(240, np.random.default_rng(3), linear((2, 1)), concepts=CONCEPTS[:2])
+    rows = tuple(replace(row, unit=f"patient {at // 20}") for at, row in enumerate(world.table.rows))
+    found = run(replace(world, table=replace(world.table, rows=rows)), scorer, replace(QUICK, metric=metric)).concept("c0")
+    assert found.importance.high - found.importance.value == pytest.approx(1.96 * found.se, rel=1e-3)
+    assert found.importance.value - found.importance.low == pytest.approx(1.96 * found.se, rel=1e-3)
+    assert found.verdict is Verdict.RELIES
+
+
 def test_units_count_and_not_their_rows():
     """Two hundred rows of forty patients say as much of other patients as forty rows."""
     scorer = linear((2, 0))

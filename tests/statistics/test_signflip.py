@@ -106,8 +106,30 @@ def test_rows_of_a_unit_are_one_observation():
     by_units = sparse_interval(x, bound=0.5, units=units)
     assert by_units.value == pytest.approx(x.mean())
     assert by_units.low == pytest.approx(sparse_interval(np.where(np.arange(40) < 3, 0.1, 0.0), bound=0.5).low)
-    assert few_changed(np.ones(200), np.repeat(np.arange(10), 20))
+
+
+def test_units_that_nearly_all_change_are_not_few():
+    """A dozen patients of whom all react: how they differ decides, and the shares of those that rose and fell know nothing of it."""
+    dozen = np.repeat(np.arange(12), 20)
+    assert not few_changed(np.ones(240), dozen)
+    assert few_changed(np.where(dozen < 6, 1.0, 0.0), dozen)
     assert not few_changed(np.ones(200), np.arange(200))
+    assert few_changed(np.ones(19), np.arange(19))
+    assert few_changed(np.ones(19))
+
+
+def test_what_cancels_within_a_unit_says_no_more_than_nothing():
+    """Rows that rise and fall alike in one patient, but for rounding, and a patient with a single row that moves."""
+    units = np.repeat(np.arange(100), 4)
+    cancelled = np.zeros(400)
+    cancelled[:4] = 0.1, 0.2, -0.1, -0.2
+    none = sparse_interval(np.zeros(400), bound=0.5, units=units)
+    assert sparse_interval(cancelled, bound=0.5, units=units) == none
+    cancelled[0] = 0.102
+    assert sparse_interval(cancelled, bound=0.5, units=units).high > 0.2 * none.high
+    uneven = np.r_[np.repeat(np.arange(10), 20), np.arange(10, 100)]
+    one = np.where(np.arange(len(uneven)) == len(uneven) - 1, 0.5, 0.0)
+    assert sparse_interval(one, bound=0.5, units=uneven).high >= 0.5 * sparse_interval(np.eye(100)[0] * 0.5, bound=0.5).high
 
 
 def test_nonsense_is_refused():

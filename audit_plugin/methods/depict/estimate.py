@@ -124,7 +124,7 @@ def _result(
     study: Study, gates: GateReport, figures: Figures, conduct: Conduct, *, rank: RankInterval, p_holm: float, p_bh: float
 ) -> ConceptResult:
     kappa = gates.compliance.get(figures.name)
-    scaled = None if kappa is None else compliance_scaled(figures.importance.draws, kappa, within=figures.importance.wide)
+    scaled = None if kappa is None else compliance_scaled(figures.importance.draws, kappa, least=figures.reach.wide)
     word, deciding, said = _judged(gates, figures, conduct, p_holm)
     return ConceptResult(
         concept=figures.name,
@@ -197,12 +197,12 @@ def _judged(gates: GateReport, figures: Figures, conduct: Conduct, p_holm: float
     if conduct.inseparable and word in {"relies", "hurts"}:
         word = "inconclusive"
     if word == "inconclusive":
-        notes += _not_negligible(figures, conduct, margin)
+        notes += _not_negligible(deciding, conduct, margin)
     return word, deciding.wide, tuple(notes)
 
 
-def _not_negligible(figures: Figures, conduct: Conduct, margin: float) -> list[str]:
+def _not_negligible(deciding: Importance, conduct: Conduct, margin: float) -> list[str]:
     """Why the concept could not have been called negligible, whatever the scores."""
-    reasons = ["the rarest class has too few rows (units)"] if figures.unseen.narrow >= margin else []
+    reasons = ["the rarest class has too few rows (units)"] if deciding.unseen.narrow >= margin else []
     reasons += [] if conduct.valid else ["G2, G3a or G4 did not pass"]
     return [f"cannot be declared negligible: {reason}" for reason in reasons]

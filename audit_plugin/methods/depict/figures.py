@@ -31,7 +31,7 @@ from audit_plugin.statistics.groups import GroupFlips, group_contributions, grou
 from audit_plugin.statistics.intervals import Interval, normal, z_value
 from audit_plugin.statistics.metrics import Metric
 from audit_plugin.statistics.power import mean_square, minimal_detectable_effect
-from audit_plugin.statistics.signflip import FEW_DISCORDANT, few_changed, sign_flip, sparse_interval
+from audit_plugin.statistics.signflip import few_changed, few_said, sign_flip, sparse_interval
 from audit_plugin.statistics.unseen import NONE, Reach, unseen_drop
 
 _FEWEST_ROWS = 10
@@ -44,6 +44,8 @@ class Importance:
     draws: Bootstrap
     wide: Interval
     narrow: Interval
+    unseen: Reach = NONE
+    """What rows unlike all those drawn might add; see :func:`unseen`."""
 
     @property
     def value(self) -> float:
@@ -77,8 +79,8 @@ class Figures:
     flip_rate: Bootstrap
     flip_rate_excess: Bootstrap
     score_shift: Bootstrap
-    unseen: Reach = NONE
-    """What rows unlike all those drawn might add to the importance; see :func:`unseen`."""
+    reach: Reach = NONE
+    """How far intervals reach at least: by what was not seen, or by the exact limits of few changed rows."""
     notes: tuple[str, ...] = ()
 
 
@@ -143,7 +145,6 @@ def concept_figures(study: Study, supported: OffSupport, flip: FlipArrays, parts
             levels=levels,
             rows=int(rows.sum()),
             importance=importance,
-            unseen=reach,
             se=draws_of.se if exact_se is None else exact_se,
             p=1.0,
             discordant=0,
@@ -177,19 +178,17 @@ def _with_inference(figures: Figures, study: Study, x: Array, units: Ints, *, bo
     """Test, interval and minimal detectable effect from row contributions x within ±bound (6.1, 6.2, 6.6)."""
     tested = sign_flip(x, study.rng(f"signs {figures.name}"), units=units)
     changed, few = int((x != 0).sum()), few_changed(x, units)
-    importance, reach, notes = figures.importance, figures.unseen, list(figures.notes)
+    importance, reach, notes = figures.importance, figures.importance.unseen, list(figures.notes)
     additive = study.metric.loss is not None
-    if additive and few:
-        wide, narrow = (sparse_interval(x, bound=bound, level=level, units=units) for level in (0.95, 0.90))
-        importance = replace(importance, wide=wide, narrow=narrow)
-        reach = Reach((wide.high - wide.low) / 2, (narrow.high - narrow.low) / 2)
-        notes.append(f"{_only(changed, x, units)} changed: exact test and Clopper-Pearson interval")
-    elif exact:
+    if exact:
         wide, narrow = (normal(importance.value, figures.se, level=level) for level in (0.95, 0.90))
         importance = replace(importance, wide=wide, narrow=narrow)
+    if additive and few:
+        importance, reach = _sparse(importance, x, units, bound=bound)
+        notes.append(f"{few_said(x, units)} changed: exact test and Clopper-Pearson interval")
     elif few:
         notes.append(
-            f"{_only(changed, x, units)} changed: exact test, and an interval that rests on them" if changed else "no row changed"
+            f"{few_said(x, units)} changed: exact test, and an interval that rests on them" if changed else "no row changed"
         )
     se = max(figures.se, reach.wide / z_value(0.95))
     # Miettinen's mean q²d² for a mean loss; where the interval reaches further than that says, as far as it does.
@@ -209,20 +208,27 @@ def _with_inference(figures: Figures, study: Study, x: Array, units: Ints, *, bo
         prevalence_free=also(figures.prevalence_free),
         conditional=None if figures.conditional is None else also(figures.conditional),
         adjusted=None if figures.adjusted is None else also(figures.adjusted),
+        reach=reach,
         se=se,
         mde=minimal_detectable_effect(power),
         notes=tuple(notes),
     )
 
 
-def _only(changed: int, x: Array, units: Ints) -> str:
-    """What changed, where it is little."""
-    return f"only {changed} rows" if changed < FEW_DISCORDANT else f"only rows of {len(np.unique(units[x != 0]))} units"
+def _sparse(importance: Importance, x: Array, units: Ints, *, bound: float) -> tuple[Importance, Reach]:
+    """With exact intervals of the shares that changed, and half their width; those of units hold the ones by bootstrap or influence, for
+    what changes in a unit differs from one to the next.
+    """
+    wide, narrow = (sparse_interval(x, bound=bound, level=level, units=units) for level in (0.95, 0.90))
+    if len(np.unique(units)) < len(units):
+        wide, narrow = wide.holding(importance.wide), narrow.holding(importance.narrow)
+    reach = Reach((wide.high - wide.low) / 2, (narrow.high - narrow.low) / 2)
+    return replace(importance, wide=wide, narrow=narrow), reach
 
 
 def _reached(draws: Bootstrap, reach: Reach) -> Importance:
     wide, narrow = reach.limits(draws)
-    return Importance(draws=draws, wide=wide, narrow=narrow)
+    return Importance(draws=draws, wide=wide, narrow=narrow, unseen=reach)
 
 
 def unseen(study: Study, rows: Mask, turned: float, weights: Array | None = None) -> Reach:
@@ -371,7 +377,6 @@ def group_figures(study: Study, name: str, group: GroupArrays) -> Figures:
             levels=levels,
             rows=int(rows.sum()),
             importance=importance,
-            unseen=reach,
             se=draws.se,
             p=1.0,
             discordant=0,
