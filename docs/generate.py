@@ -386,7 +386,7 @@ def _over_time(f: Mapping[str, float]) -> tuple[str, str, str]:
 def _suite(f: Mapping[str, float]) -> tuple[str, str, str]:
     return (
         f"{f['classifiers']:.0f} classifiers of known making in {f['worlds']:.0f} worlds of scenes, plain digits and garments, beside seven other approaches",
-        f"{f['minutes']:.0f} minutes, networks, generators and some pictures made before",
+        f"{f['minutes']:.0f} minutes, networks, generators and pictures made before",
         (
             f"{f['strong_found']:.0f} of {f['strong']:.0f} strong reliances and {f['weak_found']:.0f} of {f['weak']:.0f} weak ones; "
             f"{f['tasks_broken_at_first']:.0f} of {f['tasks']:.0f} tasks refused at first, {f['tasks_broken']:.0f} after what discovery named was listed; "
