@@ -13,7 +13,7 @@ from tests.bench import report as reports
 from tests.bench.planted_suite import glyphs, others
 from tests.bench.planted_suite.__main__ import of_others, silent
 from tests.bench.planted_suite.costs import Spent
-from tests.bench.planted_suite.judge import Claim, Judged, tally, together
+from tests.bench.planted_suite.judge import Claim, Judged, concept_of, tally, together
 from tests.bench.planted_suite.outcome import AUDITED, CLAIMED, Outcome, kept
 from tests.bench.planted_suite.planted import CORE, Planted, Rule, predictor, shipped, suite
 from tests.bench.planted_suite.site import Audited, Site, Size, named_again
@@ -221,6 +221,13 @@ def test_kept_audits_are_not_those_of_other_code(tmp_path: Path, monkeypatch: py
     assert reports.code(("folder", "b.py")) == before
     (tmp_path / "folder" / "a.py").write_text("one = 2")
     assert reports.code(("folder", "b.py")) != before
+
+
+def test_nodes_are_judged_by_the_concept_whose_level_they_set(digits: World) -> None:
+    """An exact change of the light is another thing than the concept of that name, and nobody knows its truth."""
+    paths = ("lighting/dim", "lighting/gradient/top", "lighting", "ruler/present", "geometry/vflip", "artefact/border/black/px_2")
+    assert [concept_of(SCENES, path) for path in paths] == ["lighting", "", "", "ruler", "", ""]
+    assert concept_of(digits, "artefact/border/black/px_2") == "frame"
 
 
 def test_regions_are_where_a_concept_is(digits: World) -> None:

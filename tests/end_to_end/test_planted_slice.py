@@ -26,7 +26,7 @@ class Quiet:
 
 @pytest.mark.usefixtures("triton_kit")
 def test_audits_of_the_suite_find_what_is_there_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The renderer draws, as everywhere in these tests, and nothing edits real images but exact operators, for time."""
+    """The renderer draws, as everywhere in these tests, and only exact operators edit real images: of DiffEx no concept is judged here."""
     monkeypatch.setattr(wiring.Installation, "_edits_by_prompt", False)
     world = scenes()
     networks = {planted: onnx_path(planted.name) for planted in shipped(world) if planted.name in NAMES}
@@ -38,6 +38,7 @@ def test_audits_of_the_suite_find_what_is_there_and_nothing_else(tmp_path: Path,
     assert told.problems == ()
     assert {task_of(one)[0] for one in told.results} == set(NAMES)
     assert told.discoveries == told.again == ()
+    assert told.files
     assert all(path.is_file() for path in told.files)
     assert silent(told) == set()
     known = truths(world, {planted: predictor(path) for planted, path in networks.items()}, 60)
@@ -48,5 +49,5 @@ def test_audits_of_the_suite_find_what_is_there_and_nothing_else(tmp_path: Path,
         assert len(found) == len(NAMES) * len(world.names)
         counted = tally(approach, found)
         assert counted.strong_found == counted.strong > 0, approach
-        assert counted.accused == 0, approach
+        assert counted.accused == 0 < counted.idle, approach
         assert approach == "audit" or counted.covered > 0.8

@@ -122,9 +122,9 @@ def by_edits(world: World, result: AuditResult) -> list[Claim]:
 
 
 def concept_of(world: World, path: str) -> str:
-    """Which concept a node's path is about; empty where none."""
-    head = path.partition("/")[0]
-    if head in world.names:
+    """Which concept a node's path is about: one of its levels, not an exact change that shares the name; empty where none."""
+    head, _, level = path.partition("/")
+    if head in world.names and level in world.levels(head):
         return head
     return "frame" if path.startswith("artefact/border/black") and "frame" in world.names else ""
 

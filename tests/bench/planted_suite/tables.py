@@ -221,12 +221,13 @@ NOTES = (
         f"- The audit, differences, associations and margins see all rows, the published procedures {COMPARED}, attribution {LOOKED_AT}. Others "
         "are lent the renderer where they need changed pictures, and the true words of every picture where they need words: a perfect generator, "
         "which nobody has, and which keeps even what nobody listed. The audit has the trained generator and its detector; where that does not "
-        "draw what a classifier relies on, its audit is broken, says so, and misses what the renderer shows."
+        "draw what a classifier relies on, its audit is broken and says so, and is made again if discovery names what is missing."
     ),
     (
         "- Counterfactuals take a minute of each task and method, so three methods are asked, about the digits alone: `tasks` says of how many. The "
         "others, those without gradients, the protocol for shortcuts and hidden units are run nowhere here, but in counterfactuals_planted and "
-        "discovery_units. Audits are asked for less than by default: few images of the tree, one placebo, no controls."
+        "discovery_units. Audits are asked for less than by default: few images of the tree, one placebo, 1,000 resamples, fewer words to verify, no "
+        "controls."
     ),
     (
         "- Of DiffEx's tree only nodes about a concept of the world are judged. It also changes light, sharpness, dust and the like, to which small "
@@ -240,7 +241,7 @@ NOTES = (
     ),
     (
         "- Rank correlation: Somers' D, right less wrong order of pairs of concepts of a task whose true importances differ, those below 0.01 being "
-        "alike. Intervals are DEPICT's, of audits and concepts that it could assess, held against the truth with the truth's own error added in "
+        "alike. Intervals are DEPICT's, of audits and listed concepts that it could assess, held against the truth with the truth's own error added in "
         f"quadrature, and nearly: to within {NEGLIGIBLE}, a tenth of the margin. They allow for rows that were not drawn, not for what a generator "
         "draws otherwise than it was asked to."
     ),
