@@ -96,20 +96,30 @@ def margin_test(value: float, se: float, margin: float) -> float:
 
 
 def few_changed(contributions: Float[np.ndarray, "n"], units: Int[np.ndarray, "n"] | None = None) -> bool:
-    """Whether so few rows contribute anything that a normal or bootstrap interval is too narrow; or rows of so few units, at most half of
-    all: where most of a dozen units change, how they differ is what matters, and a sparse interval knows nothing of it.
+    """Whether so few rows contribute anything that a normal or bootstrap interval is too narrow; or so few units, by the sums of their rows,
+    and at most half of all: where most of a dozen units change, how they differ is what matters, and a sparse interval knows nothing of it.
     """
-    changed = contributions != 0
-    if units is None or int(changed.sum()) < FEW_DISCORDANT:
-        return int(changed.sum()) < FEW_DISCORDANT
-    few = len(np.unique(units[changed]))
-    return few < FEW_DISCORDANT and 2 * few <= len(np.unique(units))
+    rows = int((contributions != 0).sum())
+    if units is None or rows < FEW_DISCORDANT:
+        return rows < FEW_DISCORDANT
+    sums = _unit_sums(contributions, units)
+    few = int((sums != 0).sum())
+    return few < FEW_DISCORDANT and 2 * few <= len(sums)
 
 
 def few_said(contributions: Float[np.ndarray, "n"], units: Int[np.ndarray, "n"]) -> str:
     """In words, how few."""
     rows = int((contributions != 0).sum())
-    return f"only {rows} rows" if rows < FEW_DISCORDANT else f"only rows of {len(np.unique(units[contributions != 0]))} units"
+    if rows < FEW_DISCORDANT:
+        return f"only {rows} rows"
+    return f"only {int((_unit_sums(contributions, units) != 0).sum())} units, by the sums of their rows,"
+
+
+def _unit_sums(contributions: Float[np.ndarray, "n"], units: Int[np.ndarray, "n"]) -> Float[np.ndarray, "u"]:
+    """What cancels but for rounding is none."""
+    number = np.unique(units, return_inverse=True)[1]
+    sums, sizes = (np.bincount(number, weights=x) for x in (contributions, np.abs(contributions)))
+    return np.where(np.abs(sums) > 1e-12 * sizes, sums, 0.0)
 
 
 def sparse_interval(
@@ -127,10 +137,9 @@ def sparse_interval(
         raise ValueError(f"contributions must be {n} > 0 values within ±{bound}")
     largest = [float(side.mean()) if len(side) else 0.0 for side in _sides(contributions)]
     if units is not None:
-        number, rows = np.unique(units, return_inverse=True, return_counts=True)[1:]
+        rows = np.unique(units, return_counts=True)[1]
         n, bound = len(rows), bound * float(rows.max()) * len(rows) / n
-        sums, sizes = (np.bincount(number, weights=x) for x in (contributions, np.abs(contributions)))
-        contributions = np.where(np.abs(sums) > 1e-12 * sizes, sums, 0.0) * n / len(contributions)
+        contributions = _unit_sums(contributions, units) * n / len(contributions)
     rises, falls = _sides(contributions)
     up, down = (clopper_pearson(len(side), n, level=inner) for side in (rises, falls))
     (up_least, up_most), (down_least, down_most) = (

@@ -8,7 +8,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from audit_plugin.statistics.flip_table import row_contributions
 from audit_plugin.statistics.metrics import METRICS
-from audit_plugin.statistics.signflip import few_changed, margin_test, mcnemar_exact, sign_flip, sparse_interval
+from audit_plugin.statistics.signflip import few_changed, few_said, margin_test, mcnemar_exact, sign_flip, sparse_interval
 
 RNG = np.random.default_rng
 
@@ -116,6 +116,11 @@ def test_units_that_nearly_all_change_are_not_few():
     assert not few_changed(np.ones(200), np.arange(200))
     assert few_changed(np.ones(19), np.arange(19))
     assert few_changed(np.ones(19))
+    cancels = np.where(np.arange(240) % 2, 0.3, -0.3)
+    assert few_changed(cancels, dozen)
+    assert few_said(cancels, dozen) == "only 0 units, by the sums of their rows,"
+    assert few_said(np.where(dozen < 6, 1.0, 0.0), dozen) == "only 6 units, by the sums of their rows,"
+    assert few_said(np.eye(240)[0], dozen) == "only 1 rows"
 
 
 def test_what_cancels_within_a_unit_says_no_more_than_nothing():
