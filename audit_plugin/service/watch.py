@@ -57,11 +57,14 @@ class Watch:
         """Ask for a run of every model that shows something new, once; while a run of it waits or goes on, the next look decides."""
         if not self._worker.health.leader:
             return
+        free = [
+            one for one in seen if self._worker.going(one.model) is None
+        ]  # before results are read: what ends meanwhile has its own there
         last = {(result.model, result.label): result for result in self._backend.store.last_runs()}
         for one in seen:
             if self._asked.get((one.model, one.label), ("", ""))[0] not in {"", one.version}:
                 del self._asked[one.model, one.label]
-        for one in unaudited(seen, last.get):
+        for one in unaudited(free, last.get):
             shown = (one.version, one.config_hash)
             if self._asked.get((one.model, one.label)) == shown or self._worker.going(one.model) is not None:
                 continue

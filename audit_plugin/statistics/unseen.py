@@ -58,11 +58,11 @@ def _heaviest(weights: Float[np.ndarray, "n"]) -> float:
     return float(weights.max()) * len(weights) / total if total > 0 else 1.0
 
 
-def unseen_share(units: Int[np.ndarray, "n"], *, size: float = 1.0) -> Reach:
-    """Limits of a mean over units, taken as equally large, to which such rows add up to ``size`` each: Clopper and Pearson's of none seen.
+def unseen_share(units: Int[np.ndarray, "n"]) -> Reach:
+    """Limits of a mean over units, taken as equally large, to which such rows add up to 1 each: Clopper and Pearson's of none seen.
 
     >>> round(unseen_share(np.arange(100)).wide, 3)
     0.036
     """
     n = len(np.unique(units))
-    return Reach(size * clopper_pearson(0, n).high, size * clopper_pearson(0, n, level=0.90).high)
+    return Reach(clopper_pearson(0, n).high, clopper_pearson(0, n, level=0.90).high)

@@ -33,7 +33,7 @@ def test_one_class_has_no_auroc():
 
 
 def test_shares_of_units():
-    assert unseen_share(ROWS // 4, size=2.0).wide == pytest.approx(2 * clopper_pearson(0, 50).high)
+    assert unseen_share(ROWS // 4) == Reach(clopper_pearson(0, 50).high, clopper_pearson(0, 50, level=0.90).high)
 
 
 def test_limits_of_a_figure_without_spread_are_the_reach():
