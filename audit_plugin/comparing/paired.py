@@ -12,14 +12,13 @@ import numpy as np
 from audit_plugin.comparing.judging import Judged, measured
 from audit_plugin.comparing.pairing import PairedStudies
 from audit_plugin.core.results import AuditResult, ConceptResult
-from audit_plugin.methods.depict.assemble import Array, FlipArrays, Mask
+from audit_plugin.methods.depict.assemble import Array, FlipArrays
 from audit_plugin.methods.depict.figures import drops, most_turned, reactions, unseen
 from audit_plugin.methods.depict.gates import skill
 from audit_plugin.methods.depict.study import Study, known, minus, ratios
 from audit_plugin.statistics.bootstrap import Bootstrap, bootstrap
 from audit_plugin.statistics.flip_table import contribution_bound, loss_gains
-from audit_plugin.statistics.intervals import Interval
-from audit_plugin.statistics.signflip import few_changed, few_said, sparse_interval
+from audit_plugin.statistics.signflip import few_changed, few_said, sparse_limits
 from audit_plugin.statistics.unseen import NONE, Reach, unseen_share
 
 
@@ -54,20 +53,15 @@ def performance(pair: PairedStudies, *, real: bool, margin: float) -> Judged | N
     if old is None or new is None:
         return None
     rows = known(arms[0])
-    reach = NONE if pair.identical else _unseen_performance(pair, rows, arms[0], arms[1])
-    return measured(minus(new, old), old=old.value, new=new.value, margin=margin, n=int(rows.sum()), reach=reach)
-
-
-def _unseen_performance(pair: PairedStudies, rows: Mask, old: Array, new: Array) -> Reach:
-    """What rows unlike those drawn might do to the metric, about which the two versions differ: to a mean loss where they differ about few."""
-    metric, labels, units = pair.new.metric, pair.new.arrays.labels[rows], pair.new.arrays.units[rows]
+    change, n, metric = minus(new, old), int(rows.sum()), pair.new.metric
     if metric.loss is None:
-        return unseen(pair.new, rows, 1.0)
-    change = metric.row_losses(old[rows], labels) - metric.row_losses(new[rows], labels)
-    if not few_changed(change, units):
-        return NONE
-    wide, narrow = (sparse_interval(change, bound=metric.loss_range, level=level, units=units) for level in (0.95, 0.90))
-    return Reach((wide.high - wide.low) / 2, (narrow.high - narrow.low) / 2)
+        reach = NONE if pair.identical else unseen(pair.new, rows, 1.0)
+        return measured(change, old=old.value, new=new.value, margin=margin, n=n, reach=reach)
+    units, labels = pair.new.arrays.units[rows], pair.new.arrays.labels[rows]
+    gains = metric.row_losses(arms[0][rows], labels) - metric.row_losses(arms[1][rows], labels)
+    few = few_changed(gains, units) and not pair.identical
+    limits = sparse_limits(gains, units, NONE.limits(change), bound=metric.loss_range) if few else None
+    return measured(change, old=old.value, new=new.value, margin=margin, n=n, limits=limits)
 
 
 def fairness(pair: PairedStudies, result: AuditResult, *, margin: float) -> Iterator[tuple[str, str, str, str, Judged]]:
@@ -124,12 +118,9 @@ def _with_few(
     if not few:
         return measured(change, old=old, new=new, margin=margin, n=n)
     bound = 2 * contribution_bound(pair.new.table(flip), pair.new.row_metric) * max(1.0, float(_factor(flip).max()))
-    wide, narrow = (sparse_interval(rows, bound=bound, level=level, units=units) for level in (0.95, 0.90))
-    wide, narrow = (Interval(new - old, one.low, one.high) for one in (wide, narrow))
-    if len(np.unique(units)) < len(units):
-        wide, narrow = wide.holding(change.interval()), narrow.holding(change.interval(0.90))
+    limits = sparse_limits(rows, units, NONE.limits(change), bound=bound)
     note = f"{said} differ: Clopper-Pearson interval"
-    return measured(change, old=old, new=new, margin=margin, n=n, notes=(note,), limits=(wide, narrow))
+    return measured(change, old=old, new=new, margin=margin, n=n, notes=(note,), limits=limits)
 
 
 def _parity_gap(study: Study, name: str, a: int, b: int) -> tuple[Bootstrap, int, Reach] | None:

@@ -151,6 +151,17 @@ def sparse_interval(
     )
 
 
+def sparse_limits(
+    contributions: Float[np.ndarray, "n"], units: Int[np.ndarray, "n"], ordinary: tuple[Interval, Interval], *, bound: float
+) -> tuple[Interval, Interval]:
+    """95 % and 90 % :func:`sparse_interval` in place of the ``ordinary`` ones; of units with several rows they hold those as well, for what
+    changes in a unit differs from one to the next.
+    """
+    sparse = [sparse_interval(contributions, bound=bound, level=level, units=units) for level in (0.95, 0.90)]
+    wide, narrow = (Interval(usual.value, one.low, one.high) for one, usual in zip(sparse, ordinary, strict=True))
+    return (wide, narrow) if len(np.unique(units)) == len(units) else (wide.holding(ordinary[0]), narrow.holding(ordinary[1]))
+
+
 def _sides(x: Float[np.ndarray, "n"]) -> tuple[Float[np.ndarray, "r"], Float[np.ndarray, "f"]]:
     """By how much what rose rose, and what fell fell."""
     return x[x > 0], -x[x < 0]

@@ -99,6 +99,15 @@ def test_few_rows_that_do_not_differ_do_not_say_that_none_would():
                 assert n == 120 or one.verdict is Change.UNDECIDED
 
 
+def test_a_mean_loss_about_which_no_row_differs_may_differ_about_others():
+    """The same decisions on all rows, other probabilities: limits are exact ones of none seen, on either side."""
+    again = version(2.0, seed=1)
+    table, scores, runs = two(version(2.0, seed=1), lambda shown, eps: (1 - 1e-5) * again(shown, eps), metric="accuracy")
+    found = performance(pair(*runs, table, scores, resamples=200, seed="x"), real=False, margin=0.02)
+    assert found.wide.value == 0
+    assert found.wide.high == -found.wide.low == pytest.approx(1 - 0.0125 ** (1 / found.n))
+
+
 @pytest.mark.parametrize("metric", ["brier", "log_loss"])
 def test_a_mean_loss_about_which_all_rows_differ_has_the_interval_of_its_resamples(metric):
     """What the largest possible loss of a row that was not drawn might do says nothing where every row's loss changed."""

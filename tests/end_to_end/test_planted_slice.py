@@ -6,6 +6,7 @@ import pytest
 
 from audit_plugin import wiring
 from audit_plugin.demo.truth import ASSETS, onnx_path
+from tests.bank.world import silent as unsaid
 from tests.bench.planted_suite.__main__ import of_the_product, silent
 from tests.bench.planted_suite.judge import judged, tally, task_of
 from tests.bench.planted_suite.planted import predictor, shipped
@@ -15,13 +16,6 @@ from tests.bench.planted_suite.worlds import scenes
 
 NAMES = ("shape_clean", "shape_ruler_100")
 SIZE = Size(rows=120, images=4, methods=(), words=False, resamples=200)
-
-
-class Quiet:
-    """Tells nobody how far it is."""
-
-    def __call__(self, *_: object, **__: object) -> None:
-        """As :class:`audit_plugin.core.protocols.Progress`."""
 
 
 @pytest.mark.usefixtures("triton_kit")
@@ -34,7 +28,7 @@ def test_audits_of_the_suite_find_what_is_there_and_nothing_else(tmp_path: Path,
         world=world, networks=networks, rows=rows_of(world, SIZE.rows, "slice"), size=SIZE, folder=tmp_path,
         generator=ASSETS / "generator", detector=ASSETS / "detector" / "scenes.onnx",
     )  # fmt: skip
-    told = audited(site, Quiet())
+    told = audited(site, unsaid)
     assert told.problems == ()
     assert {task_of(one)[0] for one in told.results} == set(NAMES)
     assert told.discoveries == told.again == ()

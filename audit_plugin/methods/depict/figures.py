@@ -31,7 +31,7 @@ from audit_plugin.statistics.groups import GroupFlips, group_contributions, grou
 from audit_plugin.statistics.intervals import Interval, normal, z_value
 from audit_plugin.statistics.metrics import Metric
 from audit_plugin.statistics.power import mean_square, minimal_detectable_effect
-from audit_plugin.statistics.signflip import few_changed, few_said, sign_flip, sparse_interval
+from audit_plugin.statistics.signflip import few_changed, few_said, sign_flip, sparse_limits
 from audit_plugin.statistics.unseen import NONE, Reach, unseen_drop
 
 _FEWEST_ROWS = 10
@@ -184,7 +184,9 @@ def _with_inference(figures: Figures, study: Study, x: Array, units: Ints, *, bo
         wide, narrow = (normal(importance.value, figures.se, level=level) for level in (0.95, 0.90))
         importance = replace(importance, wide=wide, narrow=narrow)
     if additive and few:
-        importance, reach = _sparse(importance, x, units, bound=bound)
+        wide, narrow = sparse_limits(x, units, (importance.wide, importance.narrow), bound=bound)
+        importance = replace(importance, wide=wide, narrow=narrow)
+        reach = Reach((wide.high - wide.low) / 2, (narrow.high - narrow.low) / 2)
         notes.append(f"{few_said(x, units)} changed: exact test and Clopper-Pearson interval")
     elif few:
         notes.append(
@@ -213,17 +215,6 @@ def _with_inference(figures: Figures, study: Study, x: Array, units: Ints, *, bo
         mde=minimal_detectable_effect(power),
         notes=tuple(notes),
     )
-
-
-def _sparse(importance: Importance, x: Array, units: Ints, *, bound: float) -> tuple[Importance, Reach]:
-    """With exact intervals of the shares that changed, and half their width; those of units hold the ones by bootstrap or influence, for
-    what changes in a unit differs from one to the next.
-    """
-    wide, narrow = (sparse_interval(x, bound=bound, level=level, units=units) for level in (0.95, 0.90))
-    if len(np.unique(units)) < len(units):
-        wide, narrow = wide.holding(importance.wide), narrow.holding(importance.narrow)
-    reach = Reach((wide.high - wide.low) / 2, (narrow.high - narrow.low) / 2)
-    return replace(importance, wide=wide, narrow=narrow), reach
 
 
 def _reached(draws: Bootstrap, reach: Reach) -> Importance:
